@@ -66,7 +66,8 @@ class Layout(unittest.TestCase):
 
     def test_structs_are_as_long_as_the_kernels(self):
         sizes = {cnproc.nlmsghdr: 16, cnproc.cn_msg: 20, cnproc.sockaddr_nl: 12, cnproc.sock_filter: 8,
-                 cnproc.request: 40, Fork: 32, Exec: 24, Exit: 40, Uid: 32, Gid: 32, Sid: 24, Ptrace: 32, Comm: 40, Coredump: 32}
+                 cnproc.request: 40, Fork: 32, Exec: 24, Exit: 40,
+                 Uid: 32, Gid: 32, Sid: 24, Ptrace: 32, Comm: 40, Coredump: 32}
         self.assertEqual({kind: ctypes.sizeof(kind) for kind in sizes}, sizes)
 
     def test_kinds_have_the_kernels_values(self):
@@ -925,8 +926,8 @@ class Traces(Case):
 
     def test_the_end_of_the_interpreter_is_the_end_of_the_subscription(self):
         for code in "", "1/0", "w.self = w; raise SystemExit":
-            subprocess.run([sys.executable, "-c", "import cnproc; w = cnproc.Watcher(); " + code], cwd=HERE, stderr=subprocess.DEVNULL,
-                           timeout=PATIENCE)
+            subprocess.run([sys.executable, "-c", "import cnproc; w = cnproc.Watcher(); " + code], cwd=HERE,
+                           stderr=subprocess.DEVNULL, timeout=PATIENCE)
             self.assertFalse(self.heard())
 
     def test_a_forked_child_leaves_the_subscription_to_its_parent(self):
