@@ -105,6 +105,7 @@ class mmsghdr(ctypes.Structure):
 SO_RCVBUFFORCE, SO_ATTACH_FILTER, SO_MEMINFO = 33, 26, 55
 SK_MEMINFO_RMEM_ALLOC, SK_MEMINFO_DROPS, SK_MEMINFO_VARS = 0, 8, 9
 PROC_PID_INIT_INO, PROC_USER_INIT_INO = 0xEFFFFFFC, 0xEFFFFFFD
+PR_SET_NAME, PR_GET_NAME, SIGCHLD = 15, 16, 17  # linux/prctl.h, asm-generic/signal.h
 PF_FORKNOEXEC = 0x40  # in /proc/PID/stat's flags: forked, and has not run a program of its own yet
 
 @functools.lru_cache(maxsize=None)
@@ -378,7 +379,9 @@ def _foreign() -> list[str]:
 class _Connector:
     """A subscription to the process connector: the socket, its filter, and the buffer that it is read into."""
 
+    sock: socket.socket
     ready = True  # whether something may be queued
+    before = 0  # what was dropped before the socket was last renewed
     skew = 0  # by how much this process's CLOCK_MONOTONIC is ahead of the kernel's: in a time namespace
 
     def __init__(self, rcvbuf: int) -> None:
@@ -394,10 +397,14 @@ class _Connector:
                 message, name, nlmsghdr.from_buffer(self._buffer, start),
                 cn_msg.from_buffer(self._buffer, start + _CN_MSG),
                 ProcEvent.from_buffer(self._buffer, start + _PROC_EVENT), start))
+        self._rcvbuf = rcvbuf
+        self._open()
+
+    def _open(self) -> None:
         try:
             deadline = time.monotonic() + 1
             patience = 200
-            while not self._subscribe(rcvbuf, patience):
+            while not self._subscribe(patience):
                 # An ordinary user can have run the kernel's count of listeners below zero: it answers none then,
                 # and counts a LISTEN on another socket only. Those closed here make up for what was taken.
                 self.sock.close()
@@ -407,7 +414,15 @@ class _Connector:
         except OSError as error:
             raise _refusal(error.errno or 0) from None
 
-    def _subscribe(self, rcvbuf: int, patience: int) -> bool:
+    def renew(self) -> None:
+        """Subscribe anew, with the same file descriptor."""
+        old, self.before = self.sock, self.dropped()
+        self._open()
+        os.dup2(self.sock.fileno(), old.fileno(), False)
+        self.sock.close()
+        self.sock = old
+
+    def _subscribe(self, patience: int) -> bool:
         """Open a socket and LISTEN; whether the kernel acknowledges it, which it does before send() returns."""
         if not hasattr(socket, "AF_NETLINK"):
             raise OSError(errno.EAFNOSUPPORT, "")
@@ -415,7 +430,7 @@ class _Connector:
         try:
             for option in SO_RCVBUFFORCE, socket.SO_RCVBUF:  # only the second is limited by net.core.rmem_max
                 try:
-                    self.sock.setsockopt(socket.SOL_SOCKET, option, rcvbuf)
+                    self.sock.setsockopt(socket.SOL_SOCKET, option, self._rcvbuf)
                     break
                 except OSError:
                     pass
@@ -476,10 +491,14 @@ class _Connector:
                 events += _decode(self._buffer, start, start + message.msg_len)
         return events
 
+    def dropped(self) -> int:
+        """How many messages the kernel has dropped so far."""
+        return self.before + self.meminfo(SK_MEMINFO_DROPS)
+
     def meminfo(self, index: int) -> int:
         """One of the kernel's figures on the socket."""
         info = self.sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, SK_MEMINFO_VARS * 4)
-        return memoryview(info).cast("I")[index]
+        return int(memoryview(info).cast("I")[index])
 
     def now(self) -> int:
         """CLOCK_MONOTONIC as the kernel stamps events with it, in nanoseconds."""
@@ -495,7 +514,11 @@ class _Stat(collections.namedtuple("_Stat", ("state", "ppid", "flags", "start"))
     __slots__ = ()
 
 
+PR_SET_NAME, PR_GET_NAME, SIGCHLD = 15, 16, 17  # linux/prctl.h, asm-generic/signal.h
 PF_FORKNOEXEC = 0x40  # linux/sched.h, a flag of _Stat: forked, but has run no program of its own
+
+
+_TICK = 1_000_000_000 // 100  # USER_HZ is 100 wherever the connector is
 
 
 def _stat(pid: int, tid: int | None = None) -> _Stat | None:
@@ -506,7 +529,7 @@ def _stat(pid: int, tid: int | None = None) -> _Stat | None:
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
     slept = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
-    start = int(fields[19]) * 1_000_000_000 // os.sysconf("SC_CLK_TCK") - slept
+    start = int(fields[19]) * _TICK - slept
     return _Stat(fields[0].decode(), int(fields[1]), int(fields[6]), start)
 
 
@@ -573,6 +596,7 @@ def cmdline(pid: int) -> list[str]:
 if TYPE_CHECKING:
     _Entry = tuple[int, int, int, Any]
 _NOTHING: _Entry = (0, 0, 0, None)
+_QUIET = 3_000_000_000  # ns without any event after which a waiting reader tests its subscription: 0.1 ms of CPU
 
 
 def _add(entry: _Entry, mask: int, inherit: int, now: int, dry: int) -> _Entry:
@@ -602,6 +626,17 @@ def _missing(pid: int) -> OSError:
         return OSError(errno.ESRCH, f"no process {pid}: it has ended, or never was")
     return OSError(errno.EPERM, f"process {pid} exists, but /proc hides it (hidepid): run as root or as its owner, "
                    "or mount /proc with hidepid=0")
+
+
+def _hidden(pid: int) -> bool:
+    """Whether a process exists that /proc does not show."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return _stat(pid) is None
+    except OSError:
+        pass
+    return False
 
 
 def _release(connector: _Connector, waker: tuple[int, int], owner: int) -> None:
@@ -647,20 +682,24 @@ class Watcher:
         self._leaders: dict[int, Any] = {}  # the Exit of each leader that ended before the rest of its threads
         self._pending: collections.deque[ProcEvent | Lost] = collections.deque()
         self._gap: int | None = None  # after an overrun: bytes that were queued before it and are still to be read
-        self._dry = 0  # when the queue was last seen empty
+        self._loss: Lost | None = None  # an overrun to be told and repaired when what was queued before is told
         self._lost = 0
+        self._newest = 0  # when the event that was received last happened
+        self._dry = 0  # when the queue was last seen empty
         self._closed = False
         self._changing = threading.Lock()
         self._reading = threading.Lock()
         self._reader = 0
         self._connector = _Connector(rcvbuf)
-        waker = os.pipe()
-        self._waker = waker[1]
-        self._finish = weakref.finalize(self, _release, self._connector, waker, os.getpid())
+        self._heard = self._connector.now()  # when something last came
+        self._quiet = _QUIET  # how long nothing may come before the subscription is tested
+        self._missed: set[int] = set()  # those that had ended untold at the last test
+        self._waker = os.pipe()
+        self._finish = weakref.finalize(self, _release, self._connector, self._waker, os.getpid())
         self._woken, self._nap = select.poll(), select.poll()
         self._woken.register(self._connector.sock, select.POLLIN)
-        self._woken.register(waker[0], select.POLLIN)
-        self._nap.register(waker[0], select.POLLIN)
+        self._woken.register(self._waker[0], select.POLLIN)
+        self._nap.register(self._waker[0], select.POLLIN)
 
     def watch(self, pid: int | None = None, events: int = What.LIFE, *, follow: bool = True) -> None:
         """Report events of a process from now on, or (None) of every process on the machine.
@@ -789,6 +828,8 @@ class Watcher:
                     if inherit or everything:
                         table[pid] = inherit, inherit, stamp, None
                         live.pop(pid, None)
+                        if event.cpu == REBUILT:
+                            live[pid] = self._threads_of(pid)
                 elif what == FORK:
                     live.setdefault(pid, {pid}).add(event.tid)
                     if not self._threads:
@@ -809,7 +850,7 @@ class Watcher:
                         mask |= EXIT
                 if mask & what:
                     yield event
-            if (ending and not table) or not self._fill(deadline, most):
+            if (ending and not table and self._gap is None and not self._loss) or not self._fill(deadline, most):
                 return
 
     def _end(self, event: Any) -> Any:
@@ -826,12 +867,15 @@ class Watcher:
         leader.exit_code = event.exit_code or leader.exit_code
         if not left:
             # After an exec by a thread the old leader can be told late, and looks like the last: look, then tell.
-            since = self._table.get(pid, self._everything)[2]
-            left |= _live_threads(pid, since + self._connector.skew)
+            left |= self._threads_of(pid)
         if left:
             return None
         leader.tid, leader.cpu, leader.timestamp_ns = pid, event.cpu, event.timestamp_ns
         return leader
+
+    def _threads_of(self, pid: int) -> set[int]:
+        """The live threads of a process in the table; none if it is gone, though its pid may be another's now."""
+        return _live_threads(pid, self._table.get(pid, self._everything)[2] + self._connector.skew)
 
     def _fill(self, deadline: int | None, most: int) -> bool:
         """Wait for datagrams and take some in; False if the deadline has passed, or the watcher is closed."""
@@ -840,18 +884,25 @@ class Watcher:
             self._reader = threading.get_ident()
             try:
                 while not self._closed:
+                    if self._loss:
+                        self._repair()
+                        return True
                     if connector.ready:
                         self._receive(most)
                         if pending:
                             # What happened before the deadline still counts, and what came later can wait.
                             return deadline is None or pending[0].timestamp_ns <= deadline
-                    else:
-                        wait = None if deadline is None else max(0, deadline - connector.now()) / 1_000_000
-                        if not self._woken.poll(wait):
-                            return False
+                        continue
+                    alarm = self._heard + self._quiet
+                    until = alarm if deadline is None else min(alarm, deadline)
+                    if self._woken.poll(max(0, until - connector.now()) / 1_000_000):
                         if self._delay:
                             self._nap.poll(self._delay)
                         connector.ready = True
+                    elif until == deadline:
+                        return False
+                    else:
+                        self._test()
                 return False
             finally:
                 self._reader = 0
@@ -874,13 +925,82 @@ class Watcher:
             gap = 1 << 32
         if not connector.ready:
             self._dry = now
+        if self._pending:
+            self._heard, self._newest = now, self._pending[-1].timestamp_ns
         if gap is not None:
             queued = connector.meminfo(SK_MEMINFO_RMEM_ALLOC)
             self._gap = queued if 0 < queued < gap else None
             if self._gap is None:
-                dropped = connector.meminfo(SK_MEMINFO_DROPS)
-                self._pending.append(Lost(dropped - self._lost, connector.now()))
+                dropped = connector.dropped()
+                self._loss = Lost(dropped - self._lost, connector.now())
                 self._lost = dropped
+
+    def _repair(self) -> None:
+        """Put into the stream the loss, and what /proc tells about it; all from before has been told.
+
+        An Exit for each process of the table that is gone, unless the queue has the kernel's own; a Fork for each
+        descendant that is new, likewise. The live threads of all are read again.
+        """
+        connector, table, pending, skew = self._connector, self._table, self._pending, self._connector.skew
+        loss, since, self._loss = self._loss or Lost(None, connector.now()), self._newest, None
+        stats = _processes()
+        live = {pid: self._threads_of(pid) for pid in list(table) if not _hidden(pid)}
+        looked = connector.now()
+        connector.ready = True
+        while connector.ready and not self._loss and (not pending or pending[-1].timestamp_ns < looked):
+            self._receive(_SLOTS)
+        ends = collections.defaultdict(set)
+        for event in pending:
+            if isinstance(event, Exit):
+                ends[event.pid].add(event.tid)
+        rebuilt: list[ProcEvent] = []
+        for pid, threads in live.items():
+            if threads or pid in ends:
+                self._live[pid] = threads or ends[pid]
+            else:
+                self._live.pop(pid, None)
+                rebuilt.append(Exit(EXIT, REBUILT, looked, pid, pid, -1, SIGCHLD, 0, 0))
+        known = {pid for pid, threads in live.items() if threads}
+        known.update(event.pid for event in pending if isinstance(event, Fork))
+        parents = {pid for pid in known if self._everything[0] or table.get(pid, _NOTHING)[1]}
+        for pid, stat in sorted(stats.items(), key=lambda item: item[1].start):
+            if (pid not in known and (self._everything[0] or stat.ppid in parents) and stat.state not in "ZX"
+                    and stat.start - skew + _TICK > since):
+                parents.add(pid)
+                rebuilt.append(Fork(FORK, REBUILT, max(stat.start - skew, since), stat.ppid, stat.ppid, pid, pid))
+        pending.extendleft(reversed([loss, *rebuilt]))
+
+    def _test(self) -> None:
+        """It is quiet: find out whether the kernel still tells us anything, and whether all that we watch lives.
+
+        To set this thread's name to what it is makes an event, and changes nothing. An ordinary user can have run
+        the kernel's count of listeners down (6.6 and newer), and an event that the kernel had no memory for is not
+        even counted.
+        """
+        connector, pending, began = self._connector, self._pending, time.monotonic_ns()
+        name, tid = ctypes.create_string_buffer(16), threading.get_native_id()
+        _libc().prctl(PR_GET_NAME, name)
+        _libc().prctl(PR_SET_NAME, name)
+        connector.ready = True
+        self._receive(_SLOTS)
+        mine = [event for event in pending if isinstance(event, Comm) and event.tid == tid]
+        if mine:
+            pending.remove(mine[-1])
+        elif self._gap is None and not self._loss:
+            with self._changing:
+                connector.renew()
+                self._finish.detach()
+                self._finish = weakref.finalize(self, _release, connector, self._waker, os.getpid())
+                self._sieve()
+            self._loss = Lost(None, connector.now())
+        # A process that has ended may be told in a moment: it is missed when it was so the last time, too.
+        missed = {pid for pid in list(self._table) if not self._threads_of(pid) and not _hidden(pid)}
+        if missed & self._missed:
+            self._loss = self._loss or Lost(None, connector.now())
+        self._missed = missed
+        # At most a thousandth of the time is spent on this, however many are watched.
+        self._heard = connector.now()
+        self._quiet = max(_QUIET, 1000 * (time.monotonic_ns() - began))
 
     def close(self) -> None:
         """Unsubscribe. A reader that is blocked in another thread returns at once."""
@@ -891,7 +1011,7 @@ class Watcher:
         self._pending.clear()
         if self._reader == threading.get_ident():
             return  # from a signal handler within a read: the reader will do it on its way out
-        os.write(self._waker, b"\0")
+        os.write(self._waker[1], b"\0")
         with self._reading:
             self._finish()
 
@@ -907,7 +1027,7 @@ class Watcher:
     @property
     def lost(self) -> int:
         """How many messages the kernel has dropped so far; they are told as Lost when the reader gets there."""
-        return self._lost if self._closed else self._connector.meminfo(SK_MEMINFO_DROPS)
+        return self._lost if self._closed else self._connector.dropped()
 
     @property
     def closed(self) -> bool:
