@@ -353,8 +353,9 @@ def _refusal(number: int) -> OSError:
         return OSError(number, "process events are told in the initial network namespace only: run on the host, or "
                        "with its network (docker run --network=host)")
     if foreign and number in (0, errno.EPERM):
+        options = " ".join({"pid": "--pid=host", "user": "--userns=host"}[name] for name in foreign)
         return OSError(errno.EPERM, f"process events are told in the initial {' and '.join(foreign)} namespace only: "
-                       f"run on the host, or in its namespace (docker run --{'ns=host --'.join(foreign)}ns=host)")
+                       f"run on the host, or in its namespace (docker run {options})")
     if number == errno.EPERM:
         return OSError(number, "before Linux 6.6 it takes CAP_NET_ADMIN to listen to process events: run as root, or "
                        "give the program the capability (AmbientCapabilities=CAP_NET_ADMIN in a systemd unit)")
@@ -1009,9 +1010,10 @@ class Watcher:
         self._lost = self.lost
         self._closed = True
         self._pending.clear()
+        if self._reader:
+            os.write(self._waker[1], b"\0")
         if self._reader == threading.get_ident():
-            return  # from a signal handler within a read: the reader will do it on its way out
-        os.write(self._waker[1], b"\0")
+            return  # from a signal handler within a read: the reader does it on its way out
         with self._reading:
             self._finish()
 
