@@ -251,7 +251,8 @@ class Lost(collections.namedtuple("Lost", ("count", "timestamp_ns"))):
     __slots__ = ()
     what = What.NONE
 
-FORK, EXEC, COMM, EXIT, NONZERO_EXIT = map(int, (What.FORK, What.EXEC, What.COMM, What.EXIT, What.NONZERO_EXIT))
+FORK, EXEC, COMM, EXIT, NONZERO_EXIT, LIFE = map(int, (
+    What.FORK, What.EXEC, What.COMM, What.EXIT, What.NONZERO_EXIT, What.LIFE))
 _EVENTS: dict[int, type[ProcEvent]] = {
     int(What[kind.__name__.upper()]): kind for kind in (Fork, Exec, Uid, Gid, Sid, Ptrace, Comm, Coredump, Exit)}
 
@@ -340,6 +341,180 @@ def _classic_filter(kinds: int, births: bool = False, pids: Iterable[int] | None
     return [*program, drop]
 
 
+# linux/bpf.h: the commands and structs of bpf(2), and what a program is made of
+BPF_MAP_CREATE, BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM, BPF_MAP_DELETE_ELEM, BPF_PROG_LOAD = 0, 1, 2, 3, 5
+BPF_MAP_TYPE_HASH, BPF_PROG_TYPE_SOCKET_FILTER, BPF_PSEUDO_MAP_FD = 1, 1, 1
+BPF_FUNC_map_lookup_elem, BPF_FUNC_map_update_elem, BPF_FUNC_skb_load_bytes = 1, 2, 26
+BPF_LDX, BPF_STX, BPF_ALU64, BPF_IMM, BPF_MEM, BPF_DW = 0x01, 0x03, 0x07, 0x00, 0x60, 0x18
+BPF_ADD, BPF_MOV, BPF_K, BPF_JNE, BPF_CALL, BPF_EXIT = 0x00, 0xB0, 0x00, 0x50, 0x80, 0x90
+R0, R1, R2, R3, R4, R6, R7, R8, R9, R10 = 0, 1, 2, 3, 4, 6, 7, 8, 9, 10  # R10: the end of the stack
+SKB_LEN = 0  # offsetof(struct __sk_buff, len)
+SO_ATTACH_BPF = 50
+# asm/unistd.h: libc has no function for bpf(2)
+NR_BPF = {"x86_64": 321, "i386": 357, "i686": 357, "armv6l": 386, "armv7l": 386, "aarch64": 280, "riscv64": 280,
+          "loongarch64": 280, "ppc64": 361, "ppc64le": 361, "s390x": 351}
+
+
+class bpf_insn(ctypes.Structure):
+    _fields_ = [
+        ("code", u8),           # __u8 code
+        ("dst_reg", u8, 4),     # __u8 dst_reg:4
+        ("src_reg", u8, 4),     # __u8 src_reg:4
+        ("off", ctypes.c_int16),  # __s16 off
+        ("imm", s32),           # __s32 imm
+    ]
+
+
+class bpf_map_create(ctypes.Structure):  # of union bpf_attr, the struct used by BPF_MAP_CREATE
+    _fields_ = [("map_type", u32), ("key_size", u32), ("value_size", u32), ("max_entries", u32), ("map_flags", u32)]
+
+
+class bpf_map_elem(ctypes.Structure):  # by BPF_MAP_*_ELEM; the pointers are __aligned_u64
+    _fields_ = [("map_fd", u32), ("pad", u32), ("key", u64), ("value", u64), ("flags", u64)]
+
+
+class bpf_prog_load(ctypes.Structure):  # by BPF_PROG_LOAD
+    _fields_ = [("prog_type", u32), ("insn_cnt", u32), ("insns", u64), ("license", u64), ("log_level", u32),
+                ("log_size", u32), ("log_buf", u64), ("kern_version", u32), ("prog_flags", u32)]
+
+
+@functools.lru_cache(maxsize=None)
+def _nr_bpf() -> ctypes.c_long:
+    machine = os.uname().machine
+    if ctypes.sizeof(ctypes.c_void_p) == 4:  # of a 32-bit Python on a 64-bit kernel
+        machine = {"x86_64": "i386", "aarch64": "armv7l"}.get(machine, machine)
+    if machine not in NR_BPF:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    return ctypes.c_long(NR_BPF[machine])
+
+
+def _bpf(command: int, attribute: ctypes.Structure) -> int:
+    """bpf(2)"""
+    result = _libc().syscall(_nr_bpf(), command, ctypes.byref(attribute), ctypes.sizeof(attribute))
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return int(result)
+
+
+class _Map:
+    """The sieve in eBPF: whose events pass is in a hash map, to which the kernel itself adds the children.
+
+    Of a process, the map has the kinds that pass, and those that will of its children: it is the socket filter
+    that copies the second to a child's entry when the FORK goes by, before the child runs. OPEN's entry has the
+    kinds that pass of every process; a program that finds the map full sets it.
+    """
+
+    OPEN = 0
+    ALL = 0xFFFFFFFF
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.fd = _bpf(BPF_MAP_CREATE, bpf_map_create(BPF_MAP_TYPE_HASH, 4, 8, size, 0))
+        try:
+            self.set(self.OPEN, self.ALL, 0)
+            code = self._program()
+            self._license = ctypes.create_string_buffer(b"MIT")
+            self.program = _bpf(BPF_PROG_LOAD, bpf_prog_load(
+                BPF_PROG_TYPE_SOCKET_FILTER, len(code), ctypes.addressof(code), ctypes.addressof(self._license)))
+        except BaseException:
+            os.close(self.fd)
+            raise
+
+    def set(self, pid: int, passing: int, inherited: int) -> None:
+        """Let these kinds pass of a process. Raises OSError: E2BIG if the map is full."""
+        key, value = u32(pid), (u32 * 2)(passing, inherited)
+        _bpf(BPF_MAP_UPDATE_ELEM, bpf_map_elem(self.fd, 0, ctypes.addressof(key), ctypes.addressof(value), 0))
+
+    def drop(self, pid: int) -> None:
+        """Let nothing pass of a process."""
+        key = u32(pid)
+        try:
+            _bpf(BPF_MAP_DELETE_ELEM, bpf_map_elem(self.fd, 0, ctypes.addressof(key), 0, 0))
+        except OSError:
+            pass  # it was not in it
+
+    def is_open(self) -> bool:
+        """Whether everything passes."""
+        key, value = u32(self.OPEN), (u32 * 2)()
+        _bpf(BPF_MAP_LOOKUP_ELEM, bpf_map_elem(self.fd, 0, ctypes.addressof(key), ctypes.addressof(value), 0))
+        return bool(value[0])
+
+    def close(self) -> None:
+        os.close(self.fd)
+        os.close(self.program)
+
+    def _program(self) -> ctypes.Array[bpf_insn]:
+        # On the stack: struct proc_event, an int for a key, and a value.
+        event, key, value = -40, -44, -56
+        what, tgid, child_tid, child_tgid = (event + at - _PROC_EVENT for at in (_WHAT, _TGID, _CHILD_TID, _CHILD_TGID))
+
+        def move(to: int, source: int) -> list[Any]:
+            return [(BPF_ALU64 | BPF_MOV | BPF_X, to, source, 0, 0)]
+
+        def constant(to: int, number: int) -> list[Any]:
+            return [(BPF_ALU64 | BPF_MOV | BPF_K, to, 0, 0, number)]
+
+        def address(to: int, offset: int) -> list[Any]:
+            return [*move(to, R10), (BPF_ALU64 | BPF_ADD | BPF_K, to, 0, 0, offset)]
+
+        def load(to: int, base: int, offset: int) -> list[Any]:
+            return [(BPF_LDX | BPF_MEM | BPF_W, to, base, offset, 0)]
+
+        def store(base: int, offset: int, source: int) -> list[Any]:
+            return [(BPF_STX | BPF_MEM | BPF_W, base, source, offset, 0)]
+
+        def call(function: int) -> list[Any]:
+            return [(BPF_JMP | BPF_CALL, 0, 0, 0, function)]
+
+        def with_map(function: int) -> list[Any]:  # the address of a 64-bit constant takes two instructions
+            return [(BPF_LD | BPF_DW | BPF_IMM, R1, BPF_PSEUDO_MAP_FD, 0, self.fd), (0, 0, 0, 0, 0), *call(function)]
+
+        def jump(test: int, left: int, right: int, label: str) -> list[Any]:
+            return [(BPF_JMP | test | BPF_K, left, 0, label, right)]
+
+        def jump_x(test: int, left: int, right: int, label: str) -> list[Any]:
+            return [(BPF_JMP | test | BPF_X, left, right, label, 0)]
+
+        listing = [
+            *move(R6, R1),
+            *load(R1, R6, SKB_LEN), *jump(BPF_JNE, R1, _SIZE, "keep"),
+            *move(R1, R6), *constant(R2, _PROC_EVENT), *address(R3, event), *constant(R4, _SIZE - _PROC_EVENT),
+            *call(BPF_FUNC_skb_load_bytes), *jump(BPF_JNE, R0, 0, "keep"),
+            *load(R7, R10, what), *jump(BPF_JEQ, R7, 0, "keep"),  # an ack
+            *constant(R8, self.OPEN), *store(R10, key, R8), *address(R2, key), *with_map(BPF_FUNC_map_lookup_elem),
+            *jump(BPF_JEQ, R0, 0, "keep"), *load(R1, R0, 0), *jump_x(BPF_JSET, R7, R1, "keep"),
+            *address(R2, tgid),  # of a process's birth, the parent's
+            *move(R8, R7), *jump(BPF_JNE, R7, FORK, "ask"),
+            *load(R1, R10, child_tid), *load(R3, R10, child_tgid), *jump_x(BPF_JEQ, R1, R3, "ask"),
+            *address(R2, child_tgid), *constant(R8, EXIT - (1 << 32)),  # a thread's birth passes where its end does
+            *constant(R7, 0),
+            "ask",
+            *with_map(BPF_FUNC_map_lookup_elem), *jump(BPF_JEQ, R0, 0, "drop"),
+            *load(R9, R0, 0), *load(R1, R0, 4),
+            *jump(BPF_JNE, R7, FORK, "test"), *jump(BPF_JEQ, R1, 0, "test"),
+            *store(R10, value, R1), *store(R10, value + 4, R1), *address(R2, child_tgid), *address(R3, value),
+            *constant(R4, 0), *with_map(BPF_FUNC_map_update_elem), *jump(BPF_JEQ, R0, 0, "keep"),
+            *constant(R8, self.OPEN), *store(R10, key, R8), *address(R2, key), *with_map(BPF_FUNC_map_lookup_elem),
+            *jump(BPF_JEQ, R0, 0, "keep"), *constant(R1, -1), *store(R0, 0, R1),
+            "keep",
+            *constant(R0, -1), (BPF_JMP | BPF_EXIT, 0, 0, 0, 0),
+            "test",
+            *jump_x(BPF_JSET, R9, R8, "keep"),
+            "drop",
+            *constant(R0, 0), (BPF_JMP | BPF_EXIT, 0, 0, 0, 0),
+        ]
+        labels: dict[str, int] = {}
+        code: list[Any] = []
+        for item in listing:
+            if isinstance(item, str):
+                labels[item] = len(code)
+            else:
+                code.append(item)
+        return (bpf_insn * len(code))(*(
+            bpf_insn(op, to, source, labels[off] - at - 1 if isinstance(off, str) else off, number)
+            for at, (op, to, source, off, number) in enumerate(code)))
+
+
 # ----------------------------------------------------------------------------------------------- connector
 
 _SLOTS = 64  # datagrams at a call: 0.84 us each; 16 at a call cost 1.0, 256 no less than 64
@@ -381,6 +556,7 @@ class _Connector:
     """A subscription to the process connector: the socket, its filter, and the buffer that it is read into."""
 
     sock: socket.socket
+    map: _Map | None = None  # of the eBPF filter, if that is what there is
     ready = True  # whether something may be queued
     before = 0  # what was dropped before the socket was last renewed
     skew = 0  # by how much this process's CLOCK_MONOTONIC is ahead of the kernel's: in a time namespace
@@ -463,10 +639,23 @@ class _Connector:
             nlmsghdr(nlmsg_len=size, nlmsg_type=NLMSG_DONE),
             cn_msg(idx=CN_IDX_PROC, val=CN_VAL_PROC, ack=token, len=size - _PROC_EVENT), op))
 
-    def attach(self, program: list[tuple[int, ...]]) -> None:
+    def attach(self, program: list[tuple[int, ...]] | _Map) -> None:
         """Put a filter before the socket in place of the one that is there; nothing is lost by it."""
-        code = (sock_filter * len(program))(*(sock_filter(*instruction) for instruction in program))
-        self.sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, bytes(sock_fprog(len(program), code)))
+        old, self.map = self.map, None
+        if isinstance(program, _Map):
+            self.sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_BPF, program.program)
+            self.map = program
+        else:
+            code = (sock_filter * len(program))(*(sock_filter(*instruction) for instruction in program))
+            self.sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, bytes(sock_fprog(len(program), code)))
+        if old:
+            old.close()
+
+    def close(self) -> None:
+        self.sock.close()
+        if self.map:
+            self.map.close()
+            self.map = None
 
     def receive(self, most: int) -> list[ProcEvent]:
         """The events in at most so many of the datagrams that are there; sets `ready` if there may be more.
@@ -647,7 +836,7 @@ def _release(connector: _Connector, waker: tuple[int, int], owner: int) -> None:
             connector.send(PROC_CN_MCAST_IGNORE)
         except OSError:
             pass  # nobody is left to be told
-    connector.sock.close()
+    connector.close()
     for fd in waker:
         os.close(fd)
 
@@ -669,6 +858,8 @@ class Watcher:
     ...         print(event)
     """
 
+    _sieves: tuple[str, ...] = ("ebpf", "classic")  # to be tried in this order
+
     def __init__(self, *, threads: bool = False, rcvbuf: int = 32 << 20, delay: float = 0.0) -> None:
         if not 0 < rcvbuf < 1 << 31:
             raise ValueError(f"rcvbuf must be above 0 and below 2 GiB, not {rcvbuf}")
@@ -688,6 +879,8 @@ class Watcher:
         self._newest = 0  # when the event that was received last happened
         self._dry = 0  # when the queue was last seen empty
         self._closed = False
+        self._opened = False  # whether the map in the kernel lets everything pass
+        self._strangers = 0  # events that came though nobody wants them
         self._changing = threading.Lock()
         self._reading = threading.Lock()
         self._reader = 0
@@ -718,19 +911,22 @@ class Watcher:
             raise ValueError(f"a pid is 1 or more, not {pid}")
         with self._changing:
             self._check()
-            self._sieve(mask)  # hear first, look second, so that nothing falls between
+            self._open(mask)  # hear first, look second, so that nothing falls between
+            known: set[int] = set()
             try:
                 now = self._connector.now()
                 if pid is None:
                     self._everything = _add(self._everything, mask, 0, now, self._dry)
                     self._know(_processes(), 0, 0, now)
                 else:
-                    if _leader(pid) != pid or not self._know([pid], mask, mask if follow else 0, now):
+                    if _leader(pid) == pid:
+                        known |= self._know([pid], mask, mask if follow else 0, now)
+                    if not known:
                         raise _missing(pid)
                     if follow:
-                        self._know(_descendants(pid, _processes()), mask, mask, now)
+                        known |= self._know(_descendants(pid, _processes()), mask, mask, now)
             finally:
-                self._sieve()
+                self._sieve(known)
 
     def _know(self, pids: Iterable[int], mask: int, inherit: int, now: int) -> set[int]:
         """Take the live ones of these processes into the table, with their threads; which those are."""
@@ -759,29 +955,109 @@ class Watcher:
             if not self._everything[0]:
                 for known in [known for known, entry in self._table.items() if not entry[0]]:
                     self._forget(known)
-            self._sieve()
+            self._sieve([] if pid is None else [pid])
 
     def _forget(self, pid: int) -> None:
         self._table.pop(pid, None)
         self._live.pop(pid, None)
         self._leaders.pop(pid, None)
+        if self._connector.map:
+            self._connector.map.drop(pid)
 
-    def _sieve(self, looking: int = 0) -> None:
-        """Tell the kernel what may pass; while watch() is looking into /proc, that is every process's `looking`."""
-        entries = self._table.values()
-        kinds = functools.reduce(operator.or_, {entry[0] for entry in entries}, self._everything[0] | looking)
+    def _open(self, mask: int) -> None:
+        """While watch() looks into /proc, let these events of every process pass."""
+        if self._connector.map:
+            self._connector.map.set(_Map.OPEN, _Map.ALL, 0)
+            self._opened = True
+        else:
+            self._connector.attach(_classic_filter(self._kinds() | mask | LIFE, True, None))
+
+    def _sieve(self, changed: Iterable[int] = ()) -> None:
+        """Tell the kernel what may pass; changed: whose entries in the table are not what they were."""
+        connector, table = self._connector, self._table
+        kinds = self._kinds()
         if not kinds:
-            self._connector.attach(_classic_filter(0))
+            connector.attach(_classic_filter(0))
+            return
+        if not self._everything[0] and "ebpf" in self._sieves:
+            try:
+                if connector.map:
+                    for pid in changed:
+                        connector.map.set(pid, *self._passing(pid, *table.get(pid, _NOTHING)))
+                else:
+                    self._new_map()
+                self._settle()
+                return
+            except OSError as error:
+                if error.errno == errno.E2BIG:
+                    self._new_map()
+                    return
+                self._sieves = ("classic",)  # no CAP_BPF, or no bpf(2)
+        if "classic" not in self._sieves:
+            connector.attach(_classic_filter(_Map.ALL, True, None))
             return
         births = bool(kinds & FORK)
-        kinds |= FORK | EXEC | EXIT  # what it takes to know when a process has ended
-        if not looking and not self._everything[0] and not any(entry[1] for entry in entries):
+        if not self._everything[0] and not any(entry[1] for entry in table.values()):
             try:
-                self._connector.attach(_classic_filter(kinds, births, self._table))
+                connector.attach(_classic_filter(kinds | LIFE, births, table))
                 return
             except OSError:
-                pass  # too many for net.core.optmem_max, or for the 4096 instructions
-        self._connector.attach(_classic_filter(kinds, births, None))
+                pass  # too many for net.core.optmem_max, or for 4096 instructions
+        connector.attach(_classic_filter(kinds | LIFE, births, None))
+
+    def _kinds(self) -> int:
+        """All kinds of events that are wanted of anybody."""
+        return functools.reduce(operator.or_, {entry[0] for entry in self._table.values()}, self._everything[0])
+
+    @staticmethod
+    def _passing(pid: int, mask: int, inherit: int, *_: Any) -> tuple[int, int]:
+        """What the map is to say of a process: what it takes to follow it passes, and COMM to hear ourselves."""
+        return ((mask and mask | EXEC | EXIT) | (inherit and FORK) | (COMM if pid == os.getpid() else 0),
+                inherit and inherit | LIFE)
+
+    def _new_map(self) -> None:
+        """Put a map in the place of the present one, or of a classic filter, open until all are sure to be in it."""
+        self._connector.attach(_Map(max(1024, 4 * len(self._table))))
+        self._opened = True
+        for pid in [os.getpid(), *self._table]:
+            self._learn(pid)
+
+    def _learn(self, pid: int) -> None:
+        """Put into an open map what the kernel did not put there itself."""
+        if self._connector.map:
+            self._connector.map.set(pid, *self._passing(pid, *self._table.get(pid, _NOTHING)))
+
+    def _settle(self) -> None:
+        """Close the map, if nobody is reading, once it has all births that are queued.
+
+        While it is open, a child can be born to a process that the map did not have yet: its FORK is then in the
+        queue. With the queue read empty, and all births in it known, the kernel follows each further one itself.
+        """
+        table, pending, connector = self._table, self._pending, self._connector
+        if self._opened and self._reading.acquire(blocking=False):
+            try:
+                inherits = {pid: entry[1] for pid, entry in table.items() if entry[1]}
+                seen = 0
+                for _ in range(1000):
+                    for event in itertools.islice(pending, seen, None):
+                        if isinstance(event, Fork) and event.tid == event.pid and event.parent_pid in inherits:
+                            inherit = inherits[event.pid] = inherits[event.parent_pid]
+                            if connector.map and event.pid not in table:
+                                connector.map.set(event.pid, *self._passing(event.pid, inherit, inherit))
+                    seen = len(pending)
+                    if self._gap is not None or self._loss:
+                        break
+                    self._receive(_SLOTS)
+                    if len(pending) == seen:
+                        self._close_map()
+                        break
+            finally:
+                self._reading.release()
+
+    def _close_map(self) -> None:
+        if self._connector.map and not self._connector.ready and self._gap is None and not self._loss:
+            self._connector.map.set(_Map.OPEN, 0, 0)
+            self._opened = False
 
     def read(self, timeout: float | None = None) -> ProcEvent | Lost | None:
         """The next event; None when `timeout` seconds have passed, or when the watcher is closed meanwhile.
@@ -824,11 +1100,14 @@ class Watcher:
                     everything = _at(self._everything, stamp)[0]
                 mask |= everything
                 if not mask:
-                    continue  # a stranger, or from before it was watched
+                    self._strangers += 1
+                    continue  # or from before it was watched
                 if born:
                     if inherit or everything:
                         table[pid] = inherit, inherit, stamp, None
                         live.pop(pid, None)
+                        if self._opened:
+                            self._learn(pid)
                         if event.cpu == REBUILT:
                             live[pid] = self._threads_of(pid)
                 elif what == FORK:
@@ -893,6 +1172,11 @@ class Watcher:
                         if pending:
                             # What happened before the deadline still counts, and what came later can wait.
                             return deadline is None or pending[0].timestamp_ns <= deadline
+                        if (self._opened or self._strangers > _SLOTS) and self._changing.acquire(blocking=False):
+                            try:
+                                self._tend()
+                            finally:
+                                self._changing.release()
                         continue
                     alarm = self._heard + self._quiet
                     until = alarm if deadline is None else min(alarm, deadline)
@@ -909,6 +1193,14 @@ class Watcher:
                 self._reader = 0
                 if self._closed:
                     self._finish()
+
+    def _tend(self) -> None:
+        """All that was queued has been told. Close the map if it is open; grow it if the kernel found it full."""
+        if self._opened:
+            self._close_map()
+        elif self._connector.map and self._connector.map.is_open():
+            self._new_map()
+        self._strangers = 0
 
     def _receive(self, most: int) -> None:
         """Take datagrams in, and tell a loss where it happened: between what was queued by then and the rest.
