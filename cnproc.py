@@ -404,8 +404,8 @@ class _Map:
     kinds that pass of every process; a program that finds the map full sets it.
     """
 
-    OPEN = 0
-    ALL = 0xFFFFFFFF
+    OPEN, ALL = 0, 0xFFFFFFFF
+    LEAST = 1024  # entries that it has room for
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -871,7 +871,8 @@ class Watcher:
         self._everything = _NOTHING
         # The live threads of each process that has had several or that was there before; others have their leader.
         self._live: dict[int, set[int]] = {}
-        self._leaders: dict[int, Any] = {}  # the Exit of each leader that ended before the rest of its threads
+        # Of processes whose threads are ending: the leader's Exit, the newest one, and the status since the leader's.
+        self._ending: dict[int, tuple[Any, Any, int]] = {}
         self._pending: collections.deque[ProcEvent | Lost] = collections.deque()
         self._gap: int | None = None  # after an overrun: bytes that were queued before it and are still to be read
         self._loss: Lost | None = None  # an overrun to be told and repaired when what was queued before is told
@@ -960,7 +961,7 @@ class Watcher:
     def _forget(self, pid: int) -> None:
         self._table.pop(pid, None)
         self._live.pop(pid, None)
-        self._leaders.pop(pid, None)
+        self._ending.pop(pid, None)
         if self._connector.map:
             self._connector.map.drop(pid)
 
@@ -1017,7 +1018,7 @@ class Watcher:
 
     def _new_map(self) -> None:
         """Put a map in the place of the present one, or of a classic filter, open until all are sure to be in it."""
-        self._connector.attach(_Map(max(1024, 4 * len(self._table))))
+        self._connector.attach(_Map(max(_Map.LEAST, 4 * len(self._table))))
         self._opened = True
         for pid in [os.getpid(), *self._table]:
             self._learn(pid)
@@ -1117,7 +1118,7 @@ class Watcher:
                 elif what == EXEC:
                     if pid in live:
                         live[pid] = {pid}  # the others are gone, and the one that called has the leader's id now
-                        self._leaders.pop(pid, None)
+                        self._ending.pop(pid, None)
                 elif what == EXIT:
                     end = self._end(event if not self._threads else copy.copy(event))
                     if end:
@@ -1140,18 +1141,23 @@ class Watcher:
             return event if event.tid == pid else None
         left = self._live[pid]
         left.discard(event.tid)
+        leader, newest, status = self._ending.get(pid, (None, event, 0))
         if event.tid == pid:
-            self._leaders[pid] = event
-        leader = self._leaders.setdefault(pid, event) if pid not in left else event
-        # A thread that was ending by itself when the process ended can be told last, with its own status: 0.
-        leader.exit_code = event.exit_code or leader.exit_code
+            leader = event
+        if event.timestamp_ns > newest.timestamp_ns:  # two that end at once come in any order
+            newest = event
+        if pid not in left:
+            # A thread that was ending by itself when the process ended can be told last, with a status of its own: 0.
+            status = event.exit_code or status
         if not left:
             # After an exec by a thread the old leader can be told late, and looks like the last: look, then tell.
             left |= self._threads_of(pid)
         if left:
+            self._ending[pid] = leader, newest, status
             return None
-        leader.tid, leader.cpu, leader.timestamp_ns = pid, event.cpu, event.timestamp_ns
-        return leader
+        end = leader or event
+        end.tid, end.exit_code, end.cpu, end.timestamp_ns = pid, status, newest.cpu, newest.timestamp_ns
+        return end
 
     def _threads_of(self, pid: int) -> set[int]:
         """The live threads of a process in the table; none if it is gone, though its pid may be another's now."""
@@ -1200,6 +1206,7 @@ class Watcher:
             self._close_map()
         elif self._connector.map and self._connector.map.is_open():
             self._new_map()
+            self._connector.ready = True  # for one more look, that will close it
         self._strangers = 0
 
     def _receive(self, most: int) -> None:
