@@ -1611,8 +1611,7 @@ os._exit(0)
                 for i in range(100):
                     pid = os.fork()
                     if not pid:
-                        sys.stdin.readline()
-                        os._exit(1)
+                        signal.pause()
                     pids.append(pid)
                 print(flush=True)
                 sys.stdin.readline()
