@@ -256,6 +256,8 @@ FORK, EXEC, COMM, EXIT, NONZERO_EXIT, LIFE = map(int, (
 _EVENTS: dict[int, type[ProcEvent]] = {
     int(What[kind.__name__.upper()]): kind for kind in (Fork, Exec, Uid, Gid, Sid, Ptrace, Comm, Coredump, Exit)}
 
+_COPIES = {what: kind.from_buffer_copy for what, kind in _EVENTS.items()}
+
 # Where the parts lie in a datagram, and how long one event is: Exit is the longest.
 _CN_MSG = ctypes.sizeof(nlmsghdr)
 _PROC_EVENT = _CN_MSG + ctypes.sizeof(cn_msg)
@@ -302,6 +304,12 @@ class sock_fprog(ctypes.Structure):
 _WHAT, _TID, _TGID, _CHILD_TID, _CHILD_TGID = (_PROC_EVENT + at for at in (0, 16, 20, 24, 28))
 
 
+# What the headers of every event say: the offsets and values of their 32-bit words, but seq, pid and ack.
+_WORDS = memoryview(bytes(nlmsghdr(_SIZE, NLMSG_DONE)) + bytes(
+    cn_msg(CN_IDX_PROC, CN_VAL_PROC, len=_SIZE - _PROC_EVENT))).cast("I")
+_HEADERS = tuple((4 * i, _WORDS[i]) for i in (0, 1, 4, 5, 8))
+
+
 def _classic_filter(kinds: int, births: bool = False, pids: Iterable[int] | None = ()) -> list[tuple[int, ...]]:
     """The sieve in classic BPF: acks pass, datagrams of another length, this process's own COMM, and `kinds`.
 
@@ -319,6 +327,7 @@ def _classic_filter(kinds: int, births: bool = False, pids: Iterable[int] | None
     program = [
         (BPF_LD | BPF_W | BPF_LEN, 0, 0, 0),
         (BPF_JMP | BPF_JEQ, 1, 0, _SIZE), keep,
+        *(part for offset, number in _HEADERS for part in (load(offset), jump(BPF_JEQ, number, 1, 0), drop)),
         load(_WHAT),
         jump(BPF_JEQ, 0, 0, 1), keep,
         jump(BPF_JEQ, COMM, 0, 3), load(_TGID), jump(BPF_JEQ, os.getpid(), 0, 1), keep,
@@ -518,7 +527,7 @@ class _Map:
 # ----------------------------------------------------------------------------------------------- connector
 
 _SLOTS = 64  # datagrams at a call: 0.84 us each; 16 at a call cost 1.0, 256 no less than 64
-_SLOT = 2048 + 64  # bytes for each: no power of two, so that they do not contend for one line of the cache
+_SLOT = 4 + 4 * 76 + 12  # bytes for each, with room for four messages: the kernel sends one, and near is fast
 
 
 def _refusal(number: int) -> OSError:
@@ -564,16 +573,19 @@ class _Connector:
     def __init__(self, rcvbuf: int) -> None:
         self._buffer = bytearray(_SLOTS * _SLOT)
         self._messages = (mmsghdr * _SLOTS)()
+        self._senders = (sockaddr_nl * _SLOTS)()
         self._slots = []
         address = ctypes.addressof(ctypes.c_char.from_buffer(self._buffer))
         for i, message in enumerate(self._messages):
             start = i * _SLOT + 4  # so that proc_event, 36 bytes further, lies at a multiple of 8
-            name, vector = sockaddr_nl(), iovec(address + start, _SLOT - 4)
-            message.msg_hdr = user_msghdr(ctypes.addressof(name), ctypes.sizeof(name), ctypes.pointer(vector), 1)
-            self._slots.append((
-                message, name, nlmsghdr.from_buffer(self._buffer, start),
-                cn_msg.from_buffer(self._buffer, start + _CN_MSG),
-                ProcEvent.from_buffer(self._buffer, start + _PROC_EVENT), start))
+            vector = iovec(address + start, _SLOT - 4)
+            message.msg_hdr = user_msghdr(ctypes.addressof(self._senders[i]), ctypes.sizeof(sockaddr_nl),
+                                          ctypes.pointer(vector), 1)
+            message.msg_len, self._senders[i].nl_family, self._senders[i].nl_groups = _SIZE, AF_NETLINK, CN_IDX_PROC
+            self._slots.append((ProcEvent.from_buffer(self._buffer, start + _PROC_EVENT), start + _PROC_EVENT))
+        # As they are when each holds one event of the kernel's: then one comparison is enough for all.
+        self._usual = [(memoryview(array).cast("B"), bytes(array), ctypes.sizeof(array) // _SLOTS)
+                       for array in (self._messages, self._senders)]
         self._rcvbuf = rcvbuf
         self._open()
 
@@ -619,13 +631,13 @@ class _Connector:
             answer.register(self.sock, select.POLLIN)
             while answer.poll(patience):
                 self.receive(1)
-                message, sender, _, cn, event, start = self._slots[0]
-                if message.msg_len == _SIZE and not sender.nl_pid and cn.ack == (token + 1) & 0xFFFFFFFF:
-                    if not before <= event.timestamp_ns <= time.monotonic_ns():
-                        self.skew = time.monotonic_ns() - event.timestamp_ns
-                    number = _Ack.from_buffer(self._buffer, start + _PROC_EVENT).err
-                    if number:
-                        raise OSError(number, "")
+                cn = cn_msg.from_buffer(self._buffer, 4 + _CN_MSG)
+                ack = _Ack.from_buffer(self._buffer, 4 + _PROC_EVENT)
+                if not self._senders[0].nl_pid and not ack.what and cn.ack == (token + 1) & 0xFFFFFFFF:
+                    if not before <= ack.timestamp_ns <= time.monotonic_ns():
+                        self.skew = time.monotonic_ns() - ack.timestamp_ns
+                    if ack.err:
+                        raise OSError(ack.err, "")
                     return True
             return False
         except BaseException:
@@ -657,7 +669,7 @@ class _Connector:
             self.map.close()
             self.map = None
 
-    def receive(self, most: int) -> list[ProcEvent]:
+    def receive(self, most: int) -> list[ProcEvent | Lost]:
         """The events in at most so many of the datagrams that are there; sets `ready` if there may be more.
 
         Raises OSError: ENOBUFS, once, when the kernel has dropped some, ahead of what was queued before.
@@ -667,18 +679,23 @@ class _Connector:
         self.ready = count == most or number == errno.ENOBUFS
         if number and number not in (errno.EAGAIN, errno.EINTR):
             raise OSError(number, os.strerror(number))
-        events = []
-        for message, sender, nl, cn, event, start in self._slots[:max(count, 0)]:
-            if sender.nl_pid:
-                continue  # not from the kernel
-            # One event of the one size there has been since Linux 3.2 is the straight way.
-            if (message.msg_len == _SIZE == nl.nlmsg_len and nl.nlmsg_type == NLMSG_DONE
-                    and cn.idx == CN_IDX_PROC and cn.val == CN_VAL_PROC and cn.len == _SIZE - _PROC_EVENT):
-                kind = _EVENTS.get(event.what)
-                if kind:
-                    events.append(kind.from_buffer_copy(self._buffer, start + _PROC_EVENT))
-            else:
-                events += _decode(self._buffer, start, start + message.msg_len)
+        if count <= 0:
+            return []
+        buffer = self._buffer
+        # The filter lets nothing pass that has the length of an event and not its headers.
+        if all(array[:size * count].tobytes() == usual[:size * count] for array, usual, size in self._usual):
+            try:
+                return [_COPIES[event.what](buffer, start) for event, start in self._slots[:count]]
+            except KeyError:
+                pass  # an ack, or a kind that we do not know
+        events: list[ProcEvent | Lost] = []
+        for message, sender, (_, start) in zip(self._messages[:count], self._senders, self._slots):
+            if not sender.nl_pid:
+                events += _decode(buffer, start - _PROC_EVENT, start - _PROC_EVENT + message.msg_len)
+                if message.msg_hdr.msg_flags & socket.MSG_TRUNC:  # more messages than there is room for
+                    events.append(Lost(None, self.now()))
+            # What the kernel does not write is as it was: so that it is usual again.
+            sender.nl_pid, sender.nl_groups = 0, CN_IDX_PROC
         return events
 
     def dropped(self) -> int:
@@ -786,6 +803,9 @@ def cmdline(pid: int) -> list[str]:
 if TYPE_CHECKING:
     _Entry = tuple[int, int, int, Any]
 _NOTHING: _Entry = (0, 0, 0, None)
+# Events nearer to each other than this (ns) are a storm, in which an iteration lets them gather for so long (s): to
+# be woken for each would cost twice the CPU. No fork and exec of one process are so near.
+_STORM, _GATHER = 30_000, 0.0002
 _QUIET = 3_000_000_000  # ns without any event after which a waiting reader tests its subscription: 0.1 ms of CPU
 
 
@@ -876,10 +896,12 @@ class Watcher:
         self._pending: collections.deque[ProcEvent | Lost] = collections.deque()
         self._gap: int | None = None  # after an overrun: bytes that were queued before it and are still to be read
         self._loss: Lost | None = None  # an overrun to be told and repaired when what was queued before is told
+        self._found: set[int] = set()  # descendants found in /proc after a loss, that are yet to be told
         self._lost = 0
         self._newest = 0  # when the event that was received last happened
         self._dry = 0  # when the queue was last seen empty
         self._closed = False
+        self._storm = False  # whether events are coming thick and fast
         self._opened = False  # whether the map in the kernel lets everything pass
         self._strangers = 0  # events that came though nobody wants them
         self._changing = threading.Lock()
@@ -960,8 +982,9 @@ class Watcher:
 
     def _forget(self, pid: int) -> None:
         self._table.pop(pid, None)
-        self._live.pop(pid, None)
-        self._ending.pop(pid, None)
+        if pid in self._live:
+            del self._live[pid]
+            self._ending.pop(pid, None)
         if self._connector.map:
             self._connector.map.drop(pid)
 
@@ -1083,22 +1106,22 @@ class Watcher:
 
         most: datagrams to take in at a time. ending: end when no process is watched any longer.
         """
-        pending, table, live = self._pending, self._table, self._live
+        pending, table, live, connector = self._pending, self._table, self._live, self._connector
         while True:
             while pending:
-                event = pending.popleft()
+                event: Any = pending.popleft()
                 what = event.what
-                if isinstance(event, Lost):
-                    yield event
+                if not what:
+                    yield event  # Lost
                     continue
                 pid, stamp = event.pid, event.timestamp_ns
                 born = what == FORK and event.tid == pid
                 mask, inherit, since, before = table.get(event.parent_pid if born else pid, _NOTHING)
                 if stamp < since:
-                    mask, inherit, since, before = _at(before, stamp)
-                everything = self._everything[0]
-                if everything and stamp < self._everything[2]:
-                    everything = _at(self._everything, stamp)[0]
+                    mask, inherit, _, _ = _at(before, stamp)
+                everything, _, since, before = self._everything
+                if stamp < since:
+                    everything = _at(before, stamp)[0]
                 mask |= everything
                 if not mask:
                     self._strangers += 1
@@ -1106,10 +1129,12 @@ class Watcher:
                 if born:
                     if inherit or everything:
                         table[pid] = inherit, inherit, stamp, None
-                        live.pop(pid, None)
+                        if pid in live:  # it was found in /proc before its birth was read
+                            del live[pid]
                         if self._opened:
                             self._learn(pid)
-                        if event.cpu == REBUILT:
+                        if self._found and pid in self._found:
+                            self._found.remove(pid)
                             live[pid] = self._threads_of(pid)
                 elif what == FORK:
                     live.setdefault(pid, {pid}).add(event.tid)
@@ -1120,13 +1145,18 @@ class Watcher:
                         live[pid] = {pid}  # the others are gone, and the one that called has the leader's id now
                         self._ending.pop(pid, None)
                 elif what == EXIT:
-                    end = self._end(event if not self._threads else copy.copy(event))
-                    if end:
-                        self._forget(pid)
-                    if not self._threads:
-                        if not end:
-                            continue
-                        event = end
+                    if pid not in live and event.tid == pid:
+                        table.pop(pid, None)
+                        if connector.map:
+                            connector.map.drop(pid)
+                    else:
+                        end = self._end(copy.copy(event)) if pid in live else None
+                        if end:
+                            self._forget(pid)
+                        if not self._threads:
+                            if not end:
+                                continue
+                            event = end
                     if mask & NONZERO_EXIT and event.exit_code:
                         mask |= EXIT
                 if mask & what:
@@ -1135,10 +1165,8 @@ class Watcher:
                 return
 
     def _end(self, event: Any) -> Any:
-        """The process's Exit, if it has ended with this one of a thread of it; else None."""
+        """The Exit of a process that has or had several threads, if this one of a thread is its end; else None."""
         pid = event.pid
-        if pid not in self._live:
-            return event if event.tid == pid else None
         left = self._live[pid]
         left.discard(event.tid)
         leader, newest, status = self._ending.get(pid, (None, event, 0))
@@ -1189,6 +1217,8 @@ class Watcher:
                     if self._woken.poll(max(0, until - connector.now()) / 1_000_000):
                         if self._delay:
                             self._nap.poll(self._delay)
+                        elif self._storm and most > 1:
+                            time.sleep(_GATHER)
                         connector.ready = True
                     elif until == deadline:
                         return False
@@ -1218,15 +1248,18 @@ class Watcher:
         connector, gap = self._connector, self._gap
         now = connector.now()
         try:
-            self._pending.extend(connector.receive(most if gap is None else 1))
+            events = connector.receive(most if gap is None else 1)
+            if events:
+                self._pending.extend(events)
+                newest = events[-1].timestamp_ns
+                self._storm = newest - self._newest < _STORM * len(events)
+                self._heard, self._newest = now, newest
         except OSError as error:
             if error.errno != errno.ENOBUFS:
                 raise
             gap = 1 << 32
         if not connector.ready:
             self._dry = now
-        if self._pending:
-            self._heard, self._newest = now, self._pending[-1].timestamp_ns
         if gap is not None:
             queued = connector.meminfo(SK_MEMINFO_RMEM_ALLOC)
             self._gap = queued if 0 < queued < gap else None
@@ -1267,6 +1300,7 @@ class Watcher:
             if (pid not in known and (self._everything[0] or stat.ppid in parents) and stat.state not in "ZX"
                     and stat.start - skew + _TICK > since):
                 parents.add(pid)
+                self._found.add(pid)
                 rebuilt.append(Fork(FORK, REBUILT, max(stat.start - skew, since), stat.ppid, stat.ppid, pid, pid))
         pending.extendleft(reversed([loss, *rebuilt]))
 
