@@ -17,7 +17,6 @@ watch and wait, command line. Nothing happens at import.
 from __future__ import annotations
 
 import collections
-import copy
 import ctypes
 import enum
 import errno
@@ -906,7 +905,8 @@ class Watcher:
         self._strangers = 0  # events that came though nobody wants them
         self._changing = threading.Lock()
         self._reading = threading.Lock()
-        self._reader = 0
+        self._reader = 0  # the thread that is in _fill
+        self._streamer = 0  # and the one that was there last
         self._connector = _Connector(rcvbuf)
         self._heard = self._connector.now()  # when something last came
         self._quiet = _QUIET  # how long nothing may come before the subscription is tested
@@ -976,8 +976,9 @@ class Watcher:
             else:
                 self._table[pid] = 0, 0, self._table[pid][2], None
             if not self._everything[0]:
-                for known in [known for known, entry in self._table.items() if not entry[0]]:
-                    self._forget(known)
+                for known, entry in list(self._table.items()):
+                    if not entry[0]:
+                        self._forget(known)
             self._sieve([] if pid is None else [pid])
 
     def _forget(self, pid: int) -> None:
@@ -1007,23 +1008,21 @@ class Watcher:
             try:
                 if connector.map:
                     for pid in changed:
-                        connector.map.set(pid, *self._passing(pid, *table.get(pid, _NOTHING)))
+                        self._learn(pid)
                 else:
                     self._new_map()
                 self._settle()
                 return
-            except OSError as error:
-                if error.errno == errno.E2BIG:
-                    self._new_map()
-                    return
-                self._sieves = ("classic",)  # no CAP_BPF, or no bpf(2)
+            except OSError:
+                self._sieves = ("classic",)  # no CAP_BPF, or no bpf(2), or no memory for it
+        self._opened = False
         if "classic" not in self._sieves:
             connector.attach(_classic_filter(_Map.ALL, True, None))
             return
         births = bool(kinds & FORK)
-        if not self._everything[0] and not any(entry[1] for entry in table.values()):
+        if not self._everything[0] and not any(entry[1] for entry in list(table.values())):
             try:
-                connector.attach(_classic_filter(kinds | LIFE, births, table))
+                connector.attach(_classic_filter(kinds | LIFE, births, list(table)))
                 return
             except OSError:
                 pass  # too many for net.core.optmem_max, or for 4096 instructions
@@ -1031,7 +1030,7 @@ class Watcher:
 
     def _kinds(self) -> int:
         """All kinds of events that are wanted of anybody."""
-        return functools.reduce(operator.or_, {entry[0] for entry in self._table.values()}, self._everything[0])
+        return functools.reduce(operator.or_, (entry[0] for entry in list(self._table.values())), self._everything[0])
 
     @staticmethod
     def _passing(pid: int, mask: int, inherit: int, *_: Any) -> tuple[int, int]:
@@ -1047,9 +1046,17 @@ class Watcher:
             self._learn(pid)
 
     def _learn(self, pid: int) -> None:
-        """Put into an open map what the kernel did not put there itself."""
-        if self._connector.map:
-            self._connector.map.set(pid, *self._passing(pid, *self._table.get(pid, _NOTHING)))
+        """Put into the map what the kernel did not put there itself."""
+        known, passing = self._connector.map, self._passing(pid, *self._table.get(pid, _NOTHING))
+        if known and any(passing):
+            try:
+                known.set(pid, *passing)
+            except OSError as error:
+                if error.errno != errno.E2BIG:
+                    raise
+                self._new_map()
+        elif known:
+            known.drop(pid)
 
     def _settle(self) -> None:
         """Close the map, if nobody is reading, once it has all births that are queued.
@@ -1057,29 +1064,30 @@ class Watcher:
         While it is open, a child can be born to a process that the map did not have yet: its FORK is then in the
         queue. With the queue read empty, and all births in it known, the kernel follows each further one itself.
         """
-        table, pending, connector = self._table, self._pending, self._connector
-        if self._opened and self._reading.acquire(blocking=False):
+        # A reader that is another thread has events in hand, and so closes the map itself when it has read all.
+        if self._opened and self._streamer in (0, threading.get_ident()) and self._reading.acquire(blocking=False):
             try:
-                inherits = {pid: entry[1] for pid, entry in table.items() if entry[1]}
-                seen = 0
+                inherits = {pid: entry[1] for pid, entry in self._table.items() if entry[1]}
+                events = list(self._pending)
                 for _ in range(1000):
-                    for event in itertools.islice(pending, seen, None):
+                    for event in events:
                         if isinstance(event, Fork) and event.tid == event.pid and event.parent_pid in inherits:
                             inherit = inherits[event.pid] = inherits[event.parent_pid]
-                            if connector.map and event.pid not in table:
-                                connector.map.set(event.pid, *self._passing(event.pid, inherit, inherit))
-                    seen = len(pending)
+                            if self._connector.map and event.pid not in self._table:
+                                self._connector.map.set(event.pid, *self._passing(event.pid, inherit, inherit))
                     if self._gap is not None or self._loss:
                         break
-                    self._receive(_SLOTS)
-                    if len(pending) == seen:
+                    events = self._receive(_SLOTS)
+                    if not events:
                         self._close_map()
                         break
             finally:
                 self._reading.release()
 
     def _close_map(self) -> None:
-        if self._connector.map and not self._connector.ready and self._gap is None and not self._loss:
+        if not self._connector.map:
+            self._opened = False
+        elif not self._connector.ready and self._gap is None and not self._loss:
             self._connector.map.set(_Map.OPEN, 0, 0)
             self._opened = False
 
@@ -1123,9 +1131,11 @@ class Watcher:
                 if stamp < since:
                     everything = _at(before, stamp)[0]
                 mask |= everything
-                if not mask:
+                if not mask:  # a stranger, or from before it was watched
                     self._strangers += 1
-                    continue  # or from before it was watched
+                    if what == EXIT and pid not in table and connector.map:
+                        connector.map.drop(pid)  # the kernel had followed it, but its birth was lost
+                    continue
                 if born:
                     if inherit or everything:
                         table[pid] = inherit, inherit, stamp, None
@@ -1150,7 +1160,7 @@ class Watcher:
                         if connector.map:
                             connector.map.drop(pid)
                     else:
-                        end = self._end(copy.copy(event)) if pid in live else None
+                        end = self._end(Exit.from_buffer_copy(event)) if pid in live else None
                         if end:
                             self._forget(pid)
                         if not self._threads:
@@ -1195,7 +1205,7 @@ class Watcher:
         """Wait for datagrams and take some in; False if the deadline has passed, or the watcher is closed."""
         connector, pending = self._connector, self._pending
         with self._reading:
-            self._reader = threading.get_ident()
+            self._reader = self._streamer = threading.get_ident()
             try:
                 while not self._closed:
                     if self._loss:
@@ -1235,18 +1245,22 @@ class Watcher:
         if self._opened:
             self._close_map()
         elif self._connector.map and self._connector.map.is_open():
-            self._new_map()
-            self._connector.ready = True  # for one more look, that will close it
+            try:
+                self._new_map()
+            except OSError:
+                self._sieves = ("classic",)
+                self._sieve()
+            self._connector.ready = True  # for one more look, that closes it
         self._strangers = 0
 
-    def _receive(self, most: int) -> None:
+    def _receive(self, most: int) -> list[ProcEvent | Lost]:
         """Take datagrams in, and tell a loss where it happened: between what was queued by then and the rest.
 
         During an overrun the kernel queues nothing until the queue has been read empty, so from reading to reading
         fewer bytes are queued. When there are not, all from before the loss has been read.
         """
         connector, gap = self._connector, self._gap
-        now = connector.now()
+        now, events = connector.now(), []
         try:
             events = connector.receive(most if gap is None else 1)
             if events:
@@ -1267,6 +1281,7 @@ class Watcher:
                 dropped = connector.dropped()
                 self._loss = Lost(dropped - self._lost, connector.now())
                 self._lost = dropped
+        return events
 
     def _repair(self) -> None:
         """Put into the stream the loss, and what /proc tells about it; all from before has been told.
@@ -1275,7 +1290,10 @@ class Watcher:
         descendant that is new, likewise. The live threads of all are read again.
         """
         connector, table, pending, skew = self._connector, self._table, self._pending, self._connector.skew
-        loss, since, self._loss = self._loss or Lost(None, connector.now()), self._newest, None
+        loss, self._loss = self._loss or Lost(None, connector.now()), None
+        since = self._newest if loss.count else 0  # when it began
+        if connector.map:
+            self._open(0)  # until the map has those that are found now
         stats = _processes()
         live = {pid: self._threads_of(pid) for pid in list(table) if not _hidden(pid)}
         looked = connector.now()
@@ -1297,7 +1315,7 @@ class Watcher:
         known.update(event.pid for event in pending if isinstance(event, Fork))
         parents = {pid for pid in known if self._everything[0] or table.get(pid, _NOTHING)[1]}
         for pid, stat in sorted(stats.items(), key=lambda item: item[1].start):
-            if (pid not in known and (self._everything[0] or stat.ppid in parents) and stat.state not in "ZX"
+            if (pid not in known and pid != os.getpid() and (self._everything[0] or stat.ppid in parents) and stat.state not in "ZX"
                     and stat.start - skew + _TICK > since):
                 parents.add(pid)
                 self._found.add(pid)
@@ -1315,12 +1333,12 @@ class Watcher:
         name, tid = ctypes.create_string_buffer(16), threading.get_native_id()
         _libc().prctl(PR_GET_NAME, name)
         _libc().prctl(PR_SET_NAME, name)
-        connector.ready = True
-        self._receive(_SLOTS)
+        while self._receive(_SLOTS) and connector.ready:
+            pass
         mine = [event for event in pending if isinstance(event, Comm) and event.tid == tid]
         if mine:
             pending.remove(mine[-1])
-        elif self._gap is None and not self._loss:
+        elif not pending and self._gap is None and not self._loss:
             with self._changing:
                 connector.renew()
                 self._finish.detach()
