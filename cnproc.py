@@ -1315,8 +1315,9 @@ class Watcher:
         known.update(event.pid for event in pending if isinstance(event, Fork))
         parents = {pid for pid in known if self._everything[0] or table.get(pid, _NOTHING)[1]}
         for pid, stat in sorted(stats.items(), key=lambda item: item[1].start):
-            if (pid not in known and pid != os.getpid() and (self._everything[0] or stat.ppid in parents) and stat.state not in "ZX"
-                    and stat.start - skew + _TICK > since):
+            followed = self._everything[0] or stat.ppid in parents
+            new = pid not in known and pid != os.getpid() and stat.start - skew + _TICK > since
+            if followed and new and stat.state not in "ZX":
                 parents.add(pid)
                 self._found.add(pid)
                 rebuilt.append(Fork(FORK, REBUILT, max(stat.start - skew, since), stat.ppid, stat.ppid, pid, pid))
