@@ -105,7 +105,7 @@ SO_RCVBUFFORCE, SO_ATTACH_FILTER, SO_MEMINFO = 33, 26, 55
 SK_MEMINFO_RMEM_ALLOC, SK_MEMINFO_DROPS, SK_MEMINFO_VARS = 0, 8, 9
 PROC_PID_INIT_INO, PROC_USER_INIT_INO = 0xEFFFFFFC, 0xEFFFFFFD
 PR_SET_NAME, PR_GET_NAME, SIGCHLD = 15, 16, 17  # linux/prctl.h, asm-generic/signal.h
-PF_FORKNOEXEC = 0x40  # in /proc/PID/stat's flags: forked, and has not run a program of its own yet
+PF_FORKNOEXEC, PF_KTHREAD = 0x40, 0x200000  # in /proc/PID/stat's flags: has not run a program of its own; of the kernel
 
 @functools.lru_cache(maxsize=None)
 def _libc() -> ctypes.CDLL:
@@ -150,7 +150,7 @@ class ProcEvent(ctypes.Structure):
 
     @property
     def rebuilt(self) -> bool:
-        """Whether the kernel lost this event, and it was put together from /proc."""
+        """Whether this event is not the kernel's, but was put together from /proc, the kernel having lost it."""
         return bool(self.cpu == REBUILT)
 
     def __repr__(self) -> str:
@@ -833,6 +833,8 @@ def _missing(pid: int) -> OSError:
         pass
     except (ProcessLookupError, OverflowError):
         return OSError(errno.ESRCH, f"no process {pid}: it has ended, or never was")
+    if not _stat(os.getpid()):
+        return OSError(errno.EPERM, f"cannot look after process {pid}: /proc is not mounted, or not this one's")
     return OSError(errno.EPERM, f"process {pid} exists, but /proc hides it (hidepid): run as root or as its owner, "
                    "or mount /proc with hidepid=0")
 
@@ -930,6 +932,8 @@ class Watcher:
         mask = operator.index(events)
         if not mask or mask & ~What.ALL:
             raise ValueError(f"events must be of What, and at least one of them, not {mask:#x}")
+        if isinstance(pid, (bool, What)):
+            raise TypeError(f"a pid is a number, not {pid!r}")
         if pid is not None and operator.index(pid) < 1:
             raise ValueError(f"a pid is 1 or more, not {pid}")
         with self._changing:
@@ -1540,6 +1544,8 @@ class _Narrator:
 
     def _line(self, event: Any, name: list[str], ran: float | None) -> str:
         said = self._status(event) if isinstance(event, Exit) else _SAYS[type(event)].format(event)
+        if isinstance(event, Fork) and event.tid != event.pid:
+            said = "born"
         if ran is not None:
             said += f" after {ran:.3f} s"
         if name:
@@ -1565,10 +1571,13 @@ class _Narrator:
 
 
 def _name(pid: int) -> list[str]:
-    """The command line; the name in brackets if there is none, as with a kernel thread; [] if it is gone."""
+    """The command line; of a kernel thread, the name in brackets; [] of a process that has ended by now."""
     try:
-        with open(f"/proc/{pid}/comm", "rb") as file:
-            return cmdline(pid) or [f"[{os.fsdecode(file.read()).rstrip()}]"]
+        words, stat = cmdline(pid), _stat(pid)
+        if not words and stat and stat.flags & PF_KTHREAD:
+            with open(f"/proc/{pid}/comm", "rb") as file:
+                words = [f"[{os.fsdecode(file.read()).rstrip()}]"]
+        return words
     except OSError:
         return []
 
@@ -1587,14 +1596,17 @@ def _arguments(argv: list[str] | None) -> Any:
         return int(text)
 
     def events(text: str) -> int:
-        words = text.upper().split(",")
-        unknown = [word for word in words if word not in (*kinds, "ALL")]
+        words = [word.strip() for word in text.upper().split(",")]
+        unknown = [word.lower() for word in words if word not in (*kinds, "ALL")]
         if unknown:
-            raise argparse.ArgumentTypeError(f"no event {unknown[0].lower()!r}")
+            raise argparse.ArgumentTypeError(f"no event {unknown[0]!r}; there are {', '.join(kinds).lower()}, all")
         return functools.reduce(operator.or_, (What[word] for word in words))
 
     def seconds(text: str) -> float:
-        number = float(text)
+        try:
+            number = float(text)
+        except ValueError:
+            number = -1
         if not number >= 0:
             raise argparse.ArgumentTypeError(f"a number of seconds, not {text!r}")
         return number
@@ -1605,14 +1617,16 @@ def _arguments(argv: list[str] | None) -> Any:
         formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("pid", nargs="*", type=pid, metavar="PID", help="these processes, until the last has ended (default: all)")
-    add("-e", "--events", type=events, default=What.LIFE, metavar="KIND,...",
+    add("-e", "--events", type=events, action="append", metavar="KIND,...",
         help=f"of {', '.join(kinds).lower()}, all (default: fork,exec,exit)")
     add("-t", "--threads", action="store_true", help="tell every thread's birth and end")
     add("--no-follow", dest="follow", action="store_false", help="leave out the descendants")
     add("-j", "--json", action="store_true", help="one JSON object a line")
     add("-d", "--duration", type=seconds, metavar="SECONDS", help="end after so long")
     add("-V", "--version", action="version", version=f"cnproc {__version__}")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    args.events = functools.reduce(operator.or_, args.events or [LIFE])
+    return args
 
 
 def _run(args: Any) -> int:
@@ -1643,12 +1657,16 @@ def _complain(error: OSError) -> None:
 
 
 def _main(argv: list[str] | None = None) -> int:
+    import io
     import signal
+    import sys
 
     def stop(number: int, frame: object) -> None:
         raise SystemExit(128 + number)  # so that the watcher unsubscribes first
 
     args = _arguments(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         for number in signal.SIGTERM, signal.SIGHUP:
             signal.signal(number, stop)
