@@ -26,6 +26,7 @@ import operator
 import os
 import select
 import socket
+import sys
 import threading
 import time
 import weakref
@@ -300,7 +301,8 @@ class sock_fprog(ctypes.Structure):
 
 # Where a filter finds a field: from the datagram's start. For all kinds but FORK the thread's and the process's
 # ids are the first two; a FORK has its parent's there.
-_WHAT, _TID, _TGID, _CHILD_TID, _CHILD_TGID = (_PROC_EVENT + at for at in (0, 16, 20, 24, 28))
+_WHAT, _TGID, _CHILD_TID, _CHILD_TGID = (_PROC_EVENT + at for at in (0, 20, 24, 28))
+_STAMP = _PROC_EVENT + (8 if sys.byteorder == "little" else 12)  # the low half of timestamp_ns
 
 
 # What the headers of every event say: the offsets and values of their 32-bit words, but seq, pid and ack.
@@ -407,17 +409,18 @@ def _bpf(command: int, attribute: ctypes.Structure) -> int:
 class _Map:
     """The sieve in eBPF: whose events pass is in a hash map, to which the kernel itself adds the children.
 
-    Of a process, the map has the kinds that pass, and those that will of its children: it is the socket filter
-    that copies the second to a child's entry when the FORK goes by, before the child runs. OPEN's entry has the
-    kinds that pass of every process; a program that finds the map full sets it.
+    Of a process, the map has the kinds that pass, those that will of its children, and since when it is there (of
+    the nanoseconds, the low 32 bits): it is the socket filter that makes a child's entry of its parent's when the
+    FORK goes by, before the child runs. OPEN's entry has the kinds that pass of every process; a program that finds
+    the map full sets it.
     """
 
     OPEN, ALL = 0, 0xFFFFFFFF
-    LEAST = 1024  # entries that it has room for
+    LEAST = 512  # entries that it has room for: within the 64 KiB that Linux 5.10 lets be locked
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.fd = _bpf(BPF_MAP_CREATE, bpf_map_create(BPF_MAP_TYPE_HASH, 4, 8, size, 0))
+        self.fd = _bpf(BPF_MAP_CREATE, bpf_map_create(BPF_MAP_TYPE_HASH, 4, 12, size, 0))
         try:
             self.set(self.OPEN, self.ALL, 0)
             code = self._program()
@@ -428,33 +431,42 @@ class _Map:
             os.close(self.fd)
             raise
 
-    def set(self, pid: int, passing: int, inherited: int) -> None:
+    def set(self, pid: int, passing: int, inherited: int, since: int = 0) -> None:
         """Let these kinds pass of a process. Raises OSError: E2BIG if the map is full."""
-        key, value = u32(pid), (u32 * 2)(passing, inherited)
-        _bpf(BPF_MAP_UPDATE_ELEM, bpf_map_elem(self.fd, 0, ctypes.addressof(key), ctypes.addressof(value), 0))
+        self._do(BPF_MAP_UPDATE_ELEM, pid, (u32 * 3)(passing, inherited, since & 0xFFFFFFFF))
 
-    def drop(self, pid: int) -> None:
-        """Let nothing pass of a process."""
-        key = u32(pid)
+    def get(self, pid: int) -> list[int]:
+        """What the map says of a process. Raises OSError: ENOENT if nothing."""
+        value = (u32 * 3)()
+        self._do(BPF_MAP_LOOKUP_ELEM, pid, value)
+        return list(value)
+
+    def drop(self, pid: int, since: int) -> None:
+        """Let nothing pass of the process that was born or watched then, though of a later one with its pid."""
         try:
-            _bpf(BPF_MAP_DELETE_ELEM, bpf_map_elem(self.fd, 0, ctypes.addressof(key), 0, 0))
+            if self.get(pid)[2] == since & 0xFFFFFFFF:
+                self._do(BPF_MAP_DELETE_ELEM, pid, (u32 * 3)())
         except OSError:
             pass  # it was not in it
 
     def is_open(self) -> bool:
         """Whether everything passes."""
-        key, value = u32(self.OPEN), (u32 * 2)()
-        _bpf(BPF_MAP_LOOKUP_ELEM, bpf_map_elem(self.fd, 0, ctypes.addressof(key), ctypes.addressof(value), 0))
-        return bool(value[0])
+        return bool(self.get(self.OPEN)[0])
+
+    def _do(self, command: int, pid: int, value: Any) -> None:
+        key = u32(pid)
+        _bpf(command, bpf_map_elem(self.fd, 0, ctypes.addressof(key), ctypes.addressof(value), 0))
 
     def close(self) -> None:
         os.close(self.fd)
         os.close(self.program)
+        self.fd = -1
 
     def _program(self) -> ctypes.Array[bpf_insn]:
-        # On the stack: struct proc_event, an int for a key, and a value.
-        event, key, value = -40, -44, -56
-        what, tgid, child_tid, child_tgid = (event + at - _PROC_EVENT for at in (_WHAT, _TGID, _CHILD_TID, _CHILD_TGID))
+        # On the stack: the datagram, a key and a value.
+        datagram, key, value = -80, -84, -96
+        what, stamp, tgid, child_tid, child_tgid = (
+            datagram + at for at in (_WHAT, _STAMP, _TGID, _CHILD_TID, _CHILD_TGID))
 
         def move(to: int, source: int) -> list[Any]:
             return [(BPF_ALU64 | BPF_MOV | BPF_X, to, source, 0, 0)]
@@ -486,8 +498,10 @@ class _Map:
         listing = [
             *move(R6, R1),
             *load(R1, R6, SKB_LEN), *jump(BPF_JNE, R1, _SIZE, "keep"),
-            *move(R1, R6), *constant(R2, _PROC_EVENT), *address(R3, event), *constant(R4, _SIZE - _PROC_EVENT),
+            *move(R1, R6), *constant(R2, 0), *address(R3, datagram), *constant(R4, _SIZE),
             *call(BPF_FUNC_skb_load_bytes), *jump(BPF_JNE, R0, 0, "keep"),
+            *itertools.chain.from_iterable(
+                load(R1, R10, datagram + at) + jump(BPF_JNE, R1, word, "drop") for at, word in _HEADERS),
             *load(R7, R10, what), *jump(BPF_JEQ, R7, 0, "keep"),  # an ack
             *constant(R8, self.OPEN), *store(R10, key, R8), *address(R2, key), *with_map(BPF_FUNC_map_lookup_elem),
             *jump(BPF_JEQ, R0, 0, "keep"), *load(R1, R0, 0), *jump_x(BPF_JSET, R7, R1, "keep"),
@@ -500,7 +514,8 @@ class _Map:
             *with_map(BPF_FUNC_map_lookup_elem), *jump(BPF_JEQ, R0, 0, "drop"),
             *load(R9, R0, 0), *load(R1, R0, 4),
             *jump(BPF_JNE, R7, FORK, "test"), *jump(BPF_JEQ, R1, 0, "test"),
-            *store(R10, value, R1), *store(R10, value + 4, R1), *address(R2, child_tgid), *address(R3, value),
+            *store(R10, value, R1), *store(R10, value + 4, R1), *load(R1, R10, stamp), *store(R10, value + 8, R1),
+            *address(R2, child_tgid), *address(R3, value),
             *constant(R4, 0), *with_map(BPF_FUNC_map_update_elem), *jump(BPF_JEQ, R0, 0, "keep"),
             *constant(R8, self.OPEN), *store(R10, key, R8), *address(R2, key), *with_map(BPF_FUNC_map_lookup_elem),
             *jump(BPF_JEQ, R0, 0, "keep"), *constant(R1, -1), *store(R0, 0, R1),
@@ -605,7 +620,11 @@ class _Connector:
     def renew(self) -> None:
         """Subscribe anew, with the same file descriptor."""
         old, self.before = self.sock, self.dropped()
-        self._open()
+        try:
+            self._open()
+        except OSError:
+            self.sock = old
+            raise
         os.dup2(self.sock.fileno(), old.fileno(), False)
         self.sock.close()
         self.sock = old
@@ -615,6 +634,7 @@ class _Connector:
         if not hasattr(socket, "AF_NETLINK"):
             raise OSError(errno.EAFNOSUPPORT, "")
         self.sock = socket.socket(AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, NETLINK_CONNECTOR)
+        self.counted = False
         try:
             for option in SO_RCVBUFFORCE, socket.SO_RCVBUF:  # only the second is limited by net.core.rmem_max
                 try:
@@ -624,6 +644,7 @@ class _Connector:
                     pass
             self.attach(_classic_filter(0))  # acks alone, so that no storm can crowd ours out
             self.sock.bind((0, CN_IDX_PROC))
+            self.counted = True
             token, before = int.from_bytes(os.urandom(4), "little"), time.monotonic_ns()
             self.send(PROC_CN_MCAST_LISTEN, token)
             answer = select.poll()
@@ -640,8 +661,17 @@ class _Connector:
                     return True
             return False
         except BaseException:
+            if self.counted:
+                self.ignore()
             self.sock.close()
             raise
+
+    def ignore(self) -> None:
+        """Take back the LISTEN."""
+        try:
+            self.send(PROC_CN_MCAST_IGNORE)
+        except OSError:
+            pass  # nobody is left to be told
 
     def send(self, op: int, token: int = 0) -> None:
         """Ask the kernel to LISTEN or IGNORE; its ack carries token + 1."""
@@ -652,13 +682,12 @@ class _Connector:
 
     def attach(self, program: list[tuple[int, ...]] | _Map) -> None:
         """Put a filter before the socket in place of the one that is there; nothing is lost by it."""
-        old, self.map = self.map, None
         if isinstance(program, _Map):
             self.sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_BPF, program.program)
-            self.map = program
         else:
             code = (sock_filter * len(program))(*(sock_filter(*instruction) for instruction in program))
             self.sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, bytes(sock_fprog(len(program), code)))
+        old, self.map = self.map, program if isinstance(program, _Map) else None
         if old:
             old.close()
 
@@ -721,7 +750,6 @@ class _Stat(collections.namedtuple("_Stat", ("state", "ppid", "flags", "start"))
 
 
 PR_SET_NAME, PR_GET_NAME, SIGCHLD = 15, 16, 17  # linux/prctl.h, asm-generic/signal.h
-PF_FORKNOEXEC = 0x40  # linux/sched.h, a flag of _Stat: forked, but has run no program of its own
 
 
 _TICK = 1_000_000_000 // 100  # USER_HZ is 100 wherever the connector is
@@ -734,7 +762,7 @@ def _stat(pid: int, tid: int | None = None) -> _Stat | None:
             fields = file.read().rpartition(b") ")[2].split()
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
-    slept = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
+    slept = -time.monotonic_ns() + time.clock_gettime_ns(time.CLOCK_BOOTTIME)  # rather too much than too little
     start = int(fields[19]) * _TICK - slept
     return _Stat(fields[0].decode(), int(fields[1]), int(fields[6]), start)
 
@@ -853,10 +881,7 @@ def _hidden(pid: int) -> bool:
 def _release(connector: _Connector, waker: tuple[int, int], owner: int) -> None:
     """Unsubscribe. A forked child shares the socket, and leaves the subscription to its parent."""
     if os.getpid() == owner:
-        try:
-            connector.send(PROC_CN_MCAST_IGNORE)
-        except OSError:
-            pass  # nobody is left to be told
+        connector.ignore()
     connector.close()
     for fd in waker:
         os.close(fd)
@@ -909,12 +934,18 @@ class Watcher:
         self._reading = threading.Lock()
         self._reader = 0  # the thread that is in _fill
         self._streamer = 0  # and the one that was there last
-        self._connector = _Connector(rcvbuf)
+        self._waker = os.pipe()
+        try:
+            self._connector = _Connector(rcvbuf)
+            self._finish = weakref.finalize(self, _release, self._connector, self._waker, os.getpid())
+        except BaseException:
+            for fd in self._waker:
+                os.close(fd)
+            raise
+        self._owner = os.getpid()
         self._heard = self._connector.now()  # when something last came
         self._quiet = _QUIET  # how long nothing may come before the subscription is tested
         self._missed: set[int] = set()  # those that had ended untold at the last test
-        self._waker = os.pipe()
-        self._finish = weakref.finalize(self, _release, self._connector, self._waker, os.getpid())
         self._woken, self._nap = select.poll(), select.poll()
         self._woken.register(self._connector.sock, select.POLLIN)
         self._woken.register(self._waker[0], select.POLLIN)
@@ -986,12 +1017,11 @@ class Watcher:
             self._sieve([] if pid is None else [pid])
 
     def _forget(self, pid: int) -> None:
-        self._table.pop(pid, None)
-        if pid in self._live:
-            del self._live[pid]
-            self._ending.pop(pid, None)
+        known = self._table.pop(pid, _NOTHING)
+        self._live.pop(pid, None)
+        self._ending.pop(pid, None)
         if self._connector.map:
-            self._connector.map.drop(pid)
+            self._connector.map.drop(pid, known[2])
 
     def _open(self, mask: int) -> None:
         """While watch() looks into /proc, let these events of every process pass."""
@@ -1012,7 +1042,8 @@ class Watcher:
             try:
                 if connector.map:
                     for pid in changed:
-                        self._learn(pid)
+                        if pid in table or pid == os.getpid():
+                            self._learn(pid)
                 else:
                     self._new_map()
                 self._settle()
@@ -1044,23 +1075,33 @@ class Watcher:
 
     def _new_map(self) -> None:
         """Put a map in the place of the present one, or of a classic filter, open until all are sure to be in it."""
-        self._connector.attach(_Map(max(_Map.LEAST, 4 * len(self._table))))
+        fresh = _Map(max(_Map.LEAST, 4 * len(self._table)))
+        try:
+            self._connector.attach(fresh)
+        except OSError:
+            fresh.close()
+            raise
         self._opened = True
         for pid in [os.getpid(), *self._table]:
-            self._learn(pid)
+            entry = self._table.get(pid, _NOTHING)
+            fresh.set(pid, *self._passing(pid, *entry), entry[2])
 
     def _learn(self, pid: int) -> None:
         """Put into the map what the kernel did not put there itself."""
-        known, passing = self._connector.map, self._passing(pid, *self._table.get(pid, _NOTHING))
-        if known and any(passing):
+        entry = self._table.get(pid, _NOTHING)
+        if self._connector.map and not self._closed:
             try:
-                known.set(pid, *passing)
-            except OSError as error:
-                if error.errno != errno.E2BIG:
-                    raise
-                self._new_map()
-        elif known:
-            known.drop(pid)
+                self._connector.map.set(pid, *self._passing(pid, *entry), entry[2])
+            except OSError:
+                self._grow()
+
+    def _grow(self) -> None:
+        """Take a larger map, or do without."""
+        try:
+            self._new_map()
+        except OSError:
+            self._sieves = ("classic",)
+            self._sieve()
 
     def _settle(self) -> None:
         """Close the map, if nobody is reading, once it has all births that are queued.
@@ -1078,7 +1119,8 @@ class Watcher:
                         if isinstance(event, Fork) and event.tid == event.pid and event.parent_pid in inherits:
                             inherit = inherits[event.pid] = inherits[event.parent_pid]
                             if self._connector.map and event.pid not in self._table:
-                                self._connector.map.set(event.pid, *self._passing(event.pid, inherit, inherit))
+                                self._connector.map.set(
+                                    event.pid, *self._passing(event.pid, inherit, inherit), event.timestamp_ns)
                     if self._gap is not None or self._loss:
                         break
                     events = self._receive(_SLOTS)
@@ -1087,6 +1129,8 @@ class Watcher:
                         break
             finally:
                 self._reading.release()
+                if self._closed:
+                    self._finish()
 
     def _close_map(self) -> None:
         if not self._connector.map:
@@ -1098,12 +1142,13 @@ class Watcher:
     def read(self, timeout: float | None = None) -> ProcEvent | Lost | None:
         """The next event; None when `timeout` seconds have passed, or when the watcher is closed meanwhile.
 
-        Takes one datagram at a time from the socket, so that after a select on the watcher one read is enough.
+        Takes one datagram at a time from the socket, which so stays readable while there are more.
         """
         self._check()
         return next(self._stream(self._deadline(timeout), 1), None)
 
     def __iter__(self) -> Iterator[ProcEvent | Lost]:
+        self._check()
         return self._stream(None, _SLOTS)
 
     def _deadline(self, timeout: float | None) -> int | None:
@@ -1119,8 +1164,9 @@ class Watcher:
         most: datagrams to take in at a time. ending: end when no process is watched any longer.
         """
         pending, table, live, connector = self._pending, self._table, self._live, self._connector
+        over = False
         while True:
-            while pending:
+            while pending and not self._closed:
                 event: Any = pending.popleft()
                 what = event.what
                 if not what:
@@ -1137,13 +1183,17 @@ class Watcher:
                 mask |= everything
                 if not mask:  # a stranger, or from before it was watched
                     self._strangers += 1
-                    if what == EXIT and pid not in table and connector.map:
-                        connector.map.drop(pid)  # the kernel had followed it, but its birth was lost
                     continue
                 if born:
                     if inherit or everything:
-                        table[pid] = inherit, inherit, stamp, None
-                        if pid in live:  # it was found in /proc before its birth was read
+                        known = table.get(pid)
+                        if known and known[2] > stamp:  # it was watched for itself before its birth was read
+                            before = inherit, inherit, stamp, None
+                            table[pid] = known[0] | inherit, known[1] | inherit, known[2], before
+                            self._learn(pid)
+                        else:
+                            table[pid] = inherit, inherit, stamp, None
+                        if pid in live:  # or found in /proc
                             del live[pid]
                         if self._opened:
                             self._learn(pid)
@@ -1160,9 +1210,9 @@ class Watcher:
                         self._ending.pop(pid, None)
                 elif what == EXIT:
                     if pid not in live and event.tid == pid:
-                        table.pop(pid, None)
+                        known = table.pop(pid, _NOTHING)
                         if connector.map:
-                            connector.map.drop(pid)
+                            connector.map.drop(pid, known[2])
                     else:
                         end = self._end(Exit.from_buffer_copy(event)) if pid in live else None
                         if end:
@@ -1175,13 +1225,16 @@ class Watcher:
                         mask |= EXIT
                 if mask & what:
                     yield event
-            if (ending and not table and self._gap is None and not self._loss) or not self._fill(deadline, most):
+            if over or (ending and not table and self._gap is None and not self._loss):
                 return
+            over = not self._fill(deadline, most)
+            if over and most > 1:
+                return  # while one that is read by itself is told all the same, lest a select miss it
 
     def _end(self, event: Any) -> Any:
         """The Exit of a process that has or had several threads, if this one of a thread is its end; else None."""
         pid = event.pid
-        left = self._live[pid]
+        left = self._live.get(pid, set())
         left.discard(event.tid)
         leader, newest, status = self._ending.get(pid, (None, event, 0))
         if event.tid == pid:
@@ -1238,6 +1291,8 @@ class Watcher:
                         return False
                     else:
                         self._test()
+                        if pending:
+                            return True
                 return False
             finally:
                 self._reader = 0
@@ -1249,11 +1304,7 @@ class Watcher:
         if self._opened:
             self._close_map()
         elif self._connector.map and self._connector.map.is_open():
-            try:
-                self._new_map()
-            except OSError:
-                self._sieves = ("classic",)
-                self._sieve()
+            self._grow()
             self._connector.ready = True  # for one more look, that closes it
         self._strangers = 0
 
@@ -1301,9 +1352,11 @@ class Watcher:
         stats = _processes()
         live = {pid: self._threads_of(pid) for pid in list(table) if not _hidden(pid)}
         looked = connector.now()
-        connector.ready = True
-        while connector.ready and not self._loss and (not pending or pending[-1].timestamp_ns < looked):
-            self._receive(_SLOTS)
+        for pause in 0, 0.01:  # an EXIT is told a little after the process is gone
+            time.sleep(pause)
+            connector.ready = True
+            while connector.ready and not self._loss and (not pending or pending[-1].timestamp_ns < looked):
+                self._receive(_SLOTS)
         ends = collections.defaultdict(set)
         for event in pending:
             if isinstance(event, Exit):
@@ -1316,15 +1369,17 @@ class Watcher:
                 self._live.pop(pid, None)
                 rebuilt.append(Exit(EXIT, REBUILT, looked, pid, pid, -1, SIGCHLD, 0, 0))
         known = {pid for pid, threads in live.items() if threads}
-        known.update(event.pid for event in pending if isinstance(event, Fork))
-        parents = {pid for pid in known if self._everything[0] or table.get(pid, _NOTHING)[1]}
+        known.update(event.pid for event in pending if isinstance(event, Fork) and event.tid == event.pid)
+        # Since when, of those whose children are followed: a start time is cut to a tick, and no child is older.
+        parents = {pid: table[pid][2] for pid in known if table.get(pid, _NOTHING)[1]}
         for pid, stat in sorted(stats.items(), key=lambda item: item[1].start):
             followed = self._everything[0] or stat.ppid in parents
             new = pid not in known and pid != os.getpid() and stat.start - skew + _TICK > since
             if followed and new and stat.state not in "ZX":
-                parents.add(pid)
+                born = max(stat.start - skew, since, parents.get(stat.ppid, self._everything[2]))
+                parents[pid] = born
                 self._found.add(pid)
-                rebuilt.append(Fork(FORK, REBUILT, max(stat.start - skew, since), stat.ppid, stat.ppid, pid, pid))
+                rebuilt.append(Fork(FORK, REBUILT, born, stat.ppid, stat.ppid, pid, pid))
         pending.extendleft(reversed([loss, *rebuilt]))
 
     def _test(self) -> None:
@@ -1347,7 +1402,8 @@ class Watcher:
             with self._changing:
                 connector.renew()
                 self._finish.detach()
-                self._finish = weakref.finalize(self, _release, connector, self._waker, os.getpid())
+                self._owner = os.getpid()
+                self._finish = weakref.finalize(self, _release, connector, self._waker, self._owner)
                 self._sieve()
             self._loss = Lost(None, connector.now())
         # A process that has ended may be told in a moment: it is missed when it was so the last time, too.
@@ -1365,12 +1421,16 @@ class Watcher:
             return
         self._lost = self.lost
         self._closed = True
-        self._pending.clear()
-        if self._reader:
+        if os.getpid() != self._owner:
+            self._finish()  # in a forked child: its parent goes on reading
+            return
+        reader = self._reader
+        if reader:
             os.write(self._waker[1], b"\0")
-        if self._reader == threading.get_ident():
-            return  # from a signal handler within a read: the reader does it on its way out
-        with self._reading:
+        # A reader does the rest on its way out: also the one that this call, from a signal handler, interrupts.
+        if self._reading.acquire(blocking=False) or (
+                reader not in (0, threading.get_ident()) and self._reading.acquire(timeout=5)):
+            self._reading.release()
             self._finish()
 
     def _check(self) -> None:
@@ -1393,7 +1453,7 @@ class Watcher:
         return self._closed
 
     def fileno(self) -> int:
-        """The socket's file descriptor, readable when read(0) may have something."""
+        """The socket's file descriptor: when it is readable, read(0) until that is None."""
         self._check()
         return self._connector.sock.fileno()
 
@@ -1415,8 +1475,8 @@ def watch(*pids: int, events: int = What.LIFE, follow: bool = True, threads: boo
     Ends when the last of them has ended, or after `timeout` seconds. It subscribes when called. Raises what
     Watcher and Watcher.watch raise.
 
-    >>> for event in cnproc.watch(pid, events=cnproc.What.EXEC):
-    ...     print(event.pid, cnproc.cmdline(event.pid))
+    >>> for event in cnproc.watch(pid, events=cnproc.What.EXIT):
+    ...     print(event)
     """
     watcher = Watcher(threads=threads)
     try:
@@ -1467,9 +1527,9 @@ _EXAMPLES = """examples:
 
 
 _SAYS = {  # of each kind of event, in a line of text
-    Fork: "child of {0.parent_pid}", Exec: "", Uid: "user {0.ruid}, effective {0.euid}", Comm: "named {0.comm!r}",
-    Gid: "group {0.rgid}, effective {0.egid}", Sid: "leads a new session", Coredump: "dumps core",
-    Ptrace: "traced by {0.tracer_pid}", Lost: "{0.count} events: they came faster than they were read",
+    Fork: "child of {0.parent_pid}", Exec: "", Comm: "named {0.comm!r}", Sid: "leads a new session",
+    Uid: "user {0.ruid}, effective {0.euid}", Gid: "group {0.rgid}, effective {0.egid}", Coredump: "dumps core",
+    Ptrace: "traced by {0.tracer_pid}", Lost: "{0.count} events, as far as is known; what /proc knows follows",
 }
 
 
@@ -1486,6 +1546,7 @@ class _Narrator:
         self._clock = watcher._connector
         self._names: dict[int, list[str]] = {}
         self._births: dict[int, int] = {}
+        self._found: set[int] = set()
 
     def meet(self, pid: int) -> _Stat | None:
         """Learn of a process that was there before."""
@@ -1498,6 +1559,7 @@ class _Narrator:
         """Tell of a descendant that was there before: of its birth, and if it has run one, of its program."""
         stat = self.meet(pid)
         if stat:
+            self._found.add(pid)
             yield self.hear(Fork(FORK, REBUILT, self._births[pid], stat.ppid, stat.ppid, pid, pid))
             if not stat.flags & PF_FORKNOEXEC:
                 yield self.hear(Exec(EXEC, REBUILT, self._clock.now(), pid, pid))
@@ -1507,6 +1569,10 @@ class _Narrator:
         if isinstance(event, Lost):
             return self._object(event, [], None) if self._json else self._line(event, [], None)
         pid, wanted, ran = event.pid, self._wanted, None
+        if pid in self._found and not event.rebuilt:
+            self._found.remove(pid)
+            if isinstance(event, Fork) and event.tid == pid:
+                return ""  # it was born while the watch began, and has been told
         if isinstance(event, Fork) and event.tid == pid:
             self._births[pid], self._names[pid] = event.timestamp_ns, self._names.get(event.parent_pid, [])
         elif isinstance(event, Exec):
@@ -1668,8 +1734,9 @@ def _main(argv: list[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        for number in signal.SIGTERM, signal.SIGHUP:
-            signal.signal(number, stop)
+        for name in "SIGTERM", "SIGHUP":
+            if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) != signal.SIG_IGN:  # nohup
+                signal.signal(getattr(signal, name), stop)
         return _run(args)
     except KeyboardInterrupt:
         return 130

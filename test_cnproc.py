@@ -365,6 +365,49 @@ class Life(Case):
         child.stdout.readline()
         self.assertEqual(kinds(self.life(child, watcher)), [Fork, Exit])
 
+    def test_a_birth_that_is_read_late_leaves_the_child_s_own_watch_alone(self):
+        for everything in False, True:
+            watcher = self.watcher()
+            watcher.watch(None if everything else os.getpid(), What.EXEC)
+            child = self.python("libc.prctl(15, b'fresh')")
+            watcher.watch(child.pid, What.COMM | What.EXIT)
+            events = self.life(child, watcher)
+            self.assertEqual([kind for kind in kinds(events, child.pid) if kind is not Exec], [Comm, Exit])
+
+    @root
+    def test_a_pid_used_again_while_the_end_is_unread_is_watched_again(self):
+        child = self.python("""
+            for status in 3, 7:
+                for _ in range(100):
+                    if status == 7:
+                        open("/proc/sys/kernel/ns_last_pid", "w").write(str(first - 1))
+                    pid = os.fork()
+                    if not pid:
+                        if status == 7:
+                            sys.stdin.readline()
+                        os._exit(status)
+                    if status == 3:
+                        first = pid
+                        break
+                    if pid == first:
+                        break
+                    os.kill(pid, 9)
+                    os.waitpid(pid, 0)
+                if status == 3:
+                    os.waitpid(pid, 0)
+            print(pid == first, flush=True)
+            os.wait()
+        """)
+        watcher = self.watcher(child.pid)
+        self.go(child)
+        if child.stdout.readline() != b"True\n":
+            self.skipTest("the pid was not to be had again")
+        while watcher.read(0):
+            pass
+        self.assertEqual(len(watcher.pids), 2)
+        events = self.life(child, watcher)
+        self.assertEqual([event.returncode for event in events], [7, 0])
+
     def test_unwatch(self):
         watcher = self.watcher()
         child, other = self.shell("exit 1"), self.shell("exit 2")
@@ -770,15 +813,32 @@ class Reading(Case):
         self.assertLess(time.monotonic() - before, PATIENCE / 2)
         self.assertEqual(watcher._connector.sock.fileno(), -1)
 
+    def test_close_in_a_forked_child_leaves_a_reading_parent_alone(self):
+        child = self.shell("exit 3")
+        watcher = self.watcher(child.pid)
+        results = []
+        thread = threading.Thread(target=lambda: results.append(watcher.read(PATIENCE)))
+        thread.start()
+        while not watcher._reader:
+            thread.join(0.001)
+        pid = os.fork()
+        if not pid:
+            watcher.close()
+            os._exit(0)
+        os.waitpid(pid, 0)
+        self.assertTrue(thread.is_alive())
+        self.go(child)
+        thread.join(PATIENCE)
+        self.assertEqual(results[0].returncode, 3)
+
     def test_after_close(self):
         watcher = self.watcher(os.getpid())
         watcher.close()
         watcher.close()
         self.assertTrue(watcher.closed)
-        for use in watcher.read, watcher.watch, watcher.unwatch, watcher.fileno, watcher.__enter__:
+        for use in watcher.read, watcher.watch, watcher.unwatch, watcher.fileno, watcher.__enter__, watcher.__iter__:
             with self.assertRaises(ValueError):
                 use()
-        self.assertEqual(list(watcher), [])
         self.assertEqual(watcher.lost, 0)
 
     def test_an_overrun_is_told_with_the_kernels_count_where_it_happened(self):
