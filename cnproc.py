@@ -832,7 +832,7 @@ if TYPE_CHECKING:
 _NOTHING: _Entry = (0, 0, 0, None)
 # Events nearer to each other than this (ns) are a storm, in which an iteration lets them gather for so long (s): to
 # be woken for each would cost twice the CPU. No fork and exec of one process are so near.
-_STORM, _GATHER = 30_000, 0.0002
+_STORM, _GATHER = 60_000, 0.0004
 _QUIET = 3_000_000_000  # ns without any event after which a waiting reader tests its subscription: 0.1 ms of CPU
 
 
