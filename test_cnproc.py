@@ -733,7 +733,7 @@ class Reading(Case):
 
     def test_wait(self):
         child = self.shell("exit 6")
-        threading.Timer(0.2, self.go, [child]).start()
+        threading.Timer(3 if EMULATED else 0.2, self.go, [child]).start()
         self.assertEqual(cnproc.wait(child.pid, PATIENCE), 6)
 
     def test_wait_times_out(self):
@@ -1544,7 +1544,7 @@ class CommandLine(Case):
 
     @live
     def test_the_first_example(self):
-        child = self.start("sh", "-c", "sleep 1; exit 7")
+        child = self.start("sh", "-c", f"sleep {20 if EMULATED else 1}; exit 7")  # longer than Python takes to start
         out, _ = self.output(child.pid)
         told = [line.split(maxsplit=3)[1:] for line in out.splitlines()]
         self.assertEqual([kind for kind, _, _ in told], ["fork", "exec", "exit", "exit"])
