@@ -896,7 +896,7 @@ class Reading(Case):
             with self.assertRaises(KeyboardInterrupt):
                 block()
         self.start("setsid", "true").wait()
-        self.assertIsNone(watcher.read(0) and None)
+        self.assertIsInstance(watcher.read(PATIENCE), Sid)  # and it goes on as if nothing had been
 
     def test_events_gather_during_the_delay(self):
         child = self.shell("exit 1")
