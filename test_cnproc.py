@@ -7,6 +7,7 @@ CNPROC_EMULATED=1 makes the storms smaller, for a machine that is emulated.
 """
 from __future__ import annotations
 
+import collections
 import contextlib
 import copy
 import ctypes
@@ -664,7 +665,7 @@ for i in range(int(sys.argv[1])):
         watcher.watch()
         self.life(child, watcher)
         watcher.unwatch()
-        self.assertEqual((watcher._table, watcher._live, len(watcher._pending)), ({}, {}, 0))
+        self.assertEqual((watcher._known, watcher._live, len(watcher._pending)), ({}, {}, 0))
 
 
 @live
@@ -948,12 +949,15 @@ def drops(watcher):
 
 
 def storm(number):
-    """Children of this process, one after the other."""
+    """Children of this process, one after the other; their pids."""
+    pids = []
     for _ in range(number):
         pid = os.fork()
         if not pid:
             os._exit(0)
         os.waitpid(pid, 0)
+        pids.append(pid)
+    return pids
 
 
 @contextlib.contextmanager
@@ -1721,6 +1725,138 @@ os._exit(0)
                 self.go(child)
             events = self.until(watcher, lambda event: not watcher.pids & {child.pid for child in children})
             self.assertLessEqual({child.pid for child in children}, {event.pid for event in events})
+
+
+@live
+@root
+class Shared(Case):
+    """All processes' events through memory shared with the kernel."""
+
+    def sharing(self, **options):
+        watcher = self.watcher(**options)
+        watcher.watch()
+        if not watcher._connector.sharing:
+            self.skipTest("no ring buffer to be had")
+        return watcher
+
+    def lives(self, watcher, number):
+        """What is told of each process of a storm; fails where anything is told far out of its order."""
+        pids = set(storm(number))
+        lives = collections.defaultdict(list)
+        newest, stream = 0, iter(watcher)
+        while pids:
+            event = next(stream)
+            self.assertNotIsInstance(event, Lost)
+            self.assertGreater(event.timestamp_ns, newest - 5_000_000)
+            newest = max(newest, event.timestamp_ns)
+            if isinstance(event, (Fork, Exit)) and event.pid in pids:
+                lives[event.pid].append(type(event))
+                if isinstance(event, Exit):
+                    pids.remove(event.pid)
+        return lives
+
+    def test_every_process_is_told_once_however_often_the_ring_goes_round(self):
+        watcher = self.sharing(rcvbuf=2 << 20)
+        for _ in range(6):
+            lives = self.lives(watcher, 400)
+            self.assertEqual((len(lives), set(map(tuple, lives.values()))), (400, {(Fork, Exit)}))
+        self.assertTrue(watcher._connector.sharing)
+        self.assertGreater(watcher._connector.ring._taken, 2 * watcher._connector.ring._size)
+
+    def test_what_the_ring_has_no_room_for_comes_through_the_socket_in_order(self):
+        watcher = self.sharing(rcvbuf=2 << 20)
+        for _ in range(3):
+            lives = self.lives(watcher, 800)
+            self.assertEqual((len(lives), set(map(tuple, lives.values()))), (800, {(Fork, Exit)}))
+        self.assertLess(watcher._connector.ring._taken, 1600 * cnproc._RECORD)
+
+    @unittest.skipIf(EMULATED, "takes too long where the processor is emulated")
+    def test_an_overrun_of_both_is_told_where_it_happened(self):
+        watcher = self.sharing(rcvbuf=2 << 20)
+        storm(5000)
+        dropped = drops(watcher)
+        self.assertGreater(dropped, 1000)
+        early = self.until(watcher, lambda event: isinstance(event, Lost))
+        self.assertEqual((early[-1].count, watcher.lost), (dropped, dropped))
+        stamps = [event.timestamp_ns for event in early]
+        self.assertLess(max(stamps[:-1]), stamps[-1])
+        self.assertGreater(len(early), 4000)
+        lives = self.lives(watcher, 100)
+        self.assertEqual(set(map(tuple, lives.values())), {(Fork, Exit)})
+
+    def test_a_filter_that_cannot_tell_the_kernel_from_others_is_not_used(self):
+        with unittest.mock.patch.object(cnproc, "NETLINK_CB_PORTID", cnproc.NETLINK_CB_PORTID + 4):
+            watcher = self.watcher()
+            watcher.watch()
+        self.assertFalse(watcher._connector.sharing)
+        self.assertEqual(set(map(tuple, self.lives(watcher, 10).values())), {(Fork, Exit)})
+
+    def test_what_others_send_is_not_told(self):
+        watcher = self.sharing()
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, 11) as liar:
+            liar.bind((0, 0))
+            for port, group in (0, 1), (watcher._connector.sock.getsockname()[0], 0):
+                liar.sendto(datagram(0x80000000, 1, 1, 0x700, 17, 1, 1, stamp=time.monotonic_ns()), (port, group))
+        child = self.start("true")
+        events = self.until(watcher, lambda event: isinstance(event, Exit) and event.pid == child.pid)
+        self.assertNotIn(1, [event.pid for event in events])
+
+    def test_a_name_of_our_own_is_told_only_if_it_is_wanted(self):
+        for kinds, told in (What.LIFE, 0), (What.LIFE | What.COMM, 1):
+            watcher = self.watcher()
+            watcher.watch(None, kinds)
+            cnproc._libc().prctl(cnproc.PR_SET_NAME, b"cnproc test")
+            child = self.start("true")
+            events = self.until(watcher, lambda event: isinstance(event, Exit) and event.pid == child.pid)
+            self.assertEqual(sum(isinstance(event, Comm) and event.pid == os.getpid() for event in events), told)
+
+    def test_threads_of_all_processes_are_known(self):
+        watcher = self.sharing()
+        child = self.python(THREADS + "thread(int).join()\nos._exit(3)")
+        self.go(child)
+        child.wait(PATIENCE)
+        events = self.until(watcher, lambda event: isinstance(event, Exit) and event.pid == child.pid)
+        self.assertEqual([kind for kind in kinds(events, child.pid) if kind is not Exec], [Fork, Exit])
+        self.assertEqual(events[-1].returncode, 3)
+
+    def test_an_iteration_left_in_the_middle_goes_on_where_it_was(self):
+        watcher = self.sharing()
+        pids = storm(50)
+        told = []
+        while len(told) < 100:
+            for event in watcher:
+                if event.pid in pids and isinstance(event, (Fork, Exit)):
+                    told.append((event.pid, type(event)))
+                    break
+        self.assertEqual(set(told), {(pid, kind) for pid in pids for kind in (Fork, Exit)})
+
+    def test_unwatch_and_close_hush_what_is_in_hand(self):
+        watcher = self.sharing()
+        storm(20)
+        stream = iter(watcher)
+        next(stream)
+        watcher.unwatch()
+        watcher.watch(None, What.SID)
+        self.start("setsid", "true").wait()
+        self.assertIsInstance(next(stream), Sid)
+        watcher = self.sharing()
+        storm(20)
+        stream = iter(watcher)
+        next(stream)
+        watcher.close()
+        self.assertEqual(list(stream), [])
+
+    def test_who_asks_for_the_descriptor_gets_datagrams(self):
+        watcher = self.sharing()
+        storm(10)
+        self.assertGreater(watcher.fileno(), 0)
+        self.assertFalse(watcher._connector.sharing)
+        pids = set(storm(10))
+        while pids:
+            self.assertTrue(select.select([watcher], [], [], PATIENCE)[0])
+            for event in iter(lambda: watcher.read(0), None):
+                pids -= {event.pid} if isinstance(event, Exit) else set()
+        self.assertIsNone(watcher.read(0))
 
 
 @live
