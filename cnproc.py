@@ -476,21 +476,22 @@ class _Map:
 
     Of a process, the map has the kinds that pass, those that will of its children, and since when it is there (of
     the nanoseconds, the low 32 bits): it is the socket filter that makes a child's entry of its parent's when the
-    FORK goes by, before the child runs. OPEN's entry has the kinds that pass of every process; a program that finds
-    the map full sets it.
+    FORK goes by, before the child runs. Everything passes while the gate is open; a program that finds the map full
+    opens it.
     """
 
-    OPEN, ALL = 0, 0xFFFFFFFF
     LEAST = 512  # entries that it has room for: within the 64 KiB that Linux 5.10 lets be locked
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.fd = _bpf(BPF_MAP_CREATE, bpf_map_create(BPF_MAP_TYPE_HASH, 4, 12, size, 0))
+        self._fds: list[int] = []
         try:
-            self.set(self.OPEN, self.ALL, 0)
-            self.program = _socket_filter(self._listing())
+            self._fds.append(_bpf(BPF_MAP_CREATE, bpf_map_create(BPF_MAP_TYPE_HASH, 4, 12, size)))
+            self._fds.append(_bpf(BPF_MAP_CREATE, bpf_map_create(BPF_MAP_TYPE_ARRAY, 4, 4, 1)))
+            self.open = True
+            self.program = _socket_filter(self._listing(*self._fds))
         except BaseException:
-            os.close(self.fd)
+            self.close()
             raise
 
     def set(self, pid: int, passing: int, inherited: int, since: int = 0) -> None:
@@ -499,9 +500,7 @@ class _Map:
 
     def get(self, pid: int) -> list[int]:
         """What the map says of a process. Raises OSError: ENOENT if nothing."""
-        value = (u32 * 3)()
-        self._do(BPF_MAP_LOOKUP_ELEM, pid, value)
-        return list(value)
+        return self._do(BPF_MAP_LOOKUP_ELEM, pid, (u32 * 3)())
 
     def drop(self, pid: int, since: int) -> None:
         """Let nothing pass of the process that was born or watched then, though of a later one with its pid."""
@@ -511,41 +510,43 @@ class _Map:
         except OSError:
             pass  # it was not in it
 
-    def is_open(self) -> bool:
+    @property
+    def open(self) -> bool:
         """Whether everything passes."""
-        return bool(self.get(self.OPEN)[0])
+        return bool(self._do(BPF_MAP_LOOKUP_ELEM, 0, u32(), 1)[0])
 
-    def _do(self, command: int, pid: int, value: Any) -> None:
+    @open.setter
+    def open(self, value: bool) -> None:
+        self._do(BPF_MAP_UPDATE_ELEM, 0, u32(value), 1)
+
+    def _do(self, command: int, pid: int, value: Any, which: int = 0) -> list[int]:
         key = u32(pid)
-        _bpf(command, bpf_map_elem(self.fd, 0, ctypes.addressof(key), ctypes.addressof(value), 0))
+        _bpf(command, bpf_map_elem(self._fds[which], 0, ctypes.addressof(key), ctypes.addressof(value)))
+        return memoryview(value).cast("B").cast("I").tolist()
 
     def close(self) -> None:
-        os.close(self.fd)
-        self.fd = -1
+        while self._fds:
+            os.close(self._fds.pop())
 
-    def _listing(self) -> list[Any]:
+    @staticmethod
+    def _listing(entries: int, gate: int) -> list[Any]:
         tgid, child_tid, child_tgid = DATAGRAM + _TGID, DATAGRAM + _CHILD_TID, DATAGRAM + _CHILD_TGID
-        find_open = [_imm(R8, self.OPEN), _stx(R10, KEY, R8), _stack(R2, KEY), _map(R1, self.fd),
-                     _call(BPF_FUNC_map_lookup_elem), _jmp(BPF_JEQ, R0, 0, "keep")]
         return [
-            find_open, _ldx(R1, R0, 0), _jmp(BPF_JSET | BPF_X, R7, R1, "keep"),
-            _stack(R2, tgid),  # of a process's birth, the parent's
-            _mov(R8, R7), _jmp(BPF_JNE, R7, FORK, "find"),
+            _map(R8, gate, BPF_PSEUDO_MAP_VALUE), _ldx(R1, R8, 0), _jmp(BPF_JNE, R1, 0, "keep"),
+            _stack(R2, tgid), _mov(R9, R7),  # whose entry is to be found (of a birth, the parent's), and what for
+            _jmp(BPF_JNE, R7, FORK, "find"),
             _ldx(R1, R10, child_tid), _ldx(R3, R10, child_tgid), _jmp(BPF_JEQ | BPF_X, R1, R3, "find"),
-            _stack(R2, child_tgid), _imm(R8, EXIT - (1 << 32)),  # a thread's birth passes where its end does
-            _imm(R7, 0),
+            _stack(R2, child_tgid), _imm(R9, EXIT - (1 << 32)),  # a thread's birth passes where its end does
             "find",
-            _map(R1, self.fd), _call(BPF_FUNC_map_lookup_elem), _jmp(BPF_JEQ, R0, 0, "drop"),
-            _ldx(R9, R0, 0), _ldx(R1, R0, 4),
-            _jmp(BPF_JNE, R7, FORK, "test"), _jmp(BPF_JEQ, R1, 0, "test"),
+            _map(R1, entries), _call(BPF_FUNC_map_lookup_elem), _jmp(BPF_JEQ, R0, 0, "drop"),
+            _ldx(R1, R0, 4), _jmp(BPF_JNE, R9, FORK, "test"), _jmp(BPF_JEQ, R1, 0, "test"),
             _stx(R10, VALUE, R1), _stx(R10, VALUE + 4, R1),
             _ldx(R1, R10, DATAGRAM + _STAMP), _stx(R10, VALUE + 8, R1),
-            _map(R1, self.fd), _stack(R2, child_tgid), _stack(R3, VALUE), _imm(R4, 0),
+            _map(R1, entries), _stack(R2, child_tgid), _stack(R3, VALUE), _imm(R4, 0),
             _call(BPF_FUNC_map_update_elem), _jmp(BPF_JEQ, R0, 0, "keep"),
-            find_open, _imm(R1, -1), _stx(R0, 0, R1),
-            _jmp(BPF_JA, 0, 0, "keep"),
+            _imm(R1, 1), _stx(R8, 0, R1), _jmp(BPF_JA, 0, 0, "keep"),
             "test",
-            _jmp(BPF_JSET | BPF_X, R9, R8, "keep"),
+            _ldx(R1, R0, 0), _jmp(BPF_JSET | BPF_X, R1, R9, "keep"),
         ]
 
 
@@ -582,14 +583,14 @@ class _Ring:
     def __init__(self, size: int, kinds: int) -> None:
         self._size, self._taken, self.kinds = size, 0, kinds
         full = -1
-        self.fd = _bpf(BPF_MAP_CREATE, bpf_map_create(BPF_MAP_TYPE_RINGBUF, 0, 0, size, 0))
+        self.fd = _bpf(BPF_MAP_CREATE, bpf_map_create(BPF_MAP_TYPE_RINGBUF, 0, 0, size))
         try:
             shared = mmap.mmap(self.fd, mmap.PAGESIZE + 2 * size, prot=mmap.PROT_READ, offset=mmap.PAGESIZE)
             self._consumer_pos = u64.from_buffer(mmap.mmap(self.fd, mmap.PAGESIZE))
             self._producer_pos = memoryview(shared)[:8].cast("Q")
             self._data = memoryview(shared)[mmap.PAGESIZE:]  # twice, so that no record is cut at the end
             self._words, self._longs = self._data.cast("I"), self._data.cast("Q")
-            full = _bpf(BPF_MAP_CREATE, bpf_map_create(BPF_MAP_TYPE_ARRAY, 4, 4, 1, 0))
+            full = _bpf(BPF_MAP_CREATE, bpf_map_create(BPF_MAP_TYPE_ARRAY, 4, 4, 1))
             record = DATAGRAM + _PROC_EVENT - 8  # over what of the headers is done with
             self.program = _socket_filter([
                 _ldx(R2, R10, DATAGRAM + _TGID),
@@ -1202,11 +1203,10 @@ class Watcher:
         connector = self._connector
         if not connector.map:
             connector.attach(_classic_filter(self._kinds() | mask | LIFE, True, None))
-        elif connector.map.is_open() and not self._opened:
+        elif connector.map.open and not self._opened:
             self._grow()  # the kernel found it full
         else:
-            connector.map.set(_Map.OPEN, _Map.ALL, 0)
-            self._opened = True
+            connector.map.open = self._opened = True
 
     def _sieve(self, changed: Iterable[int] = ()) -> None:
         """Tell the kernel what may pass; changed: whose entries in the table are not what they were."""
@@ -1231,7 +1231,7 @@ class Watcher:
                 self._sieves = ("classic",)  # no CAP_BPF, or no bpf(2), or no memory for it
         self._opened = False
         if "classic" not in self._sieves:
-            connector.attach(_classic_filter(_Map.ALL, True, None))
+            connector.attach(_classic_filter(0xFFFFFFFF, True, None))
             return
         births = bool(kinds & FORK)
         if not self._everything[0] and not any(entry[1] for entry in list(table.values())):
@@ -1316,8 +1316,7 @@ class Watcher:
         if not self._connector.map:
             self._opened = False
         elif not self._connector.ready and self._gap is None and not self._loss:
-            self._connector.map.set(_Map.OPEN, 0, 0)
-            self._opened = False
+            self._connector.map.open = self._opened = False
 
     def read(self, timeout: float | None = None) -> ProcEvent | Lost | None:
         """The next event; None when `timeout` seconds have passed, or when the watcher is closed meanwhile.
@@ -1489,7 +1488,7 @@ class Watcher:
         """All that was queued has been told. Close the map if it is open; grow it if the kernel found it full."""
         if self._opened:
             self._close_map()
-        elif self._strangers > _SLOTS and self._connector.map and self._connector.map.is_open():
+        elif self._strangers > _SLOTS and self._connector.map and self._connector.map.open:
             self._grow()
             self._connector.ready = True  # for one more look, that closes it
         self._strangers = 0
