@@ -165,6 +165,7 @@ class ProcEvent(ctypes.Structure):
     def __hash__(self) -> int:
         return hash(bytes(self))
 
+@functools.lru_cache(maxsize=None)
 def _fields(kind: type) -> list[str]:
     """The names of a struct's fields, those that it inherits first."""
     return [name.strip("_") for part in reversed(kind.__mro__) for name, *_ in vars(part).get("_fields_", ())]
@@ -278,14 +279,12 @@ def _decode(buffer: bytearray, start: int, end: int) -> Iterator[ProcEvent]:
                 yield kind.from_buffer_copy(buffer, start + _PROC_EVENT)
         start += nl.nlmsg_len + 3 & ~3  # NLMSG_ALIGN
 
-
 # ------------------------------------------------------------------------------------------- socket filter
 
 # linux/bpf_common.h, linux/filter.h
 BPF_LD, BPF_JMP, BPF_RET, BPF_MISC = 0x00, 0x05, 0x06, 0x07
 BPF_W, BPF_ABS, BPF_LEN, BPF_TAX = 0x00, 0x20, 0x80, 0x00
 BPF_JA, BPF_JEQ, BPF_JSET, BPF_X = 0x00, 0x10, 0x40, 0x08
-
 
 class sock_filter(ctypes.Structure):
     _fields_ = [
@@ -295,22 +294,18 @@ class sock_filter(ctypes.Structure):
         ("k", u32),  # __u32 k
     ]
 
-
 class sock_fprog(ctypes.Structure):
     _fields_ = [("len", ctypes.c_ushort), ("filter", ctypes.POINTER(sock_filter))]
-
 
 # Where a filter finds a field: from the datagram's start. For all kinds but FORK the thread's and the process's
 # ids are the first two; a FORK has its parent's there.
 _WHAT, _TGID, _CHILD_TID, _CHILD_TGID = (_PROC_EVENT + at for at in (0, 20, 24, 28))
 _STAMP = _PROC_EVENT + (8 if sys.byteorder == "little" else 12)  # the low half of timestamp_ns
 
-
 # What the headers of every event say: the offsets and values of their 32-bit words, but seq, pid and ack.
 _WORDS = memoryview(bytes(nlmsghdr(_SIZE, NLMSG_DONE)) + bytes(
     cn_msg(CN_IDX_PROC, CN_VAL_PROC, len=_SIZE - _PROC_EVENT))).cast("I")
 _HEADERS = tuple((4 * i, _WORDS[i]) for i in (0, 1, 4, 5, 8))
-
 
 def _classic_filter(kinds: int, births: bool = False, pids: Iterable[int] | None = ()) -> list[tuple[int, ...]]:
     """The sieve in classic BPF: acks pass, datagrams of another length, this process's own COMM, and `kinds`.
@@ -351,7 +346,6 @@ def _classic_filter(kinds: int, births: bool = False, pids: Iterable[int] | None
         program += [jump(BPF_JEQ, pid, 0, 1), keep]
     return [*program, drop]
 
-
 # linux/bpf.h: the commands and structs of bpf(2), and what a program is made of
 BPF_MAP_CREATE, BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM, BPF_MAP_DELETE_ELEM, BPF_PROG_LOAD = 0, 1, 2, 3, 5
 BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_RINGBUF, BPF_PROG_TYPE_SOCKET_FILTER = 1, 2, 27, 1
@@ -386,90 +380,79 @@ class bpf_prog_load(ctypes.Structure):  # by BPF_PROG_LOAD
     _fields_ = [("prog_type", u32), ("insn_cnt", u32), ("insns", u64), ("license", u64), ("log_level", u32),
                 ("log_size", u32), ("log_buf", u64), ("kern_version", u32), ("prog_flags", u32)]
 
-@functools.lru_cache(maxsize=None)
-def _nr_bpf() -> ctypes.c_long:
+def _bpf(command: int, attribute: ctypes.Structure) -> int:
+    """bpf(2)"""
     machine = os.uname().machine
     if ctypes.sizeof(ctypes.c_void_p) == 4:  # of a 32-bit Python on a 64-bit kernel
         machine = {"x86_64": "i386", "aarch64": "armv7l"}.get(machine, machine)
     if machine not in NR_BPF:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-    return ctypes.c_long(NR_BPF[machine])
-
-def _bpf(command: int, attribute: ctypes.Structure) -> int:
-    """bpf(2)"""
-    result = _libc().syscall(_nr_bpf(), command, ctypes.byref(attribute), ctypes.sizeof(attribute))
+    result = _libc().syscall(ctypes.c_long(NR_BPF[machine]), command, ctypes.byref(attribute), ctypes.sizeof(attribute))
     if result < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return int(result)
 
-# An eBPF program is written as a list of labels, instructions (code, dst, src, off or the label to jump to, imm),
-# and lists of those. The filters below read the datagram from the stack.
+# An eBPF program is a listing of labels and lists of instructions: code, dst, src, off or the label to jump to, imm.
+# The filters below find the datagram on their stack, and `what` in R7.
 DATAGRAM, KEY, VALUE = -80, -84, -96
 
-def _mov(to: int, source: int) -> Any:
-    return BPF_ALU64 | BPF_MOV | BPF_X, to, source, 0, 0
+def _mov(to: int, source: int) -> list[Any]:
+    return [(BPF_ALU64 | BPF_MOV | BPF_X, to, source, 0, 0)]
 
-def _imm(to: int, number: int) -> Any:
-    return BPF_ALU64 | BPF_MOV | BPF_K, to, 0, 0, number
+def _imm(to: int, number: int, operation: int = BPF_MOV) -> list[Any]:
+    return [(BPF_ALU64 | operation | BPF_K, to, 0, 0, number if number < 1 << 31 else number - (1 << 32))]
 
-def _add(to: int, number: int) -> Any:
-    return BPF_ALU64 | BPF_ADD | BPF_K, to, 0, 0, number
+def _stack(to: int, offset: int) -> list[Any]:
+    return _mov(to, R10) + _imm(to, offset, BPF_ADD)
 
-def _stack(to: int, offset: int) -> Any:
-    return [_mov(to, R10), _add(to, offset)]
+def _ldx(to: int, base: int, offset: int) -> list[Any]:
+    return [(BPF_LDX | BPF_MEM | BPF_W, to, base, offset, 0)]
 
-def _ldx(to: int, base: int, offset: int) -> Any:
-    return BPF_LDX | BPF_MEM | BPF_W, to, base, offset, 0
+def _stx(base: int, offset: int, source: int) -> list[Any]:
+    return [(BPF_STX | BPF_MEM | BPF_W, base, source, offset, 0)]
 
-def _stx(base: int, offset: int, source: int) -> Any:
-    return BPF_STX | BPF_MEM | BPF_W, base, source, offset, 0
-
-def _map(to: int, fd: int, kind: int = BPF_PSEUDO_MAP_FD) -> Any:
+def _map(to: int, fd: int, kind: int = BPF_PSEUDO_MAP_FD) -> list[Any]:
     return [(BPF_LD | BPF_DW | BPF_IMM, to, kind, 0, fd), (0, 0, 0, 0, 0)]  # a 64-bit constant takes two
 
-def _call(function: int) -> Any:
-    return BPF_JMP | BPF_CALL, 0, 0, 0, function
+def _call(function: int) -> list[Any]:
+    return [(BPF_JMP | BPF_CALL, 0, 0, 0, function)]
 
-def _jmp(test: int, left: int, right: int, label: str) -> Any:
-    return (BPF_JMP | test, left, right, label, 0) if test & BPF_X else (BPF_JMP | test, left, 0, label, right)
+def _jmp(test: int, left: int, right: int, label: str) -> list[Any]:  # test | BPF_X: right is a register
+    if test & BPF_X:
+        return [(BPF_JMP | test, left, right, label, 0)]
+    return [(BPF_JMP | test, left, 0, label, right if right < 1 << 31 else right - (1 << 32))]
+
+def _ret(result: int) -> list[Any]:
+    return [*_imm(R0, result), (BPF_JMP | BPF_EXIT, 0, 0, 0, 0)]
 
 def _socket_filter(listing: list[Any]) -> int:
-    """Load an eBPF socket filter; its file descriptor. It begins with the datagram on its stack, `what` in R7.
+    """Load an eBPF socket filter; its file descriptor. Raises OSError.
 
-    Datagrams of another length pass, and acks; those with other headers do not. Raises OSError.
+    Acks and datagrams of another length pass before the listing begins; what has other headers is dropped.
     """
-    flat: list[Any] = []
-
-    def flatten(item: Any) -> None:
-        if isinstance(item, list):
-            for part in item:
-                flatten(part)
-        else:
-            flat.append(item)
-
-    flatten([
+    code: list[Any] = []
+    labels: dict[str, int] = {}
+    for part in [
         _mov(R6, R1),  # struct __sk_buff *
         _ldx(R1, R6, SKB_LEN), _jmp(BPF_JNE, R1, _SIZE, "keep"),
         _mov(R1, R6), _imm(R2, 0), _stack(R3, DATAGRAM), _imm(R4, _SIZE),
         _call(BPF_FUNC_skb_load_bytes), _jmp(BPF_JNE, R0, 0, "keep"),
-        [[_ldx(R1, R10, DATAGRAM + at), _jmp(BPF_JNE, R1, word, "drop")] for at, word in _HEADERS],
+        *(_ldx(R1, R10, DATAGRAM + at) + _jmp(BPF_JNE, R1, word, "drop") for at, word in _HEADERS),
         _ldx(R7, R10, DATAGRAM + _WHAT), _jmp(BPF_JEQ, R7, 0, "keep"),
-        listing,
-        "drop", _imm(R0, 0), (BPF_JMP | BPF_EXIT, 0, 0, 0, 0),
-        "keep", _imm(R0, -1), (BPF_JMP | BPF_EXIT, 0, 0, 0, 0),
-    ])
-    labels: dict[str, int] = {}
-    for item in flat:
-        if isinstance(item, str):
-            labels[item] = flat.index(item) - len(labels)
-    code = [item for item in flat if not isinstance(item, str)]
+        *listing,
+        "drop", _ret(0),
+        "keep", _ret(-1),
+    ]:
+        if isinstance(part, str):
+            labels[part] = len(code)
+        else:
+            code += part
     program = (bpf_insn * len(code))(*(
         bpf_insn(op, to, source, labels[off] - at - 1 if isinstance(off, str) else off, number)
         for at, (op, to, source, off, number) in enumerate(code)))
     words = ctypes.create_string_buffer(b"Dual MIT/GPL")  # probe_read_kernel is for those under the GPL
     return _bpf(BPF_PROG_LOAD, bpf_prog_load(
         BPF_PROG_TYPE_SOCKET_FILTER, len(code), ctypes.addressof(program), ctypes.addressof(words)))
-
 
 class _Map:
     """The sieve in eBPF: whose events pass is in a hash map, to which the kernel itself adds the children.
@@ -536,7 +519,7 @@ class _Map:
             _stack(R2, tgid), _mov(R9, R7),  # whose entry is to be found (of a birth, the parent's), and what for
             _jmp(BPF_JNE, R7, FORK, "find"),
             _ldx(R1, R10, child_tid), _ldx(R3, R10, child_tgid), _jmp(BPF_JEQ | BPF_X, R1, R3, "find"),
-            _stack(R2, child_tgid), _imm(R9, EXIT - (1 << 32)),  # a thread's birth passes where its end does
+            _stack(R2, child_tgid), _imm(R9, EXIT),  # a thread's birth passes where its end does
             "find",
             _map(R1, entries), _call(BPF_FUNC_map_lookup_elem), _jmp(BPF_JEQ, R0, 0, "drop"),
             _ldx(R1, R0, 4), _jmp(BPF_JNE, R9, FORK, "test"), _jmp(BPF_JEQ, R1, 0, "test"),
@@ -548,7 +531,6 @@ class _Map:
             "test",
             _ldx(R1, R0, 0), _jmp(BPF_JSET | BPF_X, R1, R9, "keep"),
         ]
-
 
 # linux/bpf.h, Documentation/bpf/ringbuf.rst: how a ring buffer lies in memory
 class bpf_ringbuf_record(ctypes.Structure):
@@ -567,7 +549,6 @@ _LENGTH = _RECORD - bpf_ringbuf_record.pid.offset
 # net/netlink/af_netlink.h: NETLINK_CB(skb).portid, the sender's, is 12 bytes into sk_buff.cb, which five longs
 # precede. No header tells a program so: _Connector.share() tries whether it is.
 NETLINK_CB_PORTID = 5 * 8 + 12
-
 
 class _Ring:
     """All processes' events in memory shared with the kernel: an eBPF socket filter puts them there.
@@ -594,19 +575,19 @@ class _Ring:
             record = DATAGRAM + _PROC_EVENT - 8  # over what of the headers is done with
             self.program = _socket_filter([
                 _ldx(R2, R10, DATAGRAM + _TGID),
-                _jmp(BPF_JSET, R7, ctypes.c_int32(kinds).value, "wanted"),
+                _jmp(BPF_JSET, R7, kinds, "wanted"),
                 _jmp(BPF_JNE, R7, COMM, "drop"), _jmp(BPF_JNE, R2, os.getpid(), "drop"),
                 "wanted",
-                _stack(R1, KEY), _imm(R2, 4), _mov(R3, R6), _add(R3, NETLINK_CB_PORTID),
+                _stack(R1, KEY), _imm(R2, 4), _mov(R3, R6), _imm(R3, NETLINK_CB_PORTID, BPF_ADD),
                 _call(BPF_FUNC_probe_read_kernel), _jmp(BPF_JNE, R0, 0, "keep"),
                 _ldx(R1, R10, KEY), _jmp(BPF_JNE, R1, 0, "keep"),
                 _map(R8, full, BPF_PSEUDO_MAP_VALUE), _ldx(R1, R8, 0), _jmp(BPF_JNE, R1, 0, "keep"),
                 _ldx(R1, R10, DATAGRAM + _TGID - 4), _ldx(R2, R10, DATAGRAM + _TGID), _jmp(BPF_JNE, R7, FORK, "whose"),
                 _ldx(R1, R10, DATAGRAM + _CHILD_TID), _ldx(R2, R10, DATAGRAM + _CHILD_TGID),
                 "whose",
-                _jmp(BPF_JNE | BPF_X, R1, R2, "other"), _jmp(BPF_JSET, R7, LIFE - (1 << 32), "put"),
+                _jmp(BPF_JNE | BPF_X, R1, R2, "other"), _jmp(BPF_JSET, R7, LIFE, "put"),
                 "other",
-                (BPF_ALU64 | BPF_OR | BPF_K, R2, 0, 0, _OTHER - (1 << 32)),
+                _imm(R2, _OTHER, BPF_OR),
                 "put",
                 _stx(R10, record, R2),
                 _map(R1, self.fd), _stack(R2, record), _imm(R3, _LENGTH), _imm(R4, 0),
@@ -648,12 +629,10 @@ class _Ring:
     def close(self) -> None:
         os.close(self.fd)
 
-
 # ----------------------------------------------------------------------------------------------- connector
 
 _SLOTS = 64  # datagrams at a call: 0.84 us each; 16 at a call cost 1.0, 256 no less than 64
 _SLOT = 4 + 4 * 76 + 12  # bytes for each, with room for four messages: the kernel sends one, and near is fast
-
 
 def _refusal(number: int) -> OSError:
     """Why this process may not listen, in words; number: the kernel's errno, 0 where it did not answer."""
@@ -673,7 +652,6 @@ def _refusal(number: int) -> OSError:
                        "CONFIG_CONNECTOR and CONFIG_PROC_EVENTS")
     return OSError(number, f"cannot listen to process events: {os.strerror(number)}")
 
-
 def _foreign() -> list[str]:
     """Which of this process's namespaces are not the initial ones."""
     found = []
@@ -684,7 +662,6 @@ def _foreign() -> list[str]:
         except OSError:
             pass
     return found
-
 
 class _Connector:
     """A subscription to the process connector: the socket, its filter, and the buffer that it is read into."""
@@ -896,21 +873,14 @@ class _Connector:
         """CLOCK_MONOTONIC as the kernel stamps events with it, in nanoseconds."""
         return time.monotonic_ns() - self.skew
 
-
 # --------------------------------------------------------------------------------------------------- /proc
-
 
 class _Stat(collections.namedtuple("_Stat", ("state", "ppid", "flags", "start"))):
     """Of /proc/PID/stat (proc_pid_stat(5)): start is CLOCK_MONOTONIC, in nanoseconds, cut to a clock tick."""
 
     __slots__ = ()
 
-
-PR_SET_NAME, PR_GET_NAME, SIGCHLD = 15, 16, 17  # linux/prctl.h, asm-generic/signal.h
-
-
 _TICK = 1_000_000_000 // 100  # USER_HZ is 100 wherever the connector is
-
 
 def _stat(pid: int, tid: int | None = None) -> _Stat | None:
     """What /proc tells of a process or a thread; None if it is gone, or hidden (hidepid)."""
@@ -923,12 +893,10 @@ def _stat(pid: int, tid: int | None = None) -> _Stat | None:
     start = int(fields[19]) * _TICK - slept
     return _Stat(fields[0].decode(), int(fields[1]), int(fields[6]), start)
 
-
 def _processes() -> dict[int, _Stat]:
     """All processes that /proc shows, zombies too."""
     stats = ((int(name), _stat(int(name))) for name in os.listdir("/proc") if name.isdigit())
     return {pid: stat for pid, stat in stats if stat}
-
 
 def _descendants(pid: int, stats: dict[int, _Stat]) -> list[int]:
     """Children, their children and so on, but not this process: who watches what it lives under would never end."""
@@ -940,7 +908,6 @@ def _descendants(pid: int, stats: dict[int, _Stat]) -> list[int]:
     for child in found:
         found += children[child]
     return found
-
 
 def _live_threads(pid: int, since: int) -> set[int]:
     """The threads of a process that have not ended: none if it is gone, a zombie, or born after `since`."""
@@ -954,7 +921,6 @@ def _live_threads(pid: int, since: int) -> set[int]:
     # A leader that ended first and a traced thread stay listed as zombies: their EXIT is behind them.
     return {tid for tid in tids if (_stat(pid, tid) or stat._replace(state="X")).state not in "ZX"}
 
-
 def _leader(tid: int) -> int | None:
     """The process that a thread belongs to: /proc/TID is there for any thread, though it is not listed."""
     try:
@@ -962,7 +928,6 @@ def _leader(tid: int) -> int | None:
             return next(int(line.split()[1]) for line in file if line.startswith("Tgid:"))
     except OSError:
         return None
-
 
 def cmdline(pid: int) -> list[str]:
     """The command line of a live process, from /proc/PID/cmdline; empty for a kernel thread or a zombie.
@@ -979,7 +944,6 @@ def cmdline(pid: int) -> list[str]:
         raise ProcessLookupError(errno.ESRCH, f"no process {pid}") from None
     return [os.fsdecode(word) for word in text.removesuffix(b"\0").split(b"\0")] if text else []
 
-
 # ------------------------------------------------------------------------------------------------- watcher
 
 # What the table knows of a process: the events wanted of it, those that its children inherit, since when (an
@@ -992,19 +956,16 @@ _NOTHING: _Entry = (0, 0, 0, None)
 _STORM, _GATHER = 60_000, 0.0004
 _QUIET = 3_000_000_000  # ns without any event after which a waiting reader tests its subscription: 0.1 ms of CPU
 
-
 def _more(entry: _Entry, mask: int, inherit: int, now: int, dry: int) -> _Entry:
     """The entry with further events wanted from now on; nothing is queued any more from before `dry`."""
     before = None if entry is _NOTHING else entry if entry[2] > dry else (*entry[:3], None)
     return entry[0] | mask, entry[1] | inherit, now, before
-
 
 def _at(entry: _Entry | None, when: int) -> _Entry:
     """What was wanted at that time."""
     while entry and when < entry[2]:
         entry = entry[3]
     return entry or _NOTHING
-
 
 def _missing(pid: int) -> OSError:
     """Why a process that is not found in /proc, or has no live threads there, cannot be watched."""
@@ -1023,7 +984,6 @@ def _missing(pid: int) -> OSError:
     return OSError(errno.EPERM, f"process {pid} exists, but /proc hides it (hidepid): run as root or as its owner, "
                    "or mount /proc with hidepid=0")
 
-
 def _hidden(pid: int) -> bool:
     """Whether a process exists that /proc does not show."""
     try:
@@ -1034,7 +994,6 @@ def _hidden(pid: int) -> bool:
         pass
     return False
 
-
 def _release(connector: _Connector, waker: tuple[int, int], owner: int) -> None:
     """Unsubscribe. A forked child shares the socket, and leaves the subscription to its parent."""
     if os.getpid() == owner:
@@ -1042,7 +1001,6 @@ def _release(connector: _Connector, waker: tuple[int, int], owner: int) -> None:
     connector.close()
     for fd in waker:
         os.close(fd)
-
 
 class Watcher:
     """A subscription to process events, and the table of who is watched.
@@ -1688,9 +1646,7 @@ class Watcher:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-
 # ------------------------------------------------------------------------------------------ watch and wait
-
 
 def watch(*pids: int, events: int = What.LIFE, follow: bool = True, threads: bool = False,
           timeout: float | None = None) -> Iterator[ProcEvent | Lost]:
@@ -1717,7 +1673,6 @@ def watch(*pids: int, events: int = What.LIFE, follow: bool = True, threads: boo
 
     return stream()
 
-
 def wait(pid: int, timeout: float | None = None) -> int | None:
     """Wait for the end of any process, not only of a child.
 
@@ -1738,7 +1693,6 @@ def wait(pid: int, timeout: float | None = None) -> int | None:
             raise TimeoutError(errno.ETIMEDOUT, f"process {pid} has not ended within {timeout} seconds")
     return None
 
-
 # -------------------------------------------------------------------------------------------- command line
 
 _EXAMPLES = """examples:
@@ -1749,13 +1703,11 @@ _EXAMPLES = """examples:
   cnproc.py -j 1234 | jq .       one JSON object a line
 """
 
-
-_SAYS = {  # of each kind of event, in a line of text
+_SAYS = {  # of each kind of event but Exit, in a line of text
     Fork: "child of {0.parent_pid}", Exec: "", Comm: "named {0.comm!r}", Sid: "leads a new session",
     Uid: "user {0.ruid}, effective {0.euid}", Gid: "group {0.rgid}, effective {0.egid}", Coredump: "dumps core",
     Ptrace: "traced by {0.tracer_pid}", Lost: "{0.count} events, as far as is known; what /proc knows follows",
 }
-
 
 class _Narrator:
     """Tells events as lines of text or JSON; keeps each process's command line and birth for that."""
@@ -1765,10 +1717,11 @@ class _Narrator:
         import shlex
         import signal
 
+        self._watcher, self._wanted, self._json = watcher, int(wanted), as_json
+        self._now, self._skew, self._host = watcher._connector.now, watcher._connector.skew, socket.gethostname()
         self._dumps, self._join, self._signals = json.dumps, shlex.join, {int(n): n.name for n in signal.Signals}
-        self._watcher, self._wanted, self._json = watcher, wanted, as_json
-        self._clock = watcher._connector
-        self._names: dict[int, list[str]] = {}
+        self._second, self._clock = -1, ""  # the time of day of the latest event, and how it is written
+        self._names: dict[int, tuple[list[str], str]] = {}  # the words of the command line, and it in one, as shown
         self._births: dict[int, int] = {}
         self._found: set[int] = set()
 
@@ -1776,7 +1729,7 @@ class _Narrator:
         """Learn of a process that was there before."""
         stat = _stat(pid)
         if stat:
-            self._births[pid], self._names[pid] = stat.start - self._clock.skew, _name(pid)
+            self._births[pid], self._names[pid] = stat.start - self._skew, self._name(pid)
         return stat
 
     def found(self, pid: int) -> Iterator[str]:
@@ -1786,22 +1739,24 @@ class _Narrator:
             self._found.add(pid)
             yield self.hear(Fork(FORK, REBUILT, self._births[pid], stat.ppid, stat.ppid, pid, pid))
             if not stat.flags & PF_FORKNOEXEC:
-                yield self.hear(Exec(EXEC, REBUILT, self._clock.now(), pid, pid))
+                yield self.hear(Exec(EXEC, REBUILT, self._now(), pid, pid))
 
     def hear(self, event: Any) -> str:
         """Learn from an event; the line that tells it, empty if it is not wanted."""
+        tell = self._object if self._json else self._line
         if isinstance(event, Lost):
-            return self._object(event, [], None) if self._json else self._line(event, [], None)
+            return tell(event, [], "", None)
         pid, wanted, ran = event.pid, self._wanted, None
+        born = isinstance(event, Fork) and event.tid == pid
         if pid in self._found and not event.rebuilt:
             self._found.remove(pid)
-            if isinstance(event, Fork) and event.tid == pid:
-                return ""  # it was born while the watch began, and has been told
-        if isinstance(event, Fork) and event.tid == pid:
-            self._births[pid], self._names[pid] = event.timestamp_ns, self._names.get(event.parent_pid, [])
+            if born:
+                return ""  # while the watch began, and it has been told
+        if born:
+            self._births[pid], self._names[pid] = event.timestamp_ns, self._names.get(event.parent_pid, ([], ""))
         elif isinstance(event, Exec):
-            self._names[pid] = _name(pid)
-        name = self._names.get(pid, [])
+            self._names[pid] = self._name(pid)
+        words, shown = self._names.get(pid, ([], ""))
         if isinstance(event, Exit):
             wanted |= EXIT if wanted & NONZERO_EXIT and event.exit_code else 0
             if event.tid == pid and pid in self._births:
@@ -1809,44 +1764,44 @@ class _Narrator:
             if pid not in self._watcher._known:
                 self._names.pop(pid, None)
                 self._births.pop(pid, None)
-        if not event.what & wanted:
-            return ""
-        return self._object(event, name, ran) if self._json else self._line(event, name, ran)
+        return tell(event, words, shown, ran) if event.what & wanted else ""
 
-    def _object(self, event: Any, name: list[str], ran: float | None) -> str:
-        day, fraction = self._time(event, time.gmtime, "%Y-%m-%dT%H:%M:%S")
-        told = {"event": type(event).__name__.lower(), "time": f"{day}.{fraction}Z",
-                "timestamp_ns": event.timestamp_ns, "host": socket.gethostname()}
+    def _object(self, event: Any, words: list[str], shown: str, ran: float | None) -> str:
+        clock = self._time(event, time.gmtime, "%Y-%m-%dT%H:%M:%S")
+        told = {"event": type(event).__name__.lower(), "time": f"{clock}Z",
+                "timestamp_ns": event.timestamp_ns, "host": self._host}
         if isinstance(event, Lost):
             told["count"] = event.count
         else:
             told.update(pid=event.pid, tid=event.tid)
-            told.update({field: getattr(event, field) for field in _fields(type(event))[3:]})
+            told.update((field, getattr(event, field)) for field in _fields(event.__class__)[3:])
             if isinstance(event, Comm):
                 told["comm"] = _utf8(event.comm)
             if isinstance(event, (Exec, Exit)):
-                told["cmdline"] = [_utf8(word) for word in name]
+                told["cmdline"] = words
             if isinstance(event, Exit):
                 told.update(returncode=event.returncode, duration=ran)
             if event.rebuilt:
                 told["rebuilt"] = True
         return self._dumps(told)
 
-    def _line(self, event: Any, name: list[str], ran: float | None) -> str:
-        said = self._status(event) if isinstance(event, Exit) else _SAYS[type(event)].format(event)
-        if isinstance(event, Fork) and event.tid != event.pid:
+    def _line(self, event: Any, words: list[str], shown: str, ran: float | None) -> str:
+        pid, tid = (event.pid, event.tid) if not isinstance(event, Lost) else ("-", "-")
+        if isinstance(event, Exit):
+            said = self._status(event)
+        elif isinstance(event, Fork) and tid != pid:
             said = "born"
+        else:
+            said = _printable(_SAYS[type(event)].format(event))
         if ran is not None:
             said += f" after {ran:.3f} s"
-        if name:
-            said += f"{': ' if said else ''}{self._join(name)}"
-        if not isinstance(event, Lost):
-            thread = "" if event.tid == event.pid else f"thread {event.tid} "
-            said = f"{thread}{said or '?'}{'  (from /proc)' if event.rebuilt else ''}"
-        if not said.isprintable():  # a name may hold anything, and a terminal obeys it
-            said = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in said)
-        clock, kind = ".".join(self._time(event, time.localtime, "%H:%M:%S")), type(event).__name__.lower()
-        return f"{clock} {kind:8} {getattr(event, 'pid', '-'):>7}  {said}"
+        said = ": ".join(filter(None, (said, shown)))
+        if tid != pid:
+            said = f"thread {tid} {said}"
+        if pid != "-" and event.rebuilt:
+            said += "  (from /proc)"
+        clock = self._time(event, time.localtime, "%H:%M:%S")
+        return f"{clock} {type(event).__name__.lower():8} {pid:>7}  {said or '?'}"
 
     def _status(self, event: Exit) -> str:
         status = event.returncode
@@ -1854,28 +1809,31 @@ class _Narrator:
             return "status lost" if status is None else str(status)
         return self._signals.get(-status, f"signal {-status}") + (", core dumped" if event.exit_code & 0x80 else "")
 
-    def _time(self, event: Any, zone: Any, form: str) -> tuple[str, str]:
-        """The time of day of an event, and the microseconds."""
-        seconds, rest = divmod(event.timestamp_ns + time.time_ns() - self._clock.now(), 1_000_000_000)
-        return time.strftime(form, zone(seconds)), f"{rest // 1000:06}"
+    def _time(self, event: Any, zone: Any, form: str) -> str:
+        """The time of day of an event, with the microseconds."""
+        second, rest = divmod(event.timestamp_ns + time.time_ns() - self._now(), 1_000_000_000)
+        if second != self._second:
+            self._second, self._clock = second, time.strftime(form, zone(second))
+        return f"{self._clock}.{rest // 1000:06}"
 
+    def _name(self, pid: int) -> tuple[list[str], str]:
+        """The command line; of a kernel thread, the name in brackets; none of a process that has ended by now."""
+        try:
+            words, stat = cmdline(pid), _stat(pid)
+            if not words and stat and stat.flags & PF_KTHREAD:
+                with open(f"/proc/{pid}/comm", "rb") as file:
+                    words = [f"[{os.fsdecode(file.read()).rstrip()}]"]
+        except OSError:
+            words = []
+        return [_utf8(word) for word in words], _printable(self._join(words))
 
-def _name(pid: int) -> list[str]:
-    """The command line; of a kernel thread, the name in brackets; [] of a process that has ended by now."""
-    try:
-        words, stat = cmdline(pid), _stat(pid)
-        if not words and stat and stat.flags & PF_KTHREAD:
-            with open(f"/proc/{pid}/comm", "rb") as file:
-                words = [f"[{os.fsdecode(file.read()).rstrip()}]"]
-        return words
-    except OSError:
-        return []
-
+def _printable(text: str) -> str:
+    """The text with \\x1b for a control character: a name may hold anything, and a terminal obeys it."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 def _utf8(text: str) -> str:
     """The text with \\xff for a byte that is no UTF-8: to many readers a lone surrogate is no JSON."""
     return os.fsencode(text).decode(errors="backslashreplace")
-
 
 def _arguments(argv: list[str] | None) -> Any:
     import argparse
@@ -1918,7 +1876,6 @@ def _arguments(argv: list[str] | None) -> Any:
     args.events = functools.reduce(operator.or_, args.events or [LIFE])
     return args
 
-
 def _run(args: Any) -> int:
     with Watcher(threads=args.threads) as watcher:
         deadline = watcher._deadline(args.duration)
@@ -1936,20 +1893,18 @@ def _run(args: Any) -> int:
         after = map(narrator.hear, watcher._stream(deadline, _SLOTS, ending=bool(args.pid)))
         for line in itertools.chain(before, after):
             if line:
-                print(line, flush=True)
+                print(line)
+            if not watcher._pending and not operator.length_hint(watcher._plain):  # a call a line costs a storm 1 us
+                sys.stdout.flush()
+        sys.stdout.flush()
     return 0
 
-
 def _complain(error: OSError) -> None:
-    import sys
-
     print(f"cnproc: {error.strerror or error}", file=sys.stderr)
-
 
 def _main(argv: list[str] | None = None) -> int:
     import io
     import signal
-    import sys
 
     def stop(number: int, frame: object) -> None:
         raise SystemExit(128 + number)  # so that the watcher unsubscribes first
@@ -1970,7 +1925,6 @@ def _main(argv: list[str] | None = None) -> int:
     except OSError as error:
         _complain(error)
         return 1
-
 
 if __name__ == "__main__":
     raise SystemExit(_main())
