@@ -508,20 +508,21 @@ class _Map:
         return memoryview(value).cast("B").cast("I").tolist()
 
     def close(self) -> None:
-        while self._fds:
-            os.close(self._fds.pop())
+        fds, self._fds = self._fds, [-1, -1]
+        for fd in fds:
+            os.close(fd)
 
     @staticmethod
     def _listing(entries: int, gate: int) -> list[Any]:
         tgid, child_tid, child_tgid = DATAGRAM + _TGID, DATAGRAM + _CHILD_TID, DATAGRAM + _CHILD_TGID
         return [
-            _map(R8, gate, BPF_PSEUDO_MAP_VALUE), _ldx(R1, R8, 0), _jmp(BPF_JNE, R1, 0, "keep"),
+            _map(R8, gate, BPF_PSEUDO_MAP_VALUE),
             _stack(R2, tgid), _mov(R9, R7),  # whose entry is to be found (of a birth, the parent's), and what for
             _jmp(BPF_JNE, R7, FORK, "find"),
             _ldx(R1, R10, child_tid), _ldx(R3, R10, child_tgid), _jmp(BPF_JEQ | BPF_X, R1, R3, "find"),
             _stack(R2, child_tgid), _imm(R9, EXIT),  # a thread's birth passes where its end does
             "find",
-            _map(R1, entries), _call(BPF_FUNC_map_lookup_elem), _jmp(BPF_JEQ, R0, 0, "drop"),
+            _map(R1, entries), _call(BPF_FUNC_map_lookup_elem), _jmp(BPF_JEQ, R0, 0, "ask"),
             _ldx(R1, R0, 4), _jmp(BPF_JNE, R9, FORK, "test"), _jmp(BPF_JEQ, R1, 0, "test"),
             _stx(R10, VALUE, R1), _stx(R10, VALUE + 4, R1),
             _ldx(R1, R10, DATAGRAM + _STAMP), _stx(R10, VALUE + 8, R1),
@@ -530,6 +531,8 @@ class _Map:
             _imm(R1, 1), _stx(R8, 0, R1), _jmp(BPF_JA, 0, 0, "keep"),
             "test",
             _ldx(R1, R0, 0), _jmp(BPF_JSET | BPF_X, R1, R9, "keep"),
+            "ask",
+            _ldx(R1, R8, 0), _jmp(BPF_JNE, R1, 0, "keep"),
         ]
 
 # linux/bpf.h, Documentation/bpf/ringbuf.rst: how a ring buffer lies in memory
@@ -600,6 +603,11 @@ class _Ring:
         finally:
             if full >= 0:
                 os.close(full)
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything in it, though it may yet be written."""
+        return self._producer_pos[0] != self._taken
 
     def take(self, most: int = 1 << 30) -> list[ProcEvent | Lost]:
         """The oldest events, at most so many."""
@@ -828,6 +836,8 @@ class _Connector:
             self.ring.news = None
             # Looked at second, told first: an event in the socket that went by the full ring is younger than all in it.
             shared = self.ring.take(1 << 30 if events else most)
+            while events and self.ring.busy:
+                shared += self.ring.take()
             self.ready = self.ready or len(shared) == most
             if not events:
                 return shared
@@ -1084,25 +1094,29 @@ class Watcher:
             raise TypeError(f"a pid is a number, not {pid!r}")
         if pid is not None and operator.index(pid) < 1:
             raise ValueError(f"a pid is 1 or more, not {pid}")
-        with self._changing:
-            self._check()
-            if pid is not None or not self._share(mask | LIFE):
-                self._open(mask)  # hear first, look second, so that nothing falls between
-            known: set[int] = set()
-            try:
-                now = self._connector.now()
-                if pid is None:
-                    self._everything = _more(self._everything, mask, 0, now, self._dry)
-                    self._know(_processes(), 0, 0, now)
-                else:
-                    if _leader(pid) == pid:
-                        known |= self._know([pid], mask, mask if follow else 0, now)
-                    if not known:
-                        raise _missing(pid)
-                    if follow:
-                        known |= self._know(_descendants(pid, _processes()), mask, mask, now)
-            finally:
-                self._sieve(known)
+        try:
+            with self._changing:
+                self._check()
+                if pid is not None or not self._share(mask | LIFE):
+                    self._open(mask)  # hear first, look second, so that nothing falls between
+                known: set[int] = set()
+                try:
+                    now = self._connector.now()
+                    if pid is None:
+                        self._everything = _more(self._everything, mask, 0, now, self._dry)
+                        self._know(_processes(), 0, 0, now)
+                    else:
+                        if _leader(pid) == pid:
+                            known |= self._know([pid], mask, mask if follow else 0, now)
+                        if not known:
+                            raise _missing(pid)
+                        if follow:
+                            known |= self._know(_descendants(pid, _processes()), mask, mask, now)
+                finally:
+                    self._sieve(known)
+        except OSError:
+            self._check()  # closed by another thread meanwhile: that is what there is to say
+            raise
 
     def _know(self, pids: Iterable[int], mask: int, inherit: int, now: int) -> set[int]:
         """Take the live ones of these processes into the table, with their threads; which those are."""
@@ -1122,20 +1136,24 @@ class Watcher:
 
         Its followed descendants stay watched: each has its own watch. Raises KeyError if it is not watched.
         """
-        with self._changing:
+        try:
+            with self._changing:
+                self._check()
+                if not (self._everything if pid is None else self._table.get(pid, _NOTHING))[0]:
+                    raise KeyError(pid)
+                if pid is None:
+                    self._everything = _NOTHING
+                    self._hush()
+                    for other in self._known.keys() - self._table.keys():
+                        self._forget(other)
+                elif self._everything[0]:
+                    del self._table[pid]
+                else:
+                    self._forget(pid)
+                self._sieve([] if pid is None else [pid])
+        except OSError:
             self._check()
-            if not (self._everything if pid is None else self._table.get(pid, _NOTHING))[0]:
-                raise KeyError(pid)
-            if pid is None:
-                self._everything = _NOTHING
-                self._hush()
-                for other in self._known.keys() - self._table.keys():
-                    self._forget(other)
-            elif self._everything[0]:
-                del self._table[pid]
-            else:
-                self._forget(pid)
-            self._sieve([] if pid is None else [pid])
+            raise
 
     def _forget(self, pid: int) -> None:
         for part in self._known, self._live, self._ending:
@@ -1170,6 +1188,8 @@ class Watcher:
         """Tell the kernel what may pass; changed: whose entries in the table are not what they were."""
         connector, table = self._connector, self._table
         kinds = self._kinds()
+        if self._closed:
+            return
         if not kinds:
             connector.attach(_classic_filter(0))
             return
@@ -1184,6 +1204,7 @@ class Watcher:
                 else:
                     self._new_map()
                 self._settle()
+                self._show()
                 return
             except OSError:
                 self._sieves = ("classic",)  # no CAP_BPF, or no bpf(2), or no memory for it
@@ -1227,24 +1248,29 @@ class Watcher:
 
     def _learn(self, pid: int) -> None:
         """Put into the map what the kernel did not put there itself."""
-        entry = self._table.get(pid, _NOTHING)
-        if self._connector.map and not self._closed:
-            try:
-                self._connector.map.set(pid, *self._passing(pid, *entry), entry[2])
-            except OSError:
-                self._grow()
+        with self._changing:
+            entry = self._table.get(pid, _NOTHING)
+            if self._connector.map and not self._closed:
+                try:
+                    self._connector.map.set(pid, *self._passing(pid, *entry), entry[2])
+                except OSError:
+                    self._grow()
 
     def _adopt(self, events: Iterable[ProcEvent | Lost]) -> None:
-        """Put the children into the map that were born while it was open, as the filter does while it is not."""
+        """Put the children into the map that were born while it was open, before their parent was in it."""
         for event in events:
             if isinstance(event, Fork) and event.tid == event.pid and self._connector.map:
                 try:
                     inherit = self._connector.map.get(event.parent_pid)[1]
                 except OSError:
                     continue  # a stranger
+                entry = self._table.get(event.pid, _NOTHING)
+                if entry[2] < event.timestamp_ns:  # it is not watched for itself since
+                    entry = 0, 0, event.timestamp_ns, None
                 try:
                     if inherit:
-                        self._connector.map.set(event.pid, inherit, inherit, event.timestamp_ns)
+                        passing = self._passing(event.pid, entry[0] | inherit, entry[1] | inherit)
+                        self._connector.map.set(event.pid, *passing, entry[2])
                 except OSError:
                     self._grow()
                     return
@@ -1252,7 +1278,8 @@ class Watcher:
     def _grow(self) -> None:
         """Take a larger map, or do without."""
         try:
-            self._new_map()
+            if not self._closed:
+                self._new_map()
         except OSError:
             self._sieves = ("classic",)
             self._sieve()
@@ -1271,10 +1298,11 @@ class Watcher:
                     self._finish()
 
     def _close_map(self) -> None:
-        if not self._connector.map:
+        connector = self._connector
+        if not connector.map:
             self._opened = False
-        elif not self._connector.ready and self._gap is None and not self._loss:
-            self._connector.map.open = self._opened = False
+        elif not connector.ready and self._gap is None and not self._loss and not self._closed:
+            connector.map.open = self._opened = False
 
     def read(self, timeout: float | None = None) -> ProcEvent | Lost | None:
         """The next event; None when `timeout` seconds have passed, or when the watcher is closed meanwhile.
@@ -1406,8 +1434,10 @@ class Watcher:
         with self._reading:
             self._reader = threading.get_ident()
             try:
+                if operator.length_hint(self._plain):
+                    return True  # taken in by another iteration
                 while not self._closed:
-                    if self._loss or connector.ready:
+                    if self._loss or connector.ready or self._opened:
                         with self._changing:
                             if self._loss:
                                 self._repair()
@@ -1428,7 +1458,7 @@ class Watcher:
                             self._nap.poll(self._delay)
                         elif self._storm and most > 1:
                             time.sleep(_GATHER)
-                        connector.queued = connector.sock.fileno() in dict(woken)
+                        connector.queued = not woken or connector.sock.fileno() in dict(woken)
                         connector.ready = True
                     elif until == deadline:
                         return False
@@ -1465,7 +1495,7 @@ class Watcher:
                 if plain and self._plainly():
                     self._plain = iter(events)
                 else:
-                    self._pending.extend(events)
+                    self._pending.extend(itertools.chain(self._plain, events))
                 newest = events[-1].timestamp_ns
                 self._storm = newest - self._newest < _STORM * len(events)
                 self._heard, self._newest = now, newest
@@ -1479,7 +1509,7 @@ class Watcher:
             gap = 1 << 32
             if connector.ring:
                 events = connector.ring.take()
-                self._pending.extend(events)
+                self._pending.extend(itertools.chain(self._plain, events))
         if not connector.ready:
             self._dry = now
         if gap is not None:
@@ -1562,16 +1592,16 @@ class Watcher:
     def _test(self) -> None:
         """It is quiet: find out whether the kernel still tells us anything, and whether all that we watch lives.
 
-        To set this thread's name to what it is makes an event, and changes nothing. An ordinary user can have run
+        An ordinary user can have run
         the kernel's count of listeners down (6.6 and newer), and an event that the kernel had no memory for is not
         even counted.
         """
         connector, pending, began = self._connector, self._pending, time.monotonic_ns()
-        name, tid = ctypes.create_string_buffer(16), threading.get_native_id()
-        _libc().prctl(PR_GET_NAME, name)
-        _libc().prctl(PR_SET_NAME, name)
-        while self._receive(_SLOTS) and connector.ready:
-            pass
+        tid = threading.get_native_id()
+        self._ring_the_bell()
+        with self._changing:
+            while self._receive(_SLOTS) and connector.ready:
+                pass
         mine = [event for event in pending if isinstance(event, Comm) and event.tid == tid]
         if mine:
             pending.remove(mine[-1])
@@ -1592,22 +1622,30 @@ class Watcher:
         self._heard = connector.now()
         self._quiet = max(_QUIET, 1000 * (time.monotonic_ns() - began))
 
+    @staticmethod
+    def _ring_the_bell() -> None:
+        """Set this thread's name to what it is: that makes an event, and changes nothing."""
+        name = ctypes.create_string_buffer(16)
+        _libc().prctl(PR_GET_NAME, name)
+        _libc().prctl(PR_SET_NAME, name)
+
     def close(self) -> None:
         """Unsubscribe. A reader that is blocked in another thread returns at once."""
         if self._closed:
             return
+        forked = os.getpid() != self._owner  # then its parent goes on reading
         self._lost = self.lost
+        if not forked:
+            os.write(self._waker[1], b"\0")  # while the pipe is sure to be there
         self._closed = True
         self._hush()
-        if os.getpid() != self._owner:
-            self._finish()  # in a forked child: its parent goes on reading
+        if forked:
+            self._finish()
             return
         reader = self._reader
-        if reader:
-            os.write(self._waker[1], b"\0")
         # A reader does the rest on its way out: also the one that this call, from a signal handler, interrupts.
         if self._reading.acquire(blocking=False) or (
-                reader not in (0, threading.get_ident()) and self._reading.acquire(timeout=5)):
+                reader not in (0, threading.get_ident()) and self._reading.acquire(timeout=1)):
             self._reading.release()
             self._finish()
 
@@ -1636,8 +1674,16 @@ class Watcher:
         if not self._selected:
             with self._changing:
                 self._selected = True
-                self._sieve()  # no memory shared with the kernel: it would not make this readable
+                if self._connector.sharing:
+                    self._sieve()  # no memory shared with the kernel: it would not make this readable
+                self._show()
         return self._connector.sock.fileno()
+
+    def _show(self) -> None:
+        """Make the descriptor readable, if anybody asked for it, and what is to be told is not in the socket."""
+        ring = self._connector.ring
+        if self._selected and (self._pending or operator.length_hint(self._plain) or (ring and ring.busy)):
+            self._ring_the_bell()
 
     def __enter__(self) -> Watcher:
         self._check()

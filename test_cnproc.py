@@ -1712,6 +1712,44 @@ os._exit(0)
         events = self.life(child, watcher)
         self.assertEqual([event.returncode for event in events if isinstance(event, Exit)], [4, 5])
 
+    @root
+    def test_a_birth_after_the_last_look_and_before_the_map_closes_is_followed(self):
+        child = self.shell("sh -c 'read x; exit 4'; exit 5")
+        watcher = self.watcher(child.pid)
+        if not watcher._connector.map:
+            self.skipTest("no eBPF to be had")
+        watcher._connector.map.open = True
+        self.go(child)
+        self.until(watcher, lambda event: isinstance(event, Exec))
+        watcher._connector.map.open = False  # and nobody has put the birth that passed into it
+        self.go(child)
+        events = self.until(watcher, lambda event: isinstance(event, Exit) and event.pid == child.pid)
+        self.assertEqual([event.returncode for event in events if isinstance(event, Exit)], [4, 5])
+
+    @root
+    def test_a_watch_beside_a_reader_does_not_leave_the_map_open(self):
+        child, other = self.shell("exit 1"), self.shell("exit 2")
+        watcher = self.watcher(child.pid)
+        if not watcher._connector.map:
+            self.skipTest("no eBPF to be had")
+        told = []
+        reader = threading.Thread(target=lambda: told.extend(watcher))
+        reader.start()
+        deadline = time.monotonic() + PATIENCE
+        while not watcher._reader:
+            self.assertLess(time.monotonic(), deadline)
+        watcher.watch(other.pid)
+        while watcher._connector.map.open:
+            storm(1)
+            self.assertLess(time.monotonic(), deadline)
+        self.go(child)
+        self.go(other)
+        while watcher.pids:
+            self.assertLess(time.monotonic(), deadline)
+        watcher.close()
+        reader.join(PATIENCE)
+        self.assertEqual(sorted(event.returncode for event in told), [1, 2])
+
     def test_many_processes_without_follow(self):
         for sieves in ("ebpf", "classic"), ("classic",), ():
             watcher = self.watcher()
@@ -1845,6 +1883,44 @@ class Shared(Case):
         next(stream)
         watcher.close()
         self.assertEqual(list(stream), [])
+
+    def test_an_iteration_within_an_iteration_takes_its_share(self):
+        watcher = self.sharing()
+        expected = {(pid, kind) for pid in storm(100) for kind in (Fork, Exit)}
+        last = self.start("true").pid, Exit
+        told = set()
+        for event in watcher:
+            told.add((event.pid, type(event)))
+            if isinstance(event, Exit) and last not in told:
+                event = next(iter(watcher))
+                told.add((event.pid, type(event)))
+            if last in told:
+                break
+        self.assertEqual(expected - told, set())
+
+    def test_the_delay_looks_at_the_socket_too(self):
+        watcher = self.sharing(rcvbuf=2 << 20, delay=0.03)
+        for _ in range(2):
+            self.assertEqual(set(map(tuple, self.lives(watcher, 800).values())), {(Fork, Exit)})
+        watcher.unwatch()
+        child = self.shell("for i in 1 2 3 4 5 6 7 8 9; do sh -c 'exit 2'; done; exit 1")
+        watcher.watch(child.pid)
+        thread = threading.Thread(target=storm, args=(300,))
+        thread.start()
+        events = self.life(child, watcher)
+        thread.join(PATIENCE)
+        self.assertEqual([event.returncode for event in events if isinstance(event, Exit)], [2] * 9 + [1])
+        self.assertEqual(watcher.pids, set())
+
+    def test_what_is_in_the_ring_shows_in_a_descriptor_asked_for_later(self):
+        watcher = self.sharing()
+        while watcher.read(0):
+            pass
+        child = self.start("true")
+        child.wait(PATIENCE)
+        self.assertTrue(select.select([watcher], [], [], PATIENCE)[0])
+        pids = [event.pid for event in iter(lambda: watcher.read(0), None) if isinstance(event, Exit)]
+        self.assertIn(child.pid, pids)
 
     def test_who_asks_for_the_descriptor_gets_datagrams(self):
         watcher = self.sharing()
