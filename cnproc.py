@@ -672,7 +672,7 @@ def _foreign() -> list[str]:
     return found
 
 class _Connector:
-    """A subscription to the process connector: the socket, its filter, and the buffer that it is read into."""
+    """A subscription to the process connector: the socket, its filter, and the memory that they are read from."""
 
     sock: socket.socket
     map: _Map | None = None  # of the eBPF filter, if that is what there is
@@ -1016,7 +1016,8 @@ class Watcher:
     """A subscription to process events, and the table of who is watched.
 
     threads: report every thread's birth and end in place of the processes'.
-    rcvbuf: bytes that the kernel may queue, about 800 an event; cut to what the kernel allows.
+    rcvbuf: bytes that the kernel may queue, about 800 an event; cut to what the kernel allows. With watch(None), root
+    has 1/32 of it, 56 bytes an event, in memory shared with the kernel as well.
     delay: seconds to wait after being woken, so that events gather: less CPU, later news.
 
     Raises OSError, with the cause and the remedy in its text, where the kernel does not let this process listen:
@@ -1669,7 +1670,7 @@ class Watcher:
         return self._closed
 
     def fileno(self) -> int:
-        """The socket's file descriptor: when it is readable, read(0) until that is None."""
+        """The socket's file descriptor, readable when there is something to read; read(0) may find it unwanted."""
         self._check()
         if not self._selected:
             with self._changing:
