@@ -1059,6 +1059,7 @@ class Watcher:
         self._strangers = 0  # events that came though nobody wants them
         self._changing = threading.RLock()  # held to change what is watched, and to take in what comes
         self._reading = threading.Lock()  # held to wait, too
+        self._leaving = threading.RLock()  # held to unsubscribe, and to wake a reader through what is closed then
         self._selected = False  # whether fileno() has been asked for
         self._plain: Iterator[ProcEvent | Lost] = iter(())  # what is to be told as it is, ahead of what is pending
         self._reader = 0  # the thread that is in _fill
@@ -1258,7 +1259,7 @@ class Watcher:
                     self._grow()
 
     def _adopt(self, events: Iterable[ProcEvent | Lost]) -> None:
-        """Put the children into the map that were born while it was open, before their parent was in it."""
+        """Put the children into the map that were born before their parent was in it, or that /proc told of."""
         for event in events:
             if isinstance(event, Fork) and event.tid == event.pid and self._connector.map:
                 try:
@@ -1296,7 +1297,7 @@ class Watcher:
             finally:
                 self._reading.release()
                 if self._closed:
-                    self._finish()
+                    self._leave()
 
     def _close_map(self) -> None:
         connector = self._connector
@@ -1471,7 +1472,7 @@ class Watcher:
             finally:
                 self._reader = 0
                 if self._closed:
-                    self._finish()
+                    self._leave()
 
     def _tend(self) -> None:
         """All that was queued has been told. Close the map if it is open; grow it if the kernel found it full."""
@@ -1589,6 +1590,7 @@ class Watcher:
                 self._found.add(pid)
                 rebuilt.append(Fork(FORK, REBUILT, born, stat.ppid, stat.ppid, pid, pid))
         pending.extendleft(reversed([loss, *rebuilt]))
+        self._adopt(rebuilt)
 
     def _test(self) -> None:
         """It is quiet: find out whether the kernel still tells us anything, and whether all that we watch lives.
@@ -1634,20 +1636,24 @@ class Watcher:
         """Unsubscribe. A reader that is blocked in another thread returns at once."""
         if self._closed:
             return
-        forked = os.getpid() != self._owner  # then its parent goes on reading
         self._lost = self.lost
-        if not forked:
-            os.write(self._waker[1], b"\0")  # while the pipe is sure to be there
         self._closed = True
         self._hush()
-        if forked:
-            self._finish()
+        if os.getpid() != self._owner:
+            self._leave()  # in a forked child: its parent goes on reading
             return
         reader = self._reader
+        with self._leaving:
+            if reader and self._finish.alive:
+                os.write(self._waker[1], b"\0")
         # A reader does the rest on its way out: also the one that this call, from a signal handler, interrupts.
         if self._reading.acquire(blocking=False) or (
                 reader not in (0, threading.get_ident()) and self._reading.acquire(timeout=1)):
             self._reading.release()
+            self._leave()
+
+    def _leave(self) -> None:
+        with self._leaving:
             self._finish()
 
     def _check(self) -> None:
