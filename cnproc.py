@@ -51,6 +51,7 @@ u8, u16, u32, s32, u64 = ctypes.c_uint8, ctypes.c_uint16, ctypes.c_uint32, ctype
 AF_NETLINK, NETLINK_CONNECTOR, NLMSG_DONE = 16, 11, 3
 
 class sockaddr_nl(ctypes.Structure):
+    """The address of a netlink socket: netlink(7)."""
     _fields_ = [
         ("nl_family", u16),    # __kernel_sa_family_t nl_family
         ("nl_pad", u16),       # unsigned short nl_pad
@@ -59,6 +60,7 @@ class sockaddr_nl(ctypes.Structure):
     ]
 
 class nlmsghdr(ctypes.Structure):
+    """What every netlink message begins with."""
     _fields_ = [
         ("nlmsg_len", u32),    # __u32 nlmsg_len: with this header
         ("nlmsg_type", u16),   # __u16 nlmsg_type
@@ -72,6 +74,7 @@ CN_IDX_PROC, CN_VAL_PROC = 1, 1
 PROC_CN_MCAST_LISTEN, PROC_CN_MCAST_IGNORE = 1, 2
 
 class cn_msg(ctypes.Structure):
+    """What every message of the connector begins with, after nlmsghdr."""
     _fields_ = [
         ("idx", u32),          # struct cb_id id { __u32 idx;
         ("val", u32),          #                   __u32 val; }
@@ -82,13 +85,16 @@ class cn_msg(ctypes.Structure):
     ]
 
 class request(ctypes.Structure):
+    """What is sent to begin or end a subscription: three structs in a row."""
     _fields_ = [("nl", nlmsghdr), ("cn", cn_msg), ("op", u32)]  # op: enum proc_cn_mcast_op
 
 # linux/uio.h, linux/socket.h: recvmmsg(2) takes in many datagrams at a call
 class iovec(ctypes.Structure):
+    """A piece of memory: readv(2)."""
     _fields_ = [("iov_base", ctypes.c_void_p), ("iov_len", ctypes.c_size_t)]
 
 class user_msghdr(ctypes.Structure):
+    """struct msghdr as recvmsg(2) has it."""
     _fields_ = [
         ("msg_name", ctypes.c_void_p),          # void *msg_name
         ("msg_namelen", ctypes.c_int),          # int msg_namelen
@@ -100,6 +106,7 @@ class user_msghdr(ctypes.Structure):
     ]
 
 class mmsghdr(ctypes.Structure):
+    """One datagram of recvmmsg(2)."""
     _fields_ = [("msg_hdr", user_msghdr), ("msg_len", ctypes.c_uint)]  # msg_len: as received
 
 # asm-generic/socket.h, linux/sock_diag.h (SO_MEMINFO gives a u32[9]), linux/proc_ns.h, linux/sched.h
@@ -217,6 +224,7 @@ class Comm(_Task):
 
     @comm.setter
     def comm(self, name: str) -> None:
+        """Set it: Comm(comm=...) does so."""
         self._comm_ = os.fsencode(name)
 
 class Coredump(_Task):
@@ -287,14 +295,16 @@ BPF_W, BPF_ABS, BPF_LEN, BPF_TAX = 0x00, 0x20, 0x80, 0x00
 BPF_JA, BPF_JEQ, BPF_JSET, BPF_X = 0x00, 0x10, 0x40, 0x08
 
 class sock_filter(ctypes.Structure):
+    """An instruction of classic BPF."""
     _fields_ = [
-        ("code", u16),  # __u16 code
-        ("jt", u8),  # __u8 jt: instructions to skip if true
-        ("jf", u8),  # __u8 jf: instructions to skip if false
-        ("k", u32),  # __u32 k
+        ("code", u16),         # __u16 code
+        ("jt", u8),            # __u8 jt: instructions to skip if true
+        ("jf", u8),            # __u8 jf: instructions to skip if false
+        ("k", u32),            # __u32 k
     ]
 
 class sock_fprog(ctypes.Structure):
+    """A program of classic BPF: SO_ATTACH_FILTER in socket(7)."""
     _fields_ = [("len", ctypes.c_ushort), ("filter", ctypes.POINTER(sock_filter))]
 
 # Where a filter finds a field: from the datagram's start. For all kinds but FORK the thread's and the process's
@@ -316,9 +326,11 @@ def _classic_filter(kinds: int, births: bool = False, pids: Iterable[int] | None
     keep, drop, to_x = (BPF_RET, 0, 0, 0xFFFFFFFF), (BPF_RET, 0, 0, 0), (BPF_MISC | BPF_TAX, 0, 0, 0)
 
     def load(offset: int) -> tuple[int, ...]:
+        """The word of the datagram that is there."""
         return BPF_LD | BPF_W | BPF_ABS, 0, 0, offset
 
     def jump(test: int, value: int, true: int, false: int) -> tuple[int, ...]:
+        """Compare the word with a constant, and skip so many instructions."""
         return BPF_JMP | test, true, false, socket.htonl(value)
 
     program = [
@@ -362,6 +374,7 @@ NR_BPF = {"x86_64": 321, "i386": 357, "i686": 357, "armv6l": 386, "armv7l": 386,
           "loongarch64": 280, "ppc64": 361, "ppc64le": 361, "s390x": 351}
 
 class bpf_insn(ctypes.Structure):
+    """An instruction of eBPF."""
     _fields_ = [
         ("code", u8),             # __u8 code
         ("dst_reg", u8, 4),       # __u8 dst_reg:4
@@ -370,13 +383,16 @@ class bpf_insn(ctypes.Structure):
         ("imm", s32),             # __s32 imm
     ]
 
-class bpf_map_create(ctypes.Structure):  # of union bpf_attr, the struct used by BPF_MAP_CREATE
+class bpf_map_create(ctypes.Structure):
+    """Of union bpf_attr, what BPF_MAP_CREATE takes: bpf(2)."""
     _fields_ = [("map_type", u32), ("key_size", u32), ("value_size", u32), ("max_entries", u32), ("map_flags", u32)]
 
-class bpf_map_elem(ctypes.Structure):  # by BPF_MAP_*_ELEM; the pointers are __aligned_u64
+class bpf_map_elem(ctypes.Structure):
+    """What BPF_MAP_*_ELEM take; the pointers are __aligned_u64."""
     _fields_ = [("map_fd", u32), ("pad", u32), ("key", u64), ("value", u64), ("flags", u64)]
 
-class bpf_prog_load(ctypes.Structure):  # by BPF_PROG_LOAD
+class bpf_prog_load(ctypes.Structure):
+    """What BPF_PROG_LOAD takes."""
     _fields_ = [("prog_type", u32), ("insn_cnt", u32), ("insns", u64), ("license", u64), ("log_level", u32),
                 ("log_size", u32), ("log_buf", u64), ("kern_version", u32), ("prog_flags", u32)]
 
@@ -500,6 +516,7 @@ class _Map:
 
     @open.setter
     def open(self, value: bool) -> None:
+        """Let everything pass, or only what is in the map."""
         self._do(BPF_MAP_UPDATE_ELEM, 0, u32(value), 1)
 
     def _do(self, command: int, pid: int, value: Any, which: int = 0) -> list[int]:
@@ -508,7 +525,8 @@ class _Map:
         return memoryview(value).cast("B").cast("I").tolist()
 
     def close(self) -> None:
-        fds, self._fds = self._fds, [-1, -1]
+        """Let go of the maps; a program that is attached keeps what it needs."""
+        fds, self._fds = self._fds, [-1, -1]  # another thread that still asks gets EBADF
         for fd in fds:
             os.close(fd)
 
@@ -537,6 +555,7 @@ class _Map:
 
 # linux/bpf.h, Documentation/bpf/ringbuf.rst: how a ring buffer lies in memory
 class bpf_ringbuf_record(ctypes.Structure):
+    """An event in a ring buffer: struct bpf_ringbuf_hdr, and what our program writes."""
     _fields_ = [
         ("len", u32),      # __u32 len: of what follows pg_off, with BPF_RINGBUF_BUSY_BIT while it is being written
         ("pg_off", u32),   # __u32 pg_off
@@ -611,6 +630,7 @@ class _Ring:
 
     def take(self, most: int = 1 << 30) -> list[ProcEvent | Lost]:
         """The oldest events, at most so many."""
+        self.news = None
         count = min(most, (self._producer_pos[0] - self._taken) // _RECORD)
         if not count:
             return []
@@ -625,7 +645,6 @@ class _Ring:
                 return []
         # A number of a column costs 10 ns, a field of an event 30 to 40.
         whats, pids = words[first + 4:last:_STRIDE].tolist(), words[first + 2:last:_STRIDE].tolist()
-        self.news = None
         if max(pids) < _OTHER:
             self.news = whats, pids, self._longs[start // 8 + 3:last // 2:_STRIDE // 2].tolist()
         events: list[ProcEvent | Lost] = [
@@ -635,6 +654,7 @@ class _Ring:
         return events
 
     def close(self) -> None:
+        """Let go of the descriptor; the memory goes with this object."""
         os.close(self.fd)
 
 # ----------------------------------------------------------------------------------------------- connector
@@ -794,30 +814,31 @@ class _Connector:
         if old:
             old.close()
 
-    def share(self, kinds: int) -> bool:
-        """Have these kinds of events of all processes in a ring; whether that can be.
+    def share(self, kinds: int) -> _Ring | None:
+        """Have these kinds of events of all processes in a ring, if that can be.
 
         To be called when nothing has passed the filter yet: what is in the ring counts as older. The processors are
         those that keep loads in order, as reading what another one writes takes.
         """
         size = 1 << (self._rcvbuf >> 5).bit_length() >> 1
         if self.ring or size < 1 << 16 or os.uname().machine not in ("x86_64", "s390x") or sys.maxsize < 1 << 32:
-            return False
+            return None
         try:
             self.ring = _Ring(size, kinds)
             self.attach(self.ring)
             forged = _WORDS.tobytes() + bytes(Exit(EXIT, REBUILT))
             self.sock.sendto(forged, (self.sock.getsockname()[0], 0))
             if not any(isinstance(event, Exit) and event.rebuilt for event in self.ring.take()):
-                return True
+                return self.ring
         except OSError:
             pass  # no CAP_BPF, CAP_PERFMON or CAP_NET_ADMIN, or a kernel without
         if self.ring:
             self.ring.close()
             self.ring = None
-        return False
+        return None
 
     def close(self) -> None:
+        """Close the socket, and let go of its filters."""
         self.sock.close()
         for part in self.map, self.ring:
             if part:
@@ -833,7 +854,6 @@ class _Connector:
         events = self._datagrams(most) if self.queued or not self.ring else []
         self.queued = True
         if self.ring:
-            self.ring.news = None
             # Looked at second, told first: an event in the socket that went by the full ring is younger than all in it.
             shared = self.ring.take(1 << 30 if events else most)
             while events and self.ring.busy:
@@ -1169,8 +1189,9 @@ class Watcher:
         fresh = not self._selected and not self._kinds()
         if "ebpf" in self._sieves and fresh and self._reading.acquire(blocking=False):
             try:
-                if self._connector.share(kinds) and self._connector.ring:
-                    self._woken.register(self._connector.ring.fd, select.POLLIN)
+                ring = self._connector.share(kinds)
+                if ring:
+                    self._woken.register(ring.fd, select.POLLIN)
                     return True
             finally:
                 self._reading.release()
@@ -1330,78 +1351,78 @@ class Watcher:
 
         most: datagrams to take in at a time. ending: end when no process is watched any longer.
         """
-        pending, table, known, live = self._pending, self._table, self._known, self._live
+        pending, table = self._pending, self._table
         over = False
         while True:
             yield from self._plain
             while pending and not self._closed:
-                event: Any = pending.popleft()
-                what = event.what
-                if not what:
-                    yield event  # Lost
-                    continue
-                pid, stamp = event.pid, event.timestamp_ns
-                born = what == FORK and event.tid == pid
-                everything, inherit, since, _ = self._everything
-                if stamp < since:
-                    everything = _at(self._everything, stamp)[0]
-                mask = everything
-                if table:
-                    entry = table.get(event.parent_pid if born else pid, _NOTHING)
-                    if stamp < entry[2]:
-                        entry = _at(entry, stamp)
-                    mask |= entry[0]
-                    inherit = entry[1]
-                if not mask:  # a stranger, or from before it was watched
-                    self._strangers += 1
-                    continue
-                if born:
-                    if inherit:
-                        entry = table.get(pid, _NOTHING)
-                        if entry[2] > stamp:  # it was watched for itself before its birth was read
-                            before = inherit, inherit, stamp, None
-                            table[pid] = entry[0] | inherit, entry[1] | inherit, entry[2], before
-                            self._learn(pid)
-                        else:
-                            table[pid] = inherit, inherit, stamp, None
-                    if inherit or everything:
-                        known[pid] = stamp
-                        if pid in live:  # or found in /proc
-                            del live[pid]
-                        if self._found and pid in self._found:
-                            self._found.remove(pid)
-                            live[pid] = self._threads_of(pid)
-                elif what == FORK:
-                    live.setdefault(pid, {pid}).add(event.tid)
-                    if not self._threads:
-                        continue
-                elif what == EXEC:
-                    if pid in live:
-                        live[pid] = {pid}  # the others are gone, and the one that called has the leader's id now
-                        self._ending.pop(pid, None)
-                elif what == EXIT:
-                    if pid not in live and event.tid == pid:
-                        if table:
-                            self._forget(pid)
-                        else:
-                            known.pop(pid, None)
-                    else:
-                        end = self._end(Exit.from_buffer_copy(event)) if pid in live else None
-                        if end:
-                            self._forget(pid)
-                        if not self._threads:
-                            if not end:
-                                continue
-                            event = end
-                    if mask & NONZERO_EXIT and event.exit_code:
-                        mask |= EXIT
-                if mask & what:
+                event = self._judge(pending.popleft())
+                if event is not None:
                     yield event
             if over or (ending and not table and self._gap is None and not self._loss):
                 return
             over = not self._fill(deadline, most)
             if over and most > 1:
                 return  # while one that is read by itself is told all the same, lest a select miss it
+
+    def _judge(self, event: Any) -> Any:
+        """Keep the books by an event; what is to be told of it, None if nothing."""
+        what = event.what
+        if not what:
+            return event  # Lost
+        table, live, pid, stamp = self._table, self._live, event.pid, event.timestamp_ns
+        born = what == FORK and event.tid == pid
+        everything, inherit, since, _ = self._everything
+        if stamp < since:
+            everything = _at(self._everything, stamp)[0]
+        mask = everything
+        if table:
+            entry = table.get(event.parent_pid if born else pid, _NOTHING)
+            if stamp < entry[2]:
+                entry = _at(entry, stamp)
+            mask |= entry[0]
+            inherit = entry[1]
+        if not mask:  # a stranger, or from before it was watched
+            self._strangers += 1
+            return None
+        if born:
+            if inherit or everything:
+                self._birth(pid, stamp, inherit)
+        elif what == FORK:
+            live.setdefault(pid, {pid}).add(event.tid)
+            if not self._threads:
+                return None
+        elif what == EXEC:
+            if pid in live:
+                live[pid] = {pid}  # the others are gone, and the one that called has the leader's id now
+                self._ending.pop(pid, None)
+        elif what == EXIT:
+            end = event if pid not in live and event.tid == pid else None
+            if pid in live:
+                end = self._end(Exit.from_buffer_copy(event))
+            if end is not None:
+                self._forget(pid)
+            if not self._threads:
+                event = end
+            if event is not None and mask & NONZERO_EXIT and event.exit_code:
+                mask |= EXIT
+        return event if mask & what else None
+
+    def _birth(self, pid: int, stamp: int, inherit: int) -> None:
+        """Know a process from its birth on, with what it inherits."""
+        if inherit:
+            entry = self._table.get(pid, _NOTHING)
+            if entry[2] > stamp:  # it was watched for itself before its birth was read
+                before = inherit, inherit, stamp, None
+                self._table[pid] = entry[0] | inherit, entry[1] | inherit, entry[2], before
+                self._learn(pid)
+            else:
+                self._table[pid] = inherit, inherit, stamp, None
+        self._known[pid] = stamp
+        self._live.pop(pid, None)  # of those that were found in /proc
+        if self._found and pid in self._found:
+            self._found.remove(pid)
+            self._live[pid] = self._threads_of(pid)
 
     def _end(self, event: Any) -> Any:
         """The Exit of a process that has or had several threads, if this one of a thread is its end; else None."""
@@ -1489,29 +1510,25 @@ class Watcher:
         During an overrun the kernel queues nothing until the queue has been read empty, so from reading to reading
         fewer bytes are queued. When there are not, all from before the loss has been read.
         """
-        connector, gap = self._connector, self._gap
-        now, events = connector.now(), []
+        connector, gap, now = self._connector, self._gap, self._connector.now()
         try:
             events = connector.receive(most if gap is None else 1)
-            if events:
-                if plain and self._plainly():
-                    self._plain = iter(events)
-                else:
-                    self._pending.extend(itertools.chain(self._plain, events))
-                newest = events[-1].timestamp_ns
-                self._storm = newest - self._newest < _STORM * len(events)
-                self._heard, self._newest = now, newest
-                if self._opened:
-                    self._adopt(events)
-            else:
-                self._storm = False
         except OSError as error:
             if error.errno != errno.ENOBUFS:
                 raise
             gap = 1 << 32
-            if connector.ring:
-                events = connector.ring.take()
+            events = connector.ring.take() if connector.ring else []
+        self._storm = False
+        if events:
+            if plain and self._plainly():
+                self._plain = iter(events)
+            else:
                 self._pending.extend(itertools.chain(self._plain, events))
+            newest = events[-1].timestamp_ns
+            self._storm = newest - self._newest < _STORM * len(events)
+            self._heard, self._newest = now, newest
+            if self._opened:
+                self._adopt(events)
         if not connector.ready:
             self._dry = now
         if gap is not None:
@@ -1595,9 +1612,8 @@ class Watcher:
     def _test(self) -> None:
         """It is quiet: find out whether the kernel still tells us anything, and whether all that we watch lives.
 
-        An ordinary user can have run
-        the kernel's count of listeners down (6.6 and newer), and an event that the kernel had no memory for is not
-        even counted.
+        An ordinary user can have run the kernel's count of listeners down (6.6 and newer), and an event that the
+        kernel had no memory for is not even counted.
         """
         connector, pending, began = self._connector, self._pending, time.monotonic_ns()
         tid = threading.get_native_id()
@@ -1689,8 +1705,12 @@ class Watcher:
     def _show(self) -> None:
         """Make the descriptor readable, if anybody asked for it, and what is to be told is not in the socket."""
         ring = self._connector.ring
-        if self._selected and (self._pending or operator.length_hint(self._plain) or (ring and ring.busy)):
+        if self._selected and (self._in_hand() or (ring and ring.busy)):
             self._ring_the_bell()
+
+    def _in_hand(self) -> bool:
+        """Whether there is something to tell without looking for more."""
+        return bool(self._pending or operator.length_hint(self._plain))
 
     def __enter__(self) -> Watcher:
         self._check()
@@ -1798,7 +1818,7 @@ class _Narrator:
         """Learn from an event; the line that tells it, empty if it is not wanted."""
         tell = self._object if self._json else self._line
         if isinstance(event, Lost):
-            return tell(event, [], "", None)
+            return tell(event, ([], ""), None)
         pid, wanted, ran = event.pid, self._wanted, None
         born = isinstance(event, Fork) and event.tid == pid
         if pid in self._found and not event.rebuilt:
@@ -1809,7 +1829,7 @@ class _Narrator:
             self._births[pid], self._names[pid] = event.timestamp_ns, self._names.get(event.parent_pid, ([], ""))
         elif isinstance(event, Exec):
             self._names[pid] = self._name(pid)
-        words, shown = self._names.get(pid, ([], ""))
+        name = self._names.get(pid, ([], ""))
         if isinstance(event, Exit):
             wanted |= EXIT if wanted & NONZERO_EXIT and event.exit_code else 0
             if event.tid == pid and pid in self._births:
@@ -1817,9 +1837,9 @@ class _Narrator:
             if pid not in self._watcher._known:
                 self._names.pop(pid, None)
                 self._births.pop(pid, None)
-        return tell(event, words, shown, ran) if event.what & wanted else ""
+        return tell(event, name, ran) if event.what & wanted else ""
 
-    def _object(self, event: Any, words: list[str], shown: str, ran: float | None) -> str:
+    def _object(self, event: Any, name: tuple[list[str], str], ran: float | None) -> str:
         clock = self._time(event, time.gmtime, "%Y-%m-%dT%H:%M:%S")
         told = {"event": type(event).__name__.lower(), "time": f"{clock}Z",
                 "timestamp_ns": event.timestamp_ns, "host": self._host}
@@ -1831,14 +1851,14 @@ class _Narrator:
             if isinstance(event, Comm):
                 told["comm"] = _utf8(event.comm)
             if isinstance(event, (Exec, Exit)):
-                told["cmdline"] = words
+                told["cmdline"] = name[0]
             if isinstance(event, Exit):
                 told.update(returncode=event.returncode, duration=ran)
             if event.rebuilt:
                 told["rebuilt"] = True
         return self._dumps(told)
 
-    def _line(self, event: Any, words: list[str], shown: str, ran: float | None) -> str:
+    def _line(self, event: Any, name: tuple[list[str], str], ran: float | None) -> str:
         pid, tid = (event.pid, event.tid) if not isinstance(event, Lost) else ("-", "-")
         if isinstance(event, Exit):
             said = self._status(event)
@@ -1848,7 +1868,7 @@ class _Narrator:
             said = _printable(_SAYS[type(event)].format(event))
         if ran is not None:
             said += f" after {ran:.3f} s"
-        said = ": ".join(filter(None, (said, shown)))
+        said = ": ".join(filter(None, (said, name[1])))
         if tid != pid:
             said = f"thread {tid} {said}"
         if pid != "-" and event.rebuilt:
@@ -1947,7 +1967,7 @@ def _run(args: Any) -> int:
         for line in itertools.chain(before, after):
             if line:
                 print(line)
-            if not watcher._pending and not operator.length_hint(watcher._plain):  # a call a line costs a storm 1 us
+            if not watcher._in_hand():  # a system call a line costs a storm 1 us
                 sys.stdout.flush()
         sys.stdout.flush()
     return 0
