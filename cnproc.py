@@ -123,9 +123,10 @@ def _libc() -> ctypes.CDLL:
 # -------------------------------------------------------------------------------------------------- events
 
 class What(enum.IntFlag):
-    """Kinds of events: the kernel's PROC_EVENT_* without the prefix (linux/cn_proc.h).
+    """Kinds of events: the kernel's PROC_EVENT_* without the prefix (linux/cn_proc.h), to be combined with |.
 
-    NONZERO_EXIT asks for the exits with a status other than 0; it never stands in an event's `what`.
+    LIFE is FORK, EXEC and EXIT, the default everywhere; ALL is every kind. NONZERO_EXIT asks for the exits with a
+    status other than 0; it never stands in an event's `what`.
     """
 
     NONE = 0
@@ -257,7 +258,10 @@ class _Ack(ProcEvent):
     _fields_ = [("err", u32)]  # struct { __u32 err; } ack, with what 0
 
 class Lost(collections.namedtuple("Lost", ("count", "timestamp_ns"))):
-    """The kernel dropped `count` messages here, its buffer being full; None if it cannot be known how many."""
+    """The kernel dropped `count` messages here, its buffer being full; None if it cannot be known how many.
+
+    timestamp_ns is CLOCK_MONOTONIC, in nanoseconds, as in events: when it was noticed.
+    """
     __slots__ = ()
     what = What.NONE
 
@@ -695,6 +699,7 @@ class _Connector:
     """A subscription to the process connector: the socket, its filter, and the memory that they are read from."""
 
     sock: socket.socket
+    _counted = False  # whether the kernel counts us among its listeners
     map: _Map | None = None  # of the eBPF filter, if that is what there is
     ring: _Ring | None = None  # that there is, or was: it may still hold something
     sharing = False  # whether the filter is the ring's
@@ -720,9 +725,9 @@ class _Connector:
         self._usual = [(memoryview(array).cast("B"), bytes(array), ctypes.sizeof(array) // _SLOTS)
                        for array in (self._messages, self._senders)]
         self._rcvbuf = rcvbuf
-        self._open()
 
-    def _open(self) -> None:
+    def open(self) -> None:
+        """Subscribe. Raises OSError, with the cause and the remedy in its text."""
         try:
             deadline = time.monotonic() + 1
             patience = 200
@@ -740,9 +745,9 @@ class _Connector:
         """Subscribe anew, with the same file descriptor."""
         old, self.before = self.sock, self.dropped()
         try:
-            self._open()
-        except OSError:
-            self.sock = old
+            self.open()
+        except BaseException:
+            self.sock, self._counted = old, True
             raise
         os.dup2(self.sock.fileno(), old.fileno(), False)
         self.sock.close()
@@ -753,7 +758,7 @@ class _Connector:
         if not hasattr(socket, "AF_NETLINK"):
             raise OSError(errno.EAFNOSUPPORT, "")
         self.sock = socket.socket(AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, NETLINK_CONNECTOR)
-        self.counted = False
+        self._counted = False
         try:
             for option in SO_RCVBUFFORCE, socket.SO_RCVBUF:  # only the second is limited by net.core.rmem_max
                 try:
@@ -763,9 +768,8 @@ class _Connector:
                     pass
             self.attach(_classic_filter(0))  # acks alone, so that no storm can crowd ours out
             self.sock.bind((0, CN_IDX_PROC))
-            self.counted = True
             token, before = int.from_bytes(os.urandom(4), "little"), time.monotonic_ns()
-            self.send(PROC_CN_MCAST_LISTEN, token)
+            self._send(PROC_CN_MCAST_LISTEN, token)
             answer = select.poll()
             answer.register(self.sock, select.POLLIN)
             while answer.poll(patience):
@@ -780,24 +784,26 @@ class _Connector:
                     return True
             return False
         except BaseException:
-            if self.counted:
-                self.ignore()
+            self.ignore()
             self.sock.close()
             raise
 
     def ignore(self) -> None:
-        """Take back the LISTEN."""
+        """Take back the LISTEN, if there was one."""
         try:
-            self.send(PROC_CN_MCAST_IGNORE)
+            if self._counted:
+                self._send(PROC_CN_MCAST_IGNORE)
         except OSError:
             pass  # nobody is left to be told
 
-    def send(self, op: int, token: int = 0) -> None:
+    def _send(self, op: int, token: int = 0) -> None:
         """Ask the kernel to LISTEN or IGNORE; its ack carries token + 1."""
         size = ctypes.sizeof(request)
-        self.sock.send(request(
+        message = request(
             nlmsghdr(nlmsg_len=size, nlmsg_type=NLMSG_DONE),
-            cn_msg(idx=CN_IDX_PROC, val=CN_VAL_PROC, ack=token, len=size - _PROC_EVENT), op))
+            cn_msg(idx=CN_IDX_PROC, val=CN_VAL_PROC, ack=token, len=size - _PROC_EVENT), op)
+        self._counted = op == PROC_CN_MCAST_LISTEN  # and no call between, in which a ctrl-C could come
+        self.sock.send(message)
 
     def attach(self, program: list[tuple[int, ...]] | _Map | _Ring) -> None:
         """Put a filter before the socket in place of the one that is there; nothing is lost by it."""
@@ -839,8 +845,7 @@ class _Connector:
 
     def close(self) -> None:
         """Close the socket, and let go of its filters."""
-        self.sock.close()
-        for part in self.map, self.ring:
+        for part in getattr(self, "sock", None), self.map, self.ring:
             if part:
                 part.close()
         self.map = self.ring = None
@@ -959,16 +964,25 @@ def _leader(tid: int) -> int | None:
     except OSError:
         return None
 
+def _check_pid(pid: int) -> None:
+    """Raises TypeError and ValueError for what can be no process's."""
+    if isinstance(pid, (bool, What)):
+        raise TypeError(f"a pid is a number, not {pid!r}")
+    if operator.index(pid) < 1:
+        raise ValueError(f"a pid is 1 or more, not {pid}")
+
 def cmdline(pid: int) -> list[str]:
     """The command line of a live process, from /proc/PID/cmdline; empty for a kernel thread or a zombie.
 
-    Raises ProcessLookupError if there is no such process, and PermissionError where /proc hides it (hidepid).
+    Raises ProcessLookupError if there is no such process, PermissionError where /proc hides it (hidepid), and
+    ValueError for a pid below 1.
 
     >>> cnproc.cmdline(1)[0]
     '/sbin/init'
     """
+    _check_pid(pid)
     try:
-        with open(f"/proc/{operator.index(pid)}/cmdline", "rb") as file:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
             text = file.read()
     except FileNotFoundError:
         raise ProcessLookupError(errno.ESRCH, f"no process {pid}") from None
@@ -1041,8 +1055,9 @@ class Watcher:
     delay: seconds to wait after being woken, so that events gather: less CPU, later news.
 
     Raises OSError, with the cause and the remedy in its text, where the kernel does not let this process listen:
-    PermissionError, ConnectionRefusedError, or errno EPROTONOSUPPORT. To be closed, or used in a with statement.
-    One thread at a time reads; all else may be called from any thread.
+    PermissionError, ConnectionRefusedError, or errno EPROTONOSUPPORT; ValueError for a bad rcvbuf or delay. To be
+    closed, or used in a with statement; any other use of it is a ValueError then. One thread at a time reads; all
+    else may be called from any thread.
 
     >>> with cnproc.Watcher() as watcher:
     ...     watcher.watch(pid, cnproc.What.EXEC | cnproc.What.EXIT)
@@ -1070,6 +1085,7 @@ class Watcher:
         self._gap: int | None = None  # after an overrun: bytes that were queued before it and are still to be read
         self._loss: Lost | None = None  # an overrun to be told and repaired when what was queued before is told
         self._found: set[int] = set()  # descendants found in /proc after a loss, that are yet to be told
+        self._buried: set[int] = set()  # those whose ends were told after the last loss without the kernel's EXIT
         self._lost = 0
         self._newest = 0  # when the event that was received last happened
         self._dry = 0  # when the queue was last seen empty
@@ -1083,15 +1099,15 @@ class Watcher:
         self._selected = False  # whether fileno() has been asked for
         self._plain: Iterator[ProcEvent | Lost] = iter(())  # what is to be told as it is, ahead of what is pending
         self._reader = 0  # the thread that is in _fill
+        self._connector = _Connector(rcvbuf)
         self._waker = os.pipe()
-        try:
-            self._connector = _Connector(rcvbuf)
-            self._finish = weakref.finalize(self, _release, self._connector, self._waker, os.getpid())
-        except BaseException:
-            for fd in self._waker:
-                os.close(fd)
-            raise
         self._owner = os.getpid()
+        self._finish = weakref.finalize(self, _release, self._connector, self._waker, self._owner)
+        try:
+            self._connector.open()
+        except BaseException:
+            self._finish()
+            raise
         self._heard = self._connector.now()  # when something last came
         self._quiet = _QUIET  # how long nothing may come before the subscription is tested
         self._missed: set[int] = set()  # those that had ended untold at the last test
@@ -1110,12 +1126,10 @@ class Watcher:
         ValueError for a pid below 1 or an unknown event.
         """
         mask = operator.index(events)
-        if not mask or mask & ~What.ALL:
+        if not mask or mask & ~int(What.ALL):
             raise ValueError(f"events must be of What, and at least one of them, not {mask:#x}")
-        if isinstance(pid, (bool, What)):
-            raise TypeError(f"a pid is a number, not {pid!r}")
-        if pid is not None and operator.index(pid) < 1:
-            raise ValueError(f"a pid is 1 or more, not {pid}")
+        if pid is not None:
+            _check_pid(pid)
         try:
             with self._changing:
                 self._check()
@@ -1330,12 +1344,14 @@ class Watcher:
     def read(self, timeout: float | None = None) -> ProcEvent | Lost | None:
         """The next event; None when `timeout` seconds have passed, or when the watcher is closed meanwhile.
 
-        Takes one datagram at a time from the socket, which so stays readable while there are more.
+        Takes one datagram at a time from the socket, which so stays readable while there are more. Raises ValueError
+        for a timeout below 0, and OSError if a subscription that has gone silent cannot be had again.
         """
         self._check()
         return next(self._stream(self._deadline(timeout), 1), None)
 
     def __iter__(self) -> Iterator[ProcEvent | Lost]:
+        """The events, until the watcher is closed; as many at a time are taken from the socket as there are."""
         self._check()
         return self._stream(None, _SLOTS)
 
@@ -1397,6 +1413,8 @@ class Watcher:
                 live[pid] = {pid}  # the others are gone, and the one that called has the leader's id now
                 self._ending.pop(pid, None)
         elif what == EXIT:
+            if self._buried and pid in self._buried and pid not in self._known:
+                return None  # late: the process was gone from /proc, and its end has been told
             end = event if pid not in live and event.tid == pid else None
             if pid in live:
                 end = self._end(Exit.from_buffer_copy(event))
@@ -1478,7 +1496,8 @@ class Watcher:
                     woken = [] if more else self._woken.poll(max(0, until - connector.now()) / 1_000_000)
                     if more or woken:
                         if self._delay:
-                            self._nap.poll(self._delay)
+                            rest = self._delay if deadline is None else (deadline - connector.now()) / 1_000_000
+                            self._nap.poll(max(0, min(self._delay, rest)))
                         elif self._storm and most > 1:
                             time.sleep(_GATHER)
                         connector.queued = not woken or connector.sock.fileno() in dict(woken)
@@ -1547,7 +1566,7 @@ class Watcher:
         programs and ends. It is what makes that cheap: 0.15 us in place of 0.6.
         """
         news, everything = self._connector.ring and self._connector.ring.news, self._everything
-        if not news or everything[0] & LIFE != LIFE or self._table or self._threads or self._found:
+        if not news or everything[0] & LIFE != LIFE or self._table or self._threads or self._found or self._buried:
             return False
         whats, pids, stamps = news
         if min(stamps) < everything[2] or not self._live.keys().isdisjoint(pids):
@@ -1588,11 +1607,13 @@ class Watcher:
             if isinstance(event, Exit):
                 ends[event.pid].add(event.tid)
         rebuilt: list[ProcEvent] = []
+        self._buried.clear()
         for pid, threads in live.items():
             if threads or pid in ends:
                 self._live[pid] = threads or ends[pid]
             else:
                 self._live.pop(pid, None)
+                self._buried.add(pid)
                 rebuilt.append(Exit(EXIT, REBUILT, looked, pid, pid, -1, SIGCHLD, 0, 0))
         known = {pid for pid, threads in live.items() if threads}
         known.update(event.pid for event in pending if isinstance(event, Fork) and event.tid == event.pid)
@@ -1692,7 +1713,10 @@ class Watcher:
         return self._closed
 
     def fileno(self) -> int:
-        """The socket's file descriptor, readable when there is something to read; read(0) may find it unwanted."""
+        """The socket's file descriptor, readable when there is something to read; read(0) may find it unwanted.
+
+        Read every few seconds though it is not readable: only then is a subscription that has gone silent noticed.
+        """
         self._check()
         if not self._selected:
             with self._changing:
@@ -1726,7 +1750,7 @@ def watch(*pids: int, events: int = What.LIFE, follow: bool = True, threads: boo
     """What these processes do from now on, and (follow) their descendants; without pids, every process.
 
     Ends when the last of them has ended, or after `timeout` seconds. It subscribes when called. Raises what
-    Watcher and Watcher.watch raise.
+    Watcher and Watcher.watch raise, and ValueError for a timeout below 0.
 
     >>> for event in cnproc.watch(pid, events=cnproc.What.EXIT):
     ...     print(event)
@@ -1751,7 +1775,7 @@ def wait(pid: int, timeout: float | None = None) -> int | None:
 
     Returns what subprocess calls its returncode: the exit status, or -N for death by signal N; None if the
     process is gone, but its status was lost. Raises ProcessLookupError if it has ended already, TimeoutError
-    after `timeout` seconds, and what Watcher raises.
+    after `timeout` seconds, ValueError for one below 0, and what Watcher and Watcher.watch raise.
 
     >>> cnproc.wait(pid)
     0
@@ -1779,18 +1803,19 @@ _EXAMPLES = """examples:
 _SAYS = {  # of each kind of event but Exit, in a line of text
     Fork: "child of {0.parent_pid}", Exec: "", Comm: "named {0.comm!r}", Sid: "leads a new session",
     Uid: "user {0.ruid}, effective {0.euid}", Gid: "group {0.rgid}, effective {0.egid}", Coredump: "dumps core",
-    Ptrace: "traced by {0.tracer_pid}", Lost: "{0.count} events, as far as is known; what /proc knows follows",
+    Ptrace: "traced by {0.tracer_pid}",
 }
 
 class _Narrator:
     """Tells events as lines of text or JSON; keeps each process's command line and birth for that."""
 
-    def __init__(self, watcher: Watcher, wanted: int, as_json: bool) -> None:
+    def __init__(self, watcher: Watcher, args: Any) -> None:
         import json
         import shlex
         import signal
 
-        self._watcher, self._wanted, self._json = watcher, int(wanted), as_json
+        self._watcher, self._wanted, self._json = watcher, int(args.events), args.json
+        self._children = args.follow or not args.pid  # whether their ends are told, too
         self._now, self._skew, self._host = watcher._connector.now, watcher._connector.skew, socket.gethostname()
         self._dumps, self._join, self._signals = json.dumps, shlex.join, {int(n): n.name for n in signal.Signals}
         self._second, self._clock = -1, ""  # the time of day of the latest event, and how it is written
@@ -1825,11 +1850,12 @@ class _Narrator:
             self._found.remove(pid)
             if born:
                 return ""  # while the watch began, and it has been told
-        if born:
-            self._births[pid], self._names[pid] = event.timestamp_ns, self._names.get(event.parent_pid, ([], ""))
-        elif isinstance(event, Exec):
-            self._names[pid] = self._name(pid)
-        name = self._names.get(pid, ([], ""))
+        name = self._name(pid) if isinstance(event, Exec) else self._names.get(
+            event.parent_pid if born else pid, ([], ""))
+        if born and self._children:
+            self._births[pid] = event.timestamp_ns
+        if isinstance(event, Exec) or (born and self._children):
+            self._names[pid] = name
         if isinstance(event, Exit):
             wanted |= EXIT if wanted & NONZERO_EXIT and event.exit_code else 0
             if event.tid == pid and pid in self._births:
@@ -1862,8 +1888,12 @@ class _Narrator:
         pid, tid = (event.pid, event.tid) if not isinstance(event, Lost) else ("-", "-")
         if isinstance(event, Exit):
             said = self._status(event)
+        elif isinstance(event, Lost):
+            said = f"{'some' if event.count is None else event.count} events; what /proc knows follows"
         elif isinstance(event, Fork) and tid != pid:
             said = "born"
+        elif isinstance(event, Ptrace) and not event.tracer_pid:
+            said = "traced no longer"
         else:
             said = _printable(_SAYS[type(event)].format(event))
         if ran is not None:
@@ -1952,11 +1982,13 @@ def _arguments(argv: list[str] | None) -> Any:
 def _run(args: Any) -> int:
     with Watcher(threads=args.threads) as watcher:
         deadline = watcher._deadline(args.duration)
-        narrator = _Narrator(watcher, args.events, args.json)
+        narrator = _Narrator(watcher, args)
         for pid in args.pid or [None]:
             try:
                 watcher.watch(pid, args.events | What.LIFE, follow=args.follow)
             except OSError as error:
+                if pid is None:
+                    raise
                 _complain(error)
         if args.pid and not watcher.pids:
             return 1
@@ -1982,10 +2014,13 @@ def _main(argv: list[str] | None = None) -> int:
     def stop(number: int, frame: object) -> None:
         raise SystemExit(128 + number)  # so that the watcher unsubscribes first
 
-    args = _arguments(argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    if sys.stdout is None:
+        _complain(OSError(errno.EBADF, "standard output is closed"))
+        return 1
     try:
+        args = _arguments(argv)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
         for name in "SIGTERM", "SIGHUP":
             if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) != signal.SIG_IGN:  # nohup
                 signal.signal(getattr(signal, name), stop)
@@ -1993,11 +2028,15 @@ def _main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # since the interpreter flushes once more at its end
         return 0
     except OSError as error:
         _complain(error)
         return 1
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError:  # the interpreter tries once more at its end, and would complain
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 if __name__ == "__main__":
     raise SystemExit(_main())
