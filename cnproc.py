@@ -705,7 +705,6 @@ class _Connector:
     sharing = False  # whether the filter is the ring's
     queued = True  # whether the socket may hold something; there is no need to say so without a ring
     ready = True  # whether something may be queued
-    before = 0  # what was dropped before the socket was last renewed
     skew = 0  # by how much this process's CLOCK_MONOTONIC is ahead of the kernel's: in a time namespace
 
     def __init__(self, rcvbuf: int) -> None:
@@ -732,26 +731,14 @@ class _Connector:
             deadline = time.monotonic() + 1
             patience = 200
             while not self._subscribe(patience):
-                # An ordinary user can have run the kernel's count of listeners below zero: it answers none then,
-                # and counts a LISTEN on another socket only. Those closed here make up for what was taken.
+                # An ordinary user can have run the kernel's count of listeners below zero: it answers none then.
+                # Those closed here make up for what was taken.
                 self.sock.close()
                 patience = 0
                 if time.monotonic() > deadline or _foreign():
                     raise OSError(0, "")
         except OSError as error:
             raise _refusal(error.errno or 0) from None
-
-    def renew(self) -> None:
-        """Subscribe anew, with the same file descriptor."""
-        old, self.before = self.sock, self.dropped()
-        try:
-            self.open()
-        except BaseException:
-            self.sock, self._counted = old, True
-            raise
-        os.dup2(self.sock.fileno(), old.fileno(), False)
-        self.sock.close()
-        self.sock = old
 
     def _subscribe(self, patience: int) -> bool:
         """Open a socket and LISTEN; whether the kernel acknowledges it, which it does before send() returns."""
@@ -769,7 +756,7 @@ class _Connector:
             self.attach(_classic_filter(0))  # acks alone, so that no storm can crowd ours out
             self.sock.bind((0, CN_IDX_PROC))
             token, before = int.from_bytes(os.urandom(4), "little"), time.monotonic_ns()
-            self._send(PROC_CN_MCAST_LISTEN, token)
+            self._ask(PROC_CN_MCAST_LISTEN, token)
             answer = select.poll()
             answer.register(self.sock, select.POLLIN)
             while answer.poll(patience):
@@ -792,18 +779,34 @@ class _Connector:
         """Take back the LISTEN, if there was one."""
         try:
             if self._counted:
-                self._send(PROC_CN_MCAST_IGNORE)
+                self._ask(PROC_CN_MCAST_IGNORE)
         except OSError:
             pass  # nobody is left to be told
 
-    def _send(self, op: int, token: int = 0) -> None:
-        """Ask the kernel to LISTEN or IGNORE; its ack carries token + 1."""
-        size = ctypes.sizeof(request)
-        message = request(
-            nlmsghdr(nlmsg_len=size, nlmsg_type=NLMSG_DONE),
-            cn_msg(idx=CN_IDX_PROC, val=CN_VAL_PROC, ack=token, len=size - _PROC_EVENT), op)
+    def renew(self, again: bool) -> None:
+        """Have the kernel count us again, where the count has been run down.
+
+        Linux 6.6 and newer counts one LISTEN of a socket, which is enough if somebody took back ours; what was taken
+        beyond that is made up for, one at a time (again), by another socket's.
+        """
+        if not again:
+            self._ask(PROC_CN_MCAST_LISTEN)
+            return
+        with socket.socket(AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, NETLINK_CONNECTOR) as sock:
+            sock.bind((0, CN_IDX_PROC))
+            sock.send(self._request(PROC_CN_MCAST_LISTEN))
+
+    def _ask(self, op: int, token: int = 0) -> None:
+        message = self._request(op, token)
         self._counted = op == PROC_CN_MCAST_LISTEN  # and no call between, in which a ctrl-C could come
         self.sock.send(message)
+
+    @staticmethod
+    def _request(op: int, token: int = 0) -> request:
+        """What asks the kernel to LISTEN or IGNORE; its ack carries token + 1."""
+        size = ctypes.sizeof(request)
+        return request(nlmsghdr(nlmsg_len=size, nlmsg_type=NLMSG_DONE),
+                       cn_msg(idx=CN_IDX_PROC, val=CN_VAL_PROC, ack=token, len=size - _PROC_EVENT), op)
 
     def attach(self, program: list[tuple[int, ...]] | _Map | _Ring) -> None:
         """Put a filter before the socket in place of the one that is there; nothing is lost by it."""
@@ -848,7 +851,6 @@ class _Connector:
         for part in getattr(self, "sock", None), self.map, self.ring:
             if part:
                 part.close()
-        self.map = self.ring = None
 
     def receive(self, most: int) -> list[ProcEvent | Lost]:
         """The events in at most so many of the datagrams that are there; sets `ready` if there may be more.
@@ -897,7 +899,7 @@ class _Connector:
 
     def dropped(self) -> int:
         """How many messages the kernel has dropped so far."""
-        return self.before + self.meminfo(SK_MEMINFO_DROPS)
+        return self.meminfo(SK_MEMINFO_DROPS)
 
     def meminfo(self, index: int) -> int:
         """One of the kernel's figures on the socket."""
@@ -937,7 +939,7 @@ def _descendants(pid: int, stats: dict[int, _Stat]) -> list[int]:
     """Children, their children and so on, but not this process: who watches what it lives under would never end."""
     children = collections.defaultdict(list)
     for child, stat in stats.items():
-        if child != os.getpid():
+        if child not in (pid, os.getpid()):
             children[stat.ppid].append(child)
     found = children[pid]
     for child in found:
@@ -1087,7 +1089,6 @@ class Watcher:
         self._found: set[int] = set()  # descendants found in /proc after a loss, that are yet to be told
         self._buried: set[int] = set()  # those whose ends were told after the last loss without the kernel's EXIT
         self._lost = 0
-        self._newest = 0  # when the event that was received last happened
         self._dry = 0  # when the queue was last seen empty
         self._closed = False
         self._storm = False  # whether events are coming thick and fast
@@ -1109,8 +1110,9 @@ class Watcher:
             self._finish()
             raise
         self._heard = self._connector.now()  # when something last came
-        self._quiet = _QUIET  # how long nothing may come before the subscription is tested
-        self._missed: set[int] = set()  # those that had ended untold at the last test
+        self._newest = self._heard  # when that had happened
+        self._due = self._heard + _QUIET // 2  # when it is time to look whether all that are watched live
+        self._missed: set[tuple[int, int]] = set()  # those that had ended untold at the last look, and since when known
         self._woken, self._nap = select.poll(), select.poll()
         self._woken.register(self._connector.sock, select.POLLIN)
         self._woken.register(self._waker[0], select.POLLIN)
@@ -1139,7 +1141,7 @@ class Watcher:
                 try:
                     now = self._connector.now()
                     if pid is None:
-                        self._everything = _more(self._everything, mask, 0, now, self._dry)
+                        self._everything = _more(self._everything, mask, 0, now, self._old())
                         self._know(_processes(), 0, 0, now)
                     else:
                         if _leader(pid) == pid:
@@ -1163,9 +1165,13 @@ class Watcher:
                 self._live[pid] = live
                 self._known[pid] = now
                 if mask:
-                    self._table[pid] = _more(self._table.get(pid, _NOTHING), mask, inherit, now, self._dry)
+                    self._table[pid] = _more(self._table.get(pid, _NOTHING), mask, inherit, now, self._old())
                 known.add(pid)
         return known
+
+    def _old(self) -> int:
+        """Nothing that happened before then is still to be judged."""
+        return 0 if self._in_hand() else self._dry
 
     def unwatch(self, pid: int | None = None) -> None:
         """Report a process's events no longer, or (None) those of processes not watched one by one or followed.
@@ -1209,6 +1215,8 @@ class Watcher:
                     return True
             finally:
                 self._reading.release()
+                if self._closed:
+                    self._leave()
         return False
 
     def _open(self, mask: int) -> None:
@@ -1369,10 +1377,11 @@ class Watcher:
         """
         pending, table = self._pending, self._table
         over = False
-        while True:
+        while not self._closed:
             yield from self._plain
             while pending and not self._closed:
-                event = self._judge(pending.popleft())
+                event = self._judge(pending[0])
+                pending.popleft()  # not before: it is judged again if /proc could not be read
                 if event is not None:
                     yield event
             if over or (ending and not table and self._gap is None and not self._loss):
@@ -1429,13 +1438,15 @@ class Watcher:
     def _birth(self, pid: int, stamp: int, inherit: int) -> None:
         """Know a process from its birth on, with what it inherits."""
         if inherit:
-            entry = self._table.get(pid, _NOTHING)
-            if entry[2] > stamp:  # it was watched for itself before its birth was read
-                before = inherit, inherit, stamp, None
-                self._table[pid] = entry[0] | inherit, entry[1] | inherit, entry[2], before
-                self._learn(pid)
-            else:
-                self._table[pid] = inherit, inherit, stamp, None
+            with self._changing:
+                entry = self._table.get(pid, _NOTHING)
+                if entry[2] > stamp:  # it was watched for itself before its birth was read
+                    before = inherit, inherit, stamp, None
+                    self._table[pid] = entry[0] | inherit, entry[1] | inherit, entry[2], before
+                else:
+                    self._table[pid] = inherit, inherit, stamp, None
+                if self._opened or entry[2] > stamp:  # open: a new map may have been filled meanwhile
+                    self._learn(pid)
         self._known[pid] = stamp
         self._live.pop(pid, None)  # of those that were found in /proc
         if self._found and pid in self._found:
@@ -1471,48 +1482,56 @@ class Watcher:
 
     def _fill(self, deadline: int | None, most: int) -> bool:
         """Wait for datagrams and take some in; False if the deadline has passed, or the watcher is closed."""
-        connector, pending = self._connector, self._pending
-        with self._reading:
-            self._reader = threading.get_ident()
-            try:
-                if operator.length_hint(self._plain):
-                    return True  # taken in by another iteration
-                while not self._closed:
-                    if self._loss or connector.ready or self._opened:
-                        with self._changing:
-                            if self._loss:
-                                self._repair()
-                                return True
-                            events = self._receive(most, True)
-                            if events:
-                                # What happened before the deadline still counts, and what came later can wait.
-                                return deadline is None or events[0].timestamp_ns <= deadline
-                            self._tend()
-                        continue
-                    alarm = self._heard + self._quiet
-                    until = alarm if deadline is None else min(alarm, deadline)
-                    # In a storm there is more by the time that the delay is over, or the next look finds nothing.
-                    more = self._storm and self._delay
-                    woken = [] if more else self._woken.poll(max(0, until - connector.now()) / 1_000_000)
-                    if more or woken:
-                        if self._delay:
-                            rest = self._delay if deadline is None else (deadline - connector.now()) / 1_000_000
-                            self._nap.poll(max(0, min(self._delay, rest)))
-                        elif self._storm and most > 1:
-                            time.sleep(_GATHER)
-                        connector.queued = not woken or connector.sock.fileno() in dict(woken)
-                        connector.ready = True
-                    elif until == deadline:
-                        return False
-                    else:
-                        self._test()
-                        if pending:
+        connector = self._connector
+        try:
+            with self._reading:
+                self._reader = threading.get_ident()
+                try:
+                    if self._in_hand() and not self._closed:
+                        return True  # taken in by another iteration, or by watch() in another thread
+                    while not self._closed:
+                        if self._loss or connector.ready or self._opened:
+                            with self._changing:
+                                if self._loss:
+                                    self._repair()
+                                    return True
+                                events = self._receive(most, True)
+                                if events:
+                                    # What happened before the deadline still counts, and what came later can wait.
+                                    return deadline is None or events[0].timestamp_ns <= deadline
+                                self._tend()
+                        elif not self._sleep(deadline, most):
+                            return False
+                        if self._in_hand():
                             return True
-                return False
-            finally:
-                self._reader = 0
-                if self._closed:
-                    self._leave()
+                    return False
+                finally:
+                    self._reader = 0
+        finally:
+            if self._closed:
+                self._leave()
+
+    def _sleep(self, deadline: int | None, most: int) -> bool:
+        """Wait until there may be something to take in; False if the deadline has passed."""
+        connector = self._connector
+        alarm = self._heard + _QUIET
+        until = alarm if deadline is None else min(alarm, deadline)
+        # In a storm there is more by the time that the delay is over, or the next look finds nothing.
+        more = self._storm and self._delay
+        woken = [] if more else self._woken.poll(max(0, until - connector.now()) / 1_000_000)
+        if more or woken:
+            if self._delay:
+                rest = self._delay if deadline is None else (deadline - connector.now()) / 1_000_000
+                self._nap.poll(max(0, min(self._delay, rest)))
+            elif self._storm and most > 1:
+                time.sleep(_GATHER)
+            connector.queued = not woken or connector.sock.fileno() in dict(woken)
+            connector.ready = True
+        elif until == deadline:
+            return False
+        else:
+            self._test()
+        return True
 
     def _tend(self) -> None:
         """All that was queued has been told. Close the map if it is open; grow it if the kernel found it full."""
@@ -1522,6 +1541,8 @@ class Watcher:
             self._grow()
             self._connector.ready = True  # for one more look, that closes it
         self._strangers = 0
+        if self._dry >= self._due:
+            self._look()
 
     def _receive(self, most: int, plain: bool = False) -> list[ProcEvent | Lost]:
         """Take datagrams in, and tell a loss where it happened: between what was queued by then and the rest.
@@ -1590,17 +1611,16 @@ class Watcher:
         descendant that is new, likewise. The live threads of all are read again.
         """
         connector, table, pending, skew = self._connector, self._table, self._pending, self._connector.skew
-        loss, self._loss = self._loss or Lost(None, connector.now()), None
-        since = self._newest if loss.count else 0  # when it began
+        loss, since = self._loss or Lost(None, connector.now()), self._newest  # when it began
         if connector.map:
             self._open(0)  # until the map has those that are found now
-        stats = _processes()
         live = {pid: self._threads_of(pid) for pid in list(self._known) if not _hidden(pid)}
+        stats = _processes()  # after the other: what was born between them has its FORK in the queue
         looked = connector.now()
         for pause in 0, 0.01:  # an EXIT is told a little after the process is gone
             time.sleep(pause)
-            connector.ready = True
-            while connector.ready and not self._loss and (not pending or pending[-1].timestamp_ns < looked):
+            limit, connector.ready = connector.now(), True
+            while connector.ready and self._loss is loss and (not pending or pending[-1].timestamp_ns < limit):
                 self._receive(_SLOTS)
         ends = collections.defaultdict(set)
         for event in pending:
@@ -1628,39 +1648,59 @@ class Watcher:
                 self._found.add(pid)
                 rebuilt.append(Fork(FORK, REBUILT, born, stat.ppid, stat.ppid, pid, pid))
         pending.extendleft(reversed([loss, *rebuilt]))
+        if self._loss is loss:  # and not another one
+            self._loss = None
         self._adopt(rebuilt)
 
     def _test(self) -> None:
-        """It is quiet: find out whether the kernel still tells us anything, and whether all that we watch lives.
+        """It is quiet: find out whether the kernel still tells us anything, and have it do so.
 
-        An ordinary user can have run the kernel's count of listeners down (6.6 and newer), and an event that the
-        kernel had no memory for is not even counted.
+        An ordinary user can have run the kernel's count of listeners down (6.6 and newer).
         """
-        connector, pending, began = self._connector, self._pending, time.monotonic_ns()
-        tid = threading.get_native_id()
+        connector, deadline, newest = self._connector, time.monotonic() + 1, self._newest
+        if not self._hears():
+            with self._changing:
+                if os.getpid() != self._owner:  # in a forked child, which goes on with what its parent has left
+                    self._finish.detach()
+                    self._owner = os.getpid()
+                    self._finish = weakref.finalize(self, _release, connector, self._waker, self._owner)
+                    connector.sharing = False  # since its filter lets its parent's bell pass
+                self._sieve([os.getpid()])
+            again = False
+            while not again or not self._hears():
+                if time.monotonic() > deadline:
+                    raise _refusal(0)
+                connector.renew(again)
+                again = True
+            self._loss, self._newest = self._loss or Lost(None, connector.now()), newest  # since then it was deaf
+        self._heard = connector.now()
+        if self._heard >= self._due:
+            self._look()
+
+    def _hears(self) -> bool:
+        """Whether anything comes when the bell rings."""
+        connector, pending, tid = self._connector, self._pending, threading.get_native_id()
         self._ring_the_bell()
         with self._changing:
-            while self._receive(_SLOTS) and connector.ready:
+            while self._receive(_SLOTS) and connector.ready and not self._loss:
                 pass
         mine = [event for event in pending if isinstance(event, Comm) and event.tid == tid]
         if mine:
             pending.remove(mine[-1])
-        elif not pending and self._gap is None and not self._loss:
-            with self._changing:
-                connector.renew()
-                self._finish.detach()
-                self._owner = os.getpid()
-                self._finish = weakref.finalize(self, _release, connector, self._waker, self._owner)
-                self._sieve()
-            self._loss = Lost(None, connector.now())
-        # A process that has ended may be told in a moment: it is missed when it was so the last time, too.
-        missed = {pid for pid in list(self._known) if not self._threads_of(pid) and not _hidden(pid)}
+        return bool(mine or pending or self._gap is not None or self._loss)
+
+    def _look(self) -> None:
+        """Find out whether all that are watched live: an EXIT that the kernel had no memory for is not even counted."""
+        began, connector = time.monotonic_ns(), self._connector
+        # One that has ended may be told in a moment: it is missed when it was so the last time, too.
+        missed = {(pid, since) for pid, since in list(self._known.items())
+                  if (pid in self._table or not os.path.exists(f"/proc/{pid}"))  # 3 us where everything is watched
+                  and not self._threads_of(pid) and not _hidden(pid)}
         if missed & self._missed:
             self._loss = self._loss or Lost(None, connector.now())
         self._missed = missed
         # At most a thousandth of the time is spent on this, however many are watched.
-        self._heard = connector.now()
-        self._quiet = max(_QUIET, 1000 * (time.monotonic_ns() - began))
+        self._due = connector.now() + max(_QUIET // 2, 1000 * (time.monotonic_ns() - began))
 
     @staticmethod
     def _ring_the_bell() -> None:

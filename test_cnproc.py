@@ -11,6 +11,7 @@ import collections
 import contextlib
 import copy
 import ctypes
+import errno
 import faulthandler
 import gc
 import json
@@ -1141,6 +1142,72 @@ class Loss(Case):
         self.assertNotIn(child.pid, [event.pid for event in events[:gap] if isinstance(event, Exit)])
 
 
+    def test_a_process_that_ends_during_the_repair_is_told_once(self):
+        child = self.shell("exec 3<&0; sh -c 'read go <&3; exit 4' & wait $!; read go; exit 5")
+        watcher = self.watcher(child.pid, events=What.FORK | What.EXIT)
+        self.go(child)
+        fork, = self.until(watcher, lambda event: isinstance(event, Fork))
+        look = cnproc._processes
+
+        def last_seen():
+            stats = look()
+            self.go(child)
+            eventually(lambda: not cnproc._descendants(child.pid, look()))
+            return stats
+
+        watcher._loss = Lost(None, time.monotonic_ns())
+        with unittest.mock.patch.object(cnproc, "_processes", last_seen):
+            lost, end = self.until(watcher, lambda event: isinstance(event, Exit))
+        self.assertEqual((lost.count, end.pid), (None, fork.pid))
+        self.assertEqual(kinds(self.life(child, watcher)), [Exit])
+
+    def test_an_exit_that_comes_during_the_repair_is_the_kernels(self):
+        with unfiltered():
+            child = self.shell("exit 3")
+            watcher = self.watcher(child.pid)
+            self.assertIsNone(watcher.read(0))
+
+            def pause(seconds):
+                storm(1)
+                if seconds:
+                    self.go(child)
+                    child.wait()
+
+            watcher._loss = Lost(None, time.monotonic_ns())
+            with unittest.mock.patch.object(watcher, "_threads_of", lambda pid: set()), \
+                    unittest.mock.patch.object(cnproc.time, "sleep", pause):
+                lost, end = self.until(watcher, lambda event: isinstance(event, Exit))
+        self.assertEqual((end.returncode, end.rebuilt), (3, False))
+
+    def test_a_repair_that_fails_is_made_up_for(self):
+        child = self.shell("exit 3")
+        watcher = self.watcher(child.pid)
+        watcher._loss = Lost(7, time.monotonic_ns())
+        too_many = OSError(errno.EMFILE, "Too many open files")
+        with unittest.mock.patch.object(cnproc, "_processes", side_effect=too_many), self.assertRaises(OSError):
+            watcher.read(0)
+        self.assertEqual(watcher.read(0).count, 7)
+        self.go(child)
+        events = []
+        with unittest.mock.patch.object(cnproc, "_live_threads", side_effect=too_many), self.assertRaises(OSError):
+            events += self.until(watcher, lambda event: isinstance(event, Exit))
+        events += self.until(watcher, lambda event: isinstance(event, Exit))
+        self.assertEqual([(event.returncode, event.rebuilt) for event in events], [(3, False)])
+
+    def test_what_is_not_watched_any_longer_is_not_taken_up_by_a_repair(self):
+        child = self.shell("exec 3<&0; sh -c 'read go <&3; exit 4' & wait $!; exit 5")
+        watcher = self.watcher(child.pid, events=What.FORK | What.EXIT)
+        self.go(child)
+        fork, = self.until(watcher, lambda event: isinstance(event, Fork))
+        time.sleep(0.03)  # start times are in hundredths of a second
+        watcher.watch(os.getpid(), What.COMM, follow=False)
+        ctypes.CDLL(None).prctl(15, b"later")
+        self.assertIsInstance(watcher.read(PATIENCE), Comm)
+        watcher.unwatch(fork.pid)
+        watcher._loss = Lost(None, time.monotonic_ns())
+        self.assertIsInstance(watcher.read(0), Lost)
+        self.assertEqual(kinds(self.life(child, watcher)), [Exit])
+
     def test_an_exit_that_is_late_after_a_loss_is_not_told_again(self):
         child = self.shell("exit 3")
         watcher = self.watcher()
@@ -1218,7 +1285,7 @@ class Silence(Case):
         eventually(lambda: cnproc._descendants(child.pid, cnproc._processes()))
         lost, fork = self.until(watcher, lambda event: isinstance(event, Fork))
         self.assertEqual((lost.count, fork.rebuilt, fork.parent_pid), (None, True, child.pid))
-        self.assertNotEqual(os.fstat(watcher.fileno()).st_ino, inode)
+        self.assertEqual(os.fstat(watcher.fileno()).st_ino, inode)  # so that an epoll that has it keeps it
         events = self.life(child, watcher)
         self.assertEqual([event.returncode for event in events if isinstance(event, Exit)], [0, 2, 3])
         self.assertFalse(any(event.rebuilt for event in events))
@@ -1239,6 +1306,18 @@ class Silence(Case):
             child.wait()
             lost, end = self.until(watcher, lambda event: isinstance(event, Exit))
             self.assertEqual((lost.count, end.pid, end.rebuilt), (None, child.pid, True))
+
+    def test_an_uncounted_loss_is_noticed_though_strangers_are_heard(self):
+        with unfiltered(quiet=100_000_000):
+            child = self.shell("exit 3")
+            watcher = self.watcher(child.pid)
+            self.go(child)
+            eventually(lambda: any(
+                isinstance(event, Exit) and event.pid == child.pid for event in watcher._connector.receive(64)))
+            child.wait()
+            self.start("sh", "-c", "while :; do sleep 0.02; done")
+            lost, end = self.until(watcher, lambda event: isinstance(event, Exit))
+        self.assertEqual((lost.count, end.pid, end.rebuilt), (None, child.pid, True))
 
     def test_a_forked_child_can_take_the_watcher_over(self):
         with unittest.mock.patch.object(cnproc, "_QUIET", 50_000_000):
@@ -1519,7 +1598,7 @@ class Traces(Case):
             cnproc.watch(os.getpid(), 1 << 30)
         with self.assertRaises(ValueError):
             cnproc.watch(0)
-        for name in "open", "_send", "receive":  # a ctrl-C in them, after what they do
+        for name in "open", "_ask", "receive":  # a ctrl-C in them, after what they do
             original = getattr(cnproc._Connector, name)
 
             def interrupted(*args, original=original):
@@ -1736,9 +1815,10 @@ class CommandLine(Case):
 
 
 # The whole behaviour once more with classic BPF, and with no filter at all.
-for case in () if EMULATED else (Life, Threads, Kinds, Silence):
-    for name, sieves in ("Classic", ("classic",)), ("Unfiltered", ()):
-        globals()[case.__name__ + name] = type(case.__name__ + name, (case,), {"sieves": sieves})
+globals().update({
+    case.__name__ + name: type(case.__name__ + name, (case,), {"sieves": sieves})
+    for case in (() if EMULATED else (Life, Threads, Kinds, Silence))
+    for name, sieves in (("Classic", ("classic",)), ("Unfiltered", ()))})
 
 
 @live
@@ -1853,6 +1933,35 @@ os._exit(0)
         self.assertEqual([event.returncode for event in events if isinstance(event, Exit)], [4, 5])
 
     @root
+    def test_watching_again_and_again_forgets_nothing_that_is_in_hand(self):
+        child = self.shell("sh -c 'exit 1'; sh -c 'exit 2'; echo; read go; exit 3")
+        watcher = self.mapped(child.pid)
+        self.go(child)
+        child.stdout.readline()
+        stream = self.stream(watcher)
+        events = [next(stream)]
+        for kind in What.UID, What.GID, What.SID:
+            watcher.watch(child.pid, kind)
+        self.go(child)
+        while not isinstance(events[-1], Exit) or events[-1].pid != child.pid:
+            events.append(next(stream))
+        self.assertEqual([event.returncode for event in events if isinstance(event, Exit)], [1, 2, 3])
+
+    def test_a_reader_does_not_sleep_on_what_another_thread_took_in(self):
+        child, other = self.shell("exit 1"), self.shell("exit 2")
+        watcher = self.watcher(child.pid)
+
+        def elsewhere():
+            self.go(child)
+            child.wait()
+            watcher.watch(other.pid)  # which empties the socket
+
+        before = time.monotonic()
+        with unittest.mock.patch.object(cnproc, "_QUIET", 1 << 50), self.at_the_first_wait(elsewhere):
+            self.assertEqual(watcher.read(PATIENCE).returncode, 1)
+        self.assertLess(time.monotonic() - before, PATIENCE / 2)
+
+    @root
     def test_a_birth_after_the_last_look_and_before_the_map_closes_is_followed(self):
         child = self.shell("sh -c 'read x; exit 4'; exit 5")
         watcher = self.mapped(child.pid)
@@ -1960,6 +2069,21 @@ class Shared(Case):
             watcher.watch()
         self.assertFalse(watcher._connector.sharing)
         self.assertEqual(set(map(tuple, self.lives(watcher, 10).values())), {(Fork, Exit)})
+
+    def test_close_while_the_ring_is_made_unsubscribes(self):
+        original = cnproc._Connector.share
+        watcher = self.watcher()
+
+        def share(connector, kinds):
+            ring = original(connector, kinds)
+            thread = threading.Thread(target=watcher.close)
+            thread.start()
+            thread.join(PATIENCE)
+            return ring
+
+        with unittest.mock.patch.object(cnproc._Connector, "share", share), contextlib.suppress(ValueError):
+            watcher.watch()
+        self.assertEqual(watcher._connector.sock.fileno(), -1)
 
     def test_what_others_send_is_not_told(self):
         watcher = self.sharing()
