@@ -1000,6 +1000,7 @@ _NOTHING: _Entry = (0, 0, 0, None)
 # Events nearer to each other than this (ns) are a storm, in which an iteration lets them gather for so long (s): to
 # be woken for each would cost twice the CPU. No fork and exec of one process are so near.
 _STORM, _GATHER = 60_000, 0.0004
+_TOGETHER = 10_000_000  # ns within which the threads of a process that ends are told to have ended
 _QUIET = 3_000_000_000  # ns without any event after which a waiting reader tests its subscription: 0.1 ms of CPU
 
 def _more(entry: _Entry, mask: int, inherit: int, now: int, dry: int) -> _Entry:
@@ -1455,20 +1456,25 @@ class Watcher:
 
     def _end(self, event: Any) -> Any:
         """The Exit of a process that has or had several threads, if this one of a thread is its end; else None."""
-        pid = event.pid
+        pid, tid = event.pid, event.tid
         left = self._live.get(pid, set())
-        left.discard(event.tid)
         leader, newest, status = self._ending.get(pid, (None, event, 0))
-        if event.tid == pid:
+        if tid == pid:
             leader = event
+            if event.timestamp_ns - newest.timestamp_ns > _TOGETHER:
+                status = 0  # of a thread that ended for itself, before
+        if tid in left or pid not in left:
+            # One that was ending by itself when another ended the process has a status of its own, 0, and can be
+            # told before or after it.
+            status = event.exit_code or status
+        left.discard(tid)
         if event.timestamp_ns > newest.timestamp_ns:  # two that end at once come in any order
             newest = event
-        if pid not in left:
-            # A thread that was ending by itself when the process ended can be told last, with a status of its own: 0.
-            status = event.exit_code or status
         if not left:
             # After an exec by a thread the old leader can be told late, and looks like the last: look, then tell.
             left |= self._threads_of(pid)
+            if pid in left:
+                leader, status = None, 0
         if left:
             self._ending[pid] = leader, newest, status
             return None
