@@ -1087,7 +1087,7 @@ class Watcher:
         self._pending: collections.deque[ProcEvent | Lost] = collections.deque()
         self._gap: int | None = None  # after an overrun: bytes that were queued before it and are still to be read
         self._loss: Lost | None = None  # an overrun to be told and repaired when what was queued before is told
-        self._found: set[int] = set()  # descendants found in /proc after a loss, that are yet to be told
+        self._found: dict[int, int] = {}  # when descendants were found in /proc after a loss, that are yet to be told
         self._buried: set[int] = set()  # those whose ends were told after the last loss without the kernel's EXIT
         self._lost = 0
         self._dry = 0  # when the queue was last seen empty
@@ -1451,7 +1451,7 @@ class Watcher:
         self._known[pid] = stamp
         self._live.pop(pid, None)  # of those that were found in /proc
         if self._found and pid in self._found:
-            self._found.remove(pid)
+            self._known[pid] = self._found.pop(pid)  # not its start, which is read from /proc anew to be compared
             self._live[pid] = self._threads_of(pid)
 
     def _end(self, event: Any) -> Any:
@@ -1651,7 +1651,7 @@ class Watcher:
             if followed and new and stat.state not in "ZX":
                 born = max(stat.start - skew, since, parents.get(stat.ppid, self._everything[2]))
                 parents[pid] = born
-                self._found.add(pid)
+                self._found[pid] = looked
                 rebuilt.append(Fork(FORK, REBUILT, born, stat.ppid, stat.ppid, pid, pid))
         pending.extendleft(reversed([loss, *rebuilt]))
         if self._loss is loss:  # and not another one

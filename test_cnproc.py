@@ -1211,6 +1211,32 @@ class Loss(Case):
                 lost, end = self.until(watcher, lambda event: isinstance(event, Exit))
         self.assertEqual((end.returncode, end.rebuilt), (3, False))
 
+    def test_a_process_that_is_found_may_start_a_little_later_at_the_next_look(self):
+        # The start is in ticks since the boot, and when that was, two readings of clocks tell, never quite the same.
+        child = self.python(THREADS + """
+if not os.fork():
+    thread(sys.stdin.readline).join()
+    print(flush=True)
+    sys.stdin.readline()
+    os._exit(4)
+os.wait()
+os._exit(5)
+""")
+        watcher = self.watcher(child.pid)
+        time.sleep(0.03)  # start times are in hundredths of a second
+        self.go(child)
+        eventually(lambda: len(cnproc._live_threads((cnproc._descendants(child.pid, cnproc._processes()) or [0])[0],
+                                                    time.monotonic_ns())) == 2)
+        watcher._connector.receive(64)  # as if they had not come
+        stats = {pid: stat._replace(start=stat.start - 1_000_000) for pid, stat in cnproc._processes().items()}
+        watcher._loss = Lost(None, time.monotonic_ns())
+        with unittest.mock.patch.object(cnproc, "_processes", lambda: stats):
+            lost, fork = self.until(watcher, lambda event: isinstance(event, Fork))
+        self.go(child)
+        child.stdout.readline()
+        self.assertIsNone(watcher.read(0))
+        self.assertEqual(statuses(self.life(child, watcher)), [4, 5])
+
     def test_a_repair_that_fails_is_made_up_for(self):
         child = self.shell("exit 3")
         watcher = self.watcher(child.pid)
