@@ -783,6 +783,16 @@ class _Connector:
         except OSError:
             pass  # nobody is left to be told
 
+    def part(self) -> None:
+        """In a forked child: subscribe anew, on the same file descriptor. Raises OSError as open() does."""
+        old = self.sock
+        try:
+            self.open()
+            os.dup2(self.sock.fileno(), old.fileno(), False)
+            self.sock.close()
+        finally:
+            self.sock = old
+
     def renew(self, again: bool) -> None:
         """Have the kernel count us again, where the count has been run down.
 
@@ -1059,8 +1069,8 @@ class Watcher:
 
     Raises OSError, with the cause and the remedy in its text, where the kernel does not let this process listen:
     PermissionError, ConnectionRefusedError, or errno EPROTONOSUPPORT; ValueError for a bad rcvbuf or delay. To be
-    closed, or used in a with statement; any other use of it is a ValueError then. One thread at a time reads; all
-    else may be called from any thread.
+    closed, or used in a with statement; to watch, unwatch or read is a ValueError then. One thread at a time reads;
+    all else may be called from any thread.
 
     >>> with cnproc.Watcher() as watcher:
     ...     watcher.watch(pid, cnproc.What.EXEC | cnproc.What.EXIT)
@@ -1087,7 +1097,8 @@ class Watcher:
         self._pending: collections.deque[ProcEvent | Lost] = collections.deque()
         self._gap: int | None = None  # after an overrun: bytes that were queued before it and are still to be read
         self._loss: Lost | None = None  # an overrun to be told and repaired when what was queued before is told
-        self._found: dict[int, int] = {}  # when descendants were found in /proc after a loss, that are yet to be told
+        # Those found in /proc after a loss that are yet to be told: when they were seen, and with which live threads.
+        self._found: dict[int, tuple[int, set[int]]] = {}
         self._buried: set[int] = set()  # those whose ends were told after the last loss without the kernel's EXIT
         self._lost = 0
         self._dry = 0  # when the queue was last seen empty
@@ -1111,7 +1122,7 @@ class Watcher:
             self._finish()
             raise
         self._heard = self._connector.now()  # when something last came
-        self._newest = self._heard  # when that had happened
+        self._newest = self._sure = self._heard  # when that had happened; and until when nothing is missing
         self._due = self._heard + _QUIET // 2  # when it is time to look whether all that are watched live
         self._missed: set[tuple[int, int]] = set()  # those that had ended untold at the last look, and since when known
         self._woken, self._nap = select.poll(), select.poll()
@@ -1423,8 +1434,11 @@ class Watcher:
                 live[pid] = {pid}  # the others are gone, and the one that called has the leader's id now
                 self._ending.pop(pid, None)
         elif what == EXIT:
-            if self._buried and pid in self._buried and pid not in self._known:
-                return None  # late: the process was gone from /proc, and its end has been told
+            if pid not in self._known:  # where everything is watched, and something was lost
+                if pid in self._buried:
+                    return None  # late: the process was gone from /proc, and its end has been told
+                if event.tid == pid:
+                    self._known[pid], live[pid] = stamp, {pid} | _live_threads(pid, stamp + self._connector.skew)
             end = event if pid not in live and event.tid == pid else None
             if pid in live:
                 end = self._end(Exit.from_buffer_copy(event))
@@ -1451,18 +1465,17 @@ class Watcher:
         self._known[pid] = stamp
         self._live.pop(pid, None)  # of those that were found in /proc
         if self._found and pid in self._found:
-            self._known[pid] = self._found.pop(pid)  # not its start, which is read from /proc anew to be compared
-            self._live[pid] = self._threads_of(pid)
+            self._known[pid], self._live[pid] = self._found.pop(pid)  # not its start: that is read anew to be compared
 
     def _end(self, event: Any) -> Any:
         """The Exit of a process that has or had several threads, if this one of a thread is its end; else None."""
         pid, tid = event.pid, event.tid
         left = self._live.get(pid, set())
         leader, newest, status = self._ending.get(pid, (None, event, 0))
+        if not leader and event.timestamp_ns - newest.timestamp_ns > _TOGETHER:
+            status = 0  # of a thread that ended for itself, before
         if tid == pid:
             leader = event
-            if event.timestamp_ns - newest.timestamp_ns > _TOGETHER:
-                status = 0  # of a thread that ended for itself, before
         if tid in left or pid not in left:
             # One that was ending by itself when another ended the process has a status of its own, 0, and can be
             # told before or after it.
@@ -1471,9 +1484,11 @@ class Watcher:
         if event.timestamp_ns > newest.timestamp_ns:  # two that end at once come in any order
             newest = event
         if not left:
-            # After an exec by a thread the old leader can be told late, and looks like the last: look, then tell.
-            left |= self._threads_of(pid)
-            if pid in left:
+            # After an exec by a thread the old leader can be told late, and looks like the last; so does a thread
+            # that is told after a loss: look, also at what comes, then tell.
+            left |= self._threads_of(pid) or {later.tid for later in itertools.islice(self._pending, 1, None)
+                                              if isinstance(later, Exit) and later.pid == pid}
+            if leader and pid in left:
                 leader, status = None, 0
         if left:
             self._ending[pid] = leader, newest, status
@@ -1520,6 +1535,9 @@ class Watcher:
     def _sleep(self, deadline: int | None, most: int) -> bool:
         """Wait until there may be something to take in; False if the deadline has passed."""
         connector = self._connector
+        if self._dry >= self._due:
+            self._look()
+            return True
         alarm = self._heard + _QUIET
         until = alarm if deadline is None else min(alarm, deadline)
         # In a storm there is more by the time that the delay is over, or the next look finds nothing.
@@ -1547,8 +1565,6 @@ class Watcher:
             self._grow()
             self._connector.ready = True  # for one more look, that closes it
         self._strangers = 0
-        if self._dry >= self._due:
-            self._look()
 
     def _receive(self, most: int, plain: bool = False) -> list[ProcEvent | Lost]:
         """Take datagrams in, and tell a loss where it happened: between what was queued by then and the rest.
@@ -1648,10 +1664,13 @@ class Watcher:
         for pid, stat in sorted(stats.items(), key=lambda item: item[1].start):
             followed = self._everything[0] or stat.ppid in parents
             new = pid not in known and pid != os.getpid() and stat.start - skew + _TICK > since
-            if followed and new and stat.state not in "ZX":
+            threads = _live_threads(pid, looked + skew) if followed and new else set()
+            if stat.state not in "ZX":
+                threads.add(pid)  # though it has ended by now: that will be told
+            if followed and new and threads:
                 born = max(stat.start - skew, since, parents.get(stat.ppid, self._everything[2]))
                 parents[pid] = born
-                self._found[pid] = looked
+                self._found[pid] = looked, threads
                 rebuilt.append(Fork(FORK, REBUILT, born, stat.ppid, stat.ppid, pid, pid))
         pending.extendleft(reversed([loss, *rebuilt]))
         if self._loss is loss:  # and not another one
@@ -1665,20 +1684,24 @@ class Watcher:
         """
         connector, deadline, newest = self._connector, time.monotonic() + 1, self._newest
         if not self._hears():
-            with self._changing:
-                if os.getpid() != self._owner:  # in a forked child, which goes on with what its parent has left
+            again = False
+            if os.getpid() != self._owner:  # in a forked child, which goes on for itself
+                with self._changing:
+                    connector.part()
+                    self._lost, again = 0, True
                     self._finish.detach()
                     self._owner = os.getpid()
                     self._finish = weakref.finalize(self, _release, connector, self._waker, self._owner)
-                    connector.sharing = False  # since its filter lets its parent's bell pass
-                self._sieve([os.getpid()])
-            again = False
+                    self._sieve()
             while not again or not self._hears():
                 if time.monotonic() > deadline:
                     raise _refusal(0)
                 connector.renew(again)
                 again = True
             self._loss, self._newest = self._loss or Lost(None, connector.now()), newest  # since then it was deaf
+            if self._gap is None:
+                with self._changing:
+                    self._repair()  # ahead of what has been heard since
         self._heard = connector.now()
         if self._heard >= self._due:
             self._look()
@@ -1703,7 +1726,11 @@ class Watcher:
                   if (pid in self._table or not os.path.exists(f"/proc/{pid}"))  # 3 us where everything is watched
                   and not self._threads_of(pid) and not _hidden(pid)}
         if missed & self._missed:
-            self._loss = self._loss or Lost(None, connector.now())
+            self._loss, self._newest = self._loss or Lost(None, connector.now()), self._sure
+        elif not missed:
+            self._sure = self._newest
+            if not self._missed:
+                self._buried.clear()
         self._missed = missed
         # At most a thousandth of the time is spent on this, however many are watched.
         self._due = connector.now() + max(_QUIET // 2, 1000 * (time.monotonic_ns() - began))

@@ -14,6 +14,7 @@ import ctypes
 import errno
 import faulthandler
 import gc
+import itertools
 import json
 import os
 import pathlib
@@ -689,7 +690,7 @@ leave()
         # A leader that is ending by itself, with 0, while a thread calls exit(2), can be told after that. By hand, on
         # a process that has ended, since the race cannot be had for the asking.
         for later, tid_status, status, returncode in (
-                (100_000, 13 << 8, 0, 13), (100_000, 0, 13 << 8, 13), (1_000_000_000, 13 << 8, 0, 0)):
+                (100_000, 13 << 8, 0, 13), (100_000, 0, 13 << 8, 13), (1_000_000_000, 31, 0, 0)):
             child = self.shell("exit 0")
             watcher = self.watcher(child.pid)
             self.go(child)
@@ -701,6 +702,19 @@ leave()
                 Exit(What.EXIT, 0, now, tid, child.pid, tid_status, 0xFFFFFFFF, 0, 0),
                 Exit(What.EXIT, 0, now + later, child.pid, child.pid, status, 17, 0, 0)))
             self.assertEqual([event.returncode for event in iter(lambda: watcher.read(0), None)], [returncode])
+
+    def test_an_old_leader_that_is_told_late_is_no_end_though_all_is_over(self):
+        child = self.shell("exit 0")
+        watcher = self.watcher(child.pid)
+        self.go(child)
+        eventually(lambda: any(isinstance(event, Exit) for event in watcher._connector.receive(64)))
+        child.wait()
+        now, pid = time.monotonic_ns(), child.pid
+        watcher._pending.extend((
+            Fork(What.FORK, 0, now, 1, 1, pid + 1, pid), Exec(What.EXEC, 0, now, pid, pid),
+            Exit(What.EXIT, 0, now, pid, pid, 9, 17, 0, 0), Exit(What.EXIT, 0, now, pid, pid, 3 << 8, 17, 0, 0)))
+        events = list(iter(lambda: watcher.read(0), None))
+        self.assertEqual((kinds(events), statuses(events)), ([Exec, Exit], [3]))
 
     def test_a_fork_by_a_thread_is_followed(self):
         child = self.python(THREADS + """
@@ -1374,7 +1388,7 @@ class Silence(Case):
                 isinstance(event, Exit) and event.pid == child.pid for event in watcher._connector.receive(64)))
             child.wait()
             self.start("sh", "-c", "while :; do sleep 0.02; done")
-            lost, end = self.until(watcher, lambda event: isinstance(event, Exit))
+            lost, end = itertools.islice(self.stream(watcher), 2)
         self.assertEqual((lost.count, end.pid, end.rebuilt), (None, child.pid, True))
 
     def test_a_forked_child_can_take_the_watcher_over(self):
