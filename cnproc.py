@@ -1486,7 +1486,7 @@ class Watcher:
         if not left:
             # After an exec by a thread the old leader can be told late, and looks like the last; so does a thread
             # that is told after a loss: look, also at what comes, then tell.
-            left |= self._threads_of(pid) or {later.tid for later in itertools.islice(self._pending, 1, None)
+            left |= self._threads_of(pid) or {later.tid for later in itertools.islice(self._pending, 1, 1000)
                                               if isinstance(later, Exit) and later.pid == pid}
             if leader and pid in left:
                 leader, status = None, 0
