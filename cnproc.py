@@ -1094,6 +1094,7 @@ class Watcher:
         self._live: dict[int, set[int]] = {}
         # Of processes whose threads are ending: the leader's Exit, the newest one, and the status since the leader's.
         self._ending: dict[int, tuple[Any, Any, int]] = {}
+        self._taken: set[int] = set()  # those that a thread took over by an exec, the old leader yet to be told
         self._pending: collections.deque[ProcEvent | Lost] = collections.deque()
         self._gap: int | None = None  # after an overrun: bytes that were queued before it and are still to be read
         self._loss: Lost | None = None  # an overrun to be told and repaired when what was queued before is told
@@ -1212,6 +1213,7 @@ class Watcher:
     def _forget(self, pid: int) -> None:
         for part in self._known, self._live, self._ending:
             part.pop(pid, None)
+        self._taken.discard(pid)
         entry = self._table.pop(pid, None)
         if entry and self._connector.map:
             self._connector.map.drop(pid, entry[2])
@@ -1431,6 +1433,8 @@ class Watcher:
                 return None
         elif what == EXEC:
             if pid in live:
+                if pid in live[pid] and len(live[pid]) > 1:
+                    self._taken.add(pid)
                 live[pid] = {pid}  # the others are gone, and the one that called has the leader's id now
                 self._ending.pop(pid, None)
         elif what == EXIT:
@@ -1486,8 +1490,7 @@ class Watcher:
         if not left:
             # After an exec by a thread the old leader can be told late, and looks like the last; so does a thread
             # that is told after a loss: look, also at what comes, then tell.
-            left |= self._threads_of(pid) or {later.tid for later in itertools.islice(self._pending, 1, 1000)
-                                              if isinstance(later, Exit) and later.pid == pid}
+            left |= self._threads_of(pid) or self._queued(event)
             if leader and pid in left:
                 leader, status = None, 0
         if left:
@@ -1496,6 +1499,20 @@ class Watcher:
         end = leader or event
         end.tid, end.exit_code, end.cpu, end.timestamp_ns = pid, status, newest.cpu, newest.timestamp_ns
         return end
+
+    def _queued(self, event: Any) -> set[int]:
+        """The threads of the same process whose EXITs are queued behind this one's; not a later one's with its pid."""
+        tids, execed = set(), event.pid in self._taken
+        later: Any
+        for later in itertools.islice(self._pending, 1, 1000):
+            if later.what and later.pid == event.pid:
+                if later.what == FORK and later.tid == later.pid:
+                    break
+                if later.what == EXEC and later.timestamp_ns - event.timestamp_ns < 10 * _TOGETHER:
+                    execed = True  # by a thread, which waited for the others to end
+                if later.what == EXIT and (later.tid != later.pid or execed):
+                    tids.add(later.tid)
+        return tids
 
     def _threads_of(self, pid: int) -> set[int]:
         """The live threads of a process in the table; none if it is gone, though its pid may be another's now."""
@@ -1644,21 +1661,23 @@ class Watcher:
             limit, connector.ready = connector.now(), True
             while connector.ready and self._loss is loss and (not pending or pending[-1].timestamp_ns < limit):
                 self._receive(_SLOTS)
-        ends = collections.defaultdict(set)
+        ends, reborn = collections.defaultdict(set), set()
         for event in pending:
-            if isinstance(event, Exit):
+            if isinstance(event, Exit) and event.pid not in reborn:
                 ends[event.pid].add(event.tid)
+            elif isinstance(event, Fork) and event.tid == event.pid:
+                reborn.add(event.pid)
         rebuilt: list[ProcEvent] = []
         self._buried.clear()
         for pid, threads in live.items():
-            if threads or pid in ends:
+            # The leader's EXIT has the status, but where it ended first.
+            if threads or (pid in ends and (pid in ends[pid] or pid not in self._live.get(pid, {pid}))):
                 self._live[pid] = threads or ends[pid]
             else:
                 self._live.pop(pid, None)
                 self._buried.add(pid)
                 rebuilt.append(Exit(EXIT, REBUILT, looked, pid, pid, -1, SIGCHLD, 0, 0))
-        known = {pid for pid, threads in live.items() if threads}
-        known.update(event.pid for event in pending if isinstance(event, Fork) and event.tid == event.pid)
+        known = {pid for pid, threads in live.items() if threads} | reborn
         # Since when, of those whose children are followed: a start time is cut to a tick, and no child is older.
         parents = {pid: table[pid][2] for pid in known if table.get(pid, _NOTHING)[1]}
         for pid, stat in sorted(stats.items(), key=lambda item: item[1].start):

@@ -716,6 +716,16 @@ leave()
         events = list(iter(lambda: watcher.read(0), None))
         self.assertEqual((kinds(events), statuses(events)), ([Exec, Exit], [3]))
 
+    def test_the_end_of_a_stranger_that_got_the_pid_is_not_the_process_s(self):
+        child = self.shell("exit 0")
+        watcher = self.watcher(child.pid)
+        self.go(child)
+        eventually(lambda: any(isinstance(event, Exit) for event in watcher._connector.receive(64)))
+        child.wait()
+        now, pid = time.monotonic_ns(), child.pid
+        watcher._pending.extend(Exit(What.EXIT, 0, now, pid, pid, status, 17, 0, 0) for status in (9, 5 << 8))
+        self.assertEqual(statuses(iter(lambda: watcher.read(0), None)), [-9])
+
     def test_a_fork_by_a_thread_is_followed(self):
         child = self.python(THREADS + """
 def born():
@@ -1206,6 +1216,22 @@ class Loss(Case):
             lost, end = self.until(watcher, lambda event: isinstance(event, Exit))
         self.assertEqual((lost.count, end.pid), (None, fork.pid))
         self.assertEqual(kinds(self.life(child, watcher)), [Exit])
+
+    def test_the_end_of_a_later_process_with_the_pid_does_not_hide_that_of_the_lost_one(self):
+        child = self.shell("exit 0")
+        watcher = self.watcher(child.pid, os.getpid())
+        self.go(child)
+        eventually(lambda: any(isinstance(event, Exit) for event in watcher._connector.receive(64)))
+        child.wait()
+        now, pid, me = time.monotonic_ns(), child.pid, os.getpid()
+        watcher._pending.extend((Fork(What.FORK, 0, now, me, me, pid, pid),
+                                 Exit(What.EXIT, 0, now + 1, pid, pid, 5 << 8, 17, 0, 0)))
+        watcher._loss = Lost(1, now)
+        with watcher._changing:
+            watcher._repair()
+        events = [watcher.read(0) for _ in range(4)]
+        self.assertEqual([type(event) for event in events], [Lost, Exit, Fork, Exit])
+        self.assertEqual([events[1].rebuilt, events[3].returncode], [True, 5])
 
     def test_an_exit_that_comes_during_the_repair_is_the_kernels(self):
         with unfiltered():
