@@ -204,8 +204,10 @@ class Layout(unittest.TestCase):
 
 
 def setUpModule():
-    # A shell starts what runs in its background with SIGINT ignored, and children would inherit that.
+    # A shell starts what runs in its background with SIGINT ignored, nohup with SIGHUP, and children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class Case(unittest.TestCase):
