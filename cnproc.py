@@ -1111,6 +1111,8 @@ class Watcher:
         self._reading = threading.Lock()  # held to wait, too
         self._leaving = threading.RLock()  # held to unsubscribe, and to wake a reader through what is closed then
         self._selected = False  # whether fileno() has been asked for
+        # When the bell was rung, by which thread: of the last ones, since what they made may never be read.
+        self._bells: collections.deque[tuple[int, int, int]] = collections.deque(maxlen=64)
         self._plain: Iterator[ProcEvent | Lost] = iter(())  # what is to be told as it is, ahead of what is pending
         self._reader = 0  # the thread that is in _fill
         self._connector = _Connector(rcvbuf)
@@ -1452,6 +1454,8 @@ class Watcher:
                 event = end
             if event is not None and mask & NONZERO_EXIT and event.exit_code:
                 mask |= EXIT
+        elif what == COMM and self._bells and self._rang(event):
+            return None
         return event if mask & what else None
 
     def _birth(self, pid: int, stamp: int, inherit: int) -> None:
@@ -1727,15 +1731,11 @@ class Watcher:
 
     def _hears(self) -> bool:
         """Whether anything comes when the bell rings."""
-        connector, pending, tid = self._connector, self._pending, threading.get_native_id()
         self._ring_the_bell()
         with self._changing:
-            while self._receive(_SLOTS) and connector.ready and not self._loss:
+            while self._receive(_SLOTS) and self._connector.ready and not self._loss:
                 pass
-        mine = [event for event in pending if isinstance(event, Comm) and event.tid == tid]
-        if mine:
-            pending.remove(mine[-1])
-        return bool(mine or pending or self._gap is not None or self._loss)
+        return bool(self._in_hand() or self._gap is not None or self._loss)
 
     def _look(self) -> None:
         """Find out whether all that are watched live: an EXIT that the kernel had no memory for is not even counted."""
@@ -1754,12 +1754,17 @@ class Watcher:
         # At most a thousandth of the time is spent on this, however many are watched.
         self._due = connector.now() + max(_QUIET // 2, 1000 * (time.monotonic_ns() - began))
 
-    @staticmethod
-    def _ring_the_bell() -> None:
-        """Set this thread's name to what it is: that makes an event, and changes nothing."""
-        name = ctypes.create_string_buffer(16)
+    def _ring_the_bell(self) -> None:
+        """Set this thread's name to what it is: that makes an event, which is not told, and changes nothing."""
+        name, tid = ctypes.create_string_buffer(16), threading.get_native_id()
         _libc().prctl(PR_GET_NAME, name)
+        began = self._connector.now()
         _libc().prctl(PR_SET_NAME, name)
+        self._bells.append((tid, began, self._connector.now()))
+
+    def _rang(self, event: Any) -> bool:
+        """Whether it was the bell: a thread can take no other name meanwhile."""
+        return any(event.tid == tid and began <= event.timestamp_ns <= ended for tid, began, ended in list(self._bells))
 
     def close(self) -> None:
         """Unsubscribe. A reader that is blocked in another thread returns at once."""

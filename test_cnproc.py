@@ -867,6 +867,15 @@ class Reading(Case):
         self.assertIsInstance(watcher.read(0), Exit)
         self.assertIsNone(watcher.read(0))
 
+    def test_what_makes_the_descriptor_readable_is_not_told(self):
+        watcher = self.watcher(os.getpid(), events=What.FORK | What.COMM, follow=False)
+        storm(3)
+        first = next(iter(watcher))  # the others are in hand: no datagram makes the descriptor readable
+        self.assertTrue(select.select([watcher], [], [], PATIENCE)[0])
+        cnproc._libc().prctl(cnproc.PR_SET_NAME, b"seen")
+        events = [first, *self.until(watcher, lambda event: isinstance(event, Comm) and event.comm == "seen")]
+        self.assertEqual([type(event) for event in events], [Fork, Fork, Fork, Comm])
+
     def test_one_read_after_each_select_misses_nothing(self):
         child = self.shell("sh -c 'exit 1'; sh -c 'exit 2'; exit 3")
         watcher = self.watcher(child.pid)
