@@ -110,11 +110,11 @@ class mmsghdr(ctypes.Structure):
     _fields_ = [("msg_hdr", user_msghdr), ("msg_len", ctypes.c_uint)]  # msg_len: as received
 
 # asm-generic/socket.h, linux/sock_diag.h (SO_MEMINFO gives a u32[9]), linux/proc_ns.h, linux/sched.h
-SO_RCVBUFFORCE, SO_ATTACH_FILTER, SO_MEMINFO = 33, 26, 55
+SO_RCVBUFFORCE, SO_ATTACH_FILTER, SO_ATTACH_BPF, SO_MEMINFO = 33, 26, 50, 55
 SK_MEMINFO_RMEM_ALLOC, SK_MEMINFO_DROPS, SK_MEMINFO_VARS = 0, 8, 9
 PROC_PID_INIT_INO, PROC_USER_INIT_INO = 0xEFFFFFFC, 0xEFFFFFFD
 PR_SET_NAME, PR_GET_NAME, SIGCHLD = 15, 16, 17  # linux/prctl.h, asm-generic/signal.h
-PF_FORKNOEXEC, PF_KTHREAD = 0x40, 0x200000  # in /proc/PID/stat's flags: has not run a program of its own; of the kernel
+PF_FORKNOEXEC, PF_KTHREAD = 0x40, 0x200000  # /proc/PID/stat's flags: no exec since its fork; of the kernel
 
 @functools.lru_cache(maxsize=None)
 def _libc() -> ctypes.CDLL:
@@ -168,7 +168,7 @@ class ProcEvent(ctypes.Structure):
         return f"{type(self).__name__}({values})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ProcEvent) and type(self) is type(other) and bytes(self) == bytes(other)
+        return type(self) is type(other) and bytes(self) == bytes(other)
 
     def __hash__(self) -> int:
         return hash(bytes(self))
@@ -220,7 +220,7 @@ class Comm(_Task):
 
     @property
     def comm(self) -> str:
-        """The name; where the 15 bytes cut a letter, or are no UTF-8, as os.fsdecode has it."""
+        """The name as os.fsdecode has it; the kernel keeps 15 bytes, and may cut a letter."""
         return os.fsdecode(self._comm_)
 
     @comm.setter
@@ -321,13 +321,13 @@ _WORDS = memoryview(bytes(nlmsghdr(_SIZE, NLMSG_DONE)) + bytes(
     cn_msg(CN_IDX_PROC, CN_VAL_PROC, len=_SIZE - _PROC_EVENT))).cast("I")
 _HEADERS = tuple((4 * i, _WORDS[i]) for i in (0, 1, 4, 5, 8))
 
-def _classic_filter(kinds: int, births: bool = False, pids: Iterable[int] | None = ()) -> list[tuple[int, ...]]:
+def _classic_filter(kinds: int, pids: Iterable[int] | None = None, births: bool = False) -> list[tuple[int, ...]]:
     """The sieve in classic BPF: acks pass, datagrams of another length, this process's own COMM, and `kinds`.
 
     pids: those of these processes alone (None: of all); births: with those of their children. Constants are
     swapped, since BPF_LD reads big-endian.
     """
-    keep, drop, to_x = (BPF_RET, 0, 0, 0xFFFFFFFF), (BPF_RET, 0, 0, 0), (BPF_MISC | BPF_TAX, 0, 0, 0)
+    keep, drop = (BPF_RET, 0, 0, 0xFFFFFFFF), (BPF_RET, 0, 0, 0)
 
     def load(offset: int) -> tuple[int, ...]:
         """The word of the datagram that is there."""
@@ -350,12 +350,10 @@ def _classic_filter(kinds: int, births: bool = False, pids: Iterable[int] | None
     if pids is None:
         return [*program, keep]
     program += [
-        jump(BPF_JEQ, FORK, 0, 7),
-        load(_CHILD_TID), to_x, load(_CHILD_TGID),
-        (BPF_JMP | BPF_JEQ | BPF_X, 0, 4, 0),  # not equal: a thread of the process that is loaded now
+        jump(BPF_JEQ, FORK, 0, 5),
+        load(_CHILD_TID), (BPF_MISC | BPF_TAX, 0, 0, 0), load(_CHILD_TGID),
+        (BPF_JMP | BPF_JEQ | BPF_X, 0, 2, 0),  # not equal: a thread of the process that is loaded now
         load(_TGID) if births else drop,
-        (BPF_JMP | BPF_JA, 0, 0, 2),
-        drop,
         load(_TGID),
     ]
     for pid in pids:
@@ -372,7 +370,6 @@ BPF_LDX, BPF_STX, BPF_ALU64, BPF_IMM, BPF_MEM, BPF_DW = 0x01, 0x03, 0x07, 0x00, 
 BPF_ADD, BPF_OR, BPF_MOV, BPF_K, BPF_JNE, BPF_CALL, BPF_EXIT = 0x00, 0x40, 0xB0, 0x00, 0x50, 0x80, 0x90
 R0, R1, R2, R3, R4, R6, R7, R8, R9, R10 = 0, 1, 2, 3, 4, 6, 7, 8, 9, 10  # R10: the end of the stack
 SKB_LEN = 0  # offsetof(struct __sk_buff, len)
-SO_ATTACH_BPF = 50
 # asm/unistd.h: libc has no function for bpf(2)
 NR_BPF = {"x86_64": 321, "i386": 357, "i686": 357, "armv6l": 386, "armv7l": 386, "aarch64": 280, "riscv64": 280,
           "loongarch64": 280, "ppc64": 361, "ppc64le": 361, "s390x": 351}
@@ -405,9 +402,8 @@ def _bpf(command: int, attribute: ctypes.Structure) -> int:
     machine = os.uname().machine
     if ctypes.sizeof(ctypes.c_void_p) == 4:  # of a 32-bit Python on a 64-bit kernel
         machine = {"x86_64": "i386", "aarch64": "armv7l"}.get(machine, machine)
-    if machine not in NR_BPF:
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-    result = _libc().syscall(ctypes.c_long(NR_BPF[machine]), command, ctypes.byref(attribute), ctypes.sizeof(attribute))
+    number = ctypes.c_long(NR_BPF.get(machine, -1))  # -1: ENOSYS
+    result = _libc().syscall(number, command, ctypes.byref(attribute), ctypes.sizeof(attribute))
     if result < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return int(result)
@@ -420,7 +416,7 @@ def _mov(to: int, source: int) -> list[Any]:
     return [(BPF_ALU64 | BPF_MOV | BPF_X, to, source, 0, 0)]
 
 def _imm(to: int, number: int, operation: int = BPF_MOV) -> list[Any]:
-    return [(BPF_ALU64 | operation | BPF_K, to, 0, 0, number if number < 1 << 31 else number - (1 << 32))]
+    return [(BPF_ALU64 | operation | BPF_K, to, 0, 0, number)]
 
 def _stack(to: int, offset: int) -> list[Any]:
     return _mov(to, R10) + _imm(to, offset, BPF_ADD)
@@ -440,7 +436,7 @@ def _call(function: int) -> list[Any]:
 def _jmp(test: int, left: int, right: int, label: str) -> list[Any]:  # test | BPF_X: right is a register
     if test & BPF_X:
         return [(BPF_JMP | test, left, right, label, 0)]
-    return [(BPF_JMP | test, left, 0, label, right if right < 1 << 31 else right - (1 << 32))]
+    return [(BPF_JMP | test, left, 0, label, right)]
 
 def _ret(result: int) -> list[Any]:
     return [*_imm(R0, result), (BPF_JMP | BPF_EXIT, 0, 0, 0, 0)]
@@ -477,9 +473,9 @@ def _socket_filter(listing: list[Any]) -> int:
 class _Map:
     """The sieve in eBPF: whose events pass is in a hash map, to which the kernel itself adds the children.
 
-    Of a process, the map has the kinds that pass, those that will of its children, and since when it is there (of
-    the nanoseconds, the low 32 bits): it is the socket filter that makes a child's entry of its parent's when the
-    FORK goes by, before the child runs. Everything passes while the gate is open; a program that finds the map full
+    For each process the map holds the kinds that pass, the kinds that will pass of its children, and since when it is
+    there (the low 32 bits of the nanoseconds). When a FORK goes by, the filter itself makes the child's entry out of
+    its parent's, before the child runs. Everything passes while the gate is open; a filter that finds the map full
     opens it.
     """
 
@@ -506,7 +502,7 @@ class _Map:
         return self._do(BPF_MAP_LOOKUP_ELEM, pid, (u32 * 3)())
 
     def drop(self, pid: int, since: int) -> None:
-        """Let nothing pass of the process that was born or watched then, though of a later one with its pid."""
+        """Forget a process, unless its pid is another's by now: `since` tells them apart."""
         try:
             if self.get(pid)[2] == since & 0xFFFFFFFF:
                 self._do(BPF_MAP_DELETE_ELEM, pid, (u32 * 3)())
@@ -516,17 +512,17 @@ class _Map:
     @property
     def open(self) -> bool:
         """Whether everything passes."""
-        return bool(self._do(BPF_MAP_LOOKUP_ELEM, 0, u32(), 1)[0])
+        return bool(self._do(BPF_MAP_LOOKUP_ELEM, 0, (u32 * 1)(), 1)[0])
 
     @open.setter
     def open(self, value: bool) -> None:
         """Let everything pass, or only what is in the map."""
-        self._do(BPF_MAP_UPDATE_ELEM, 0, u32(value), 1)
+        self._do(BPF_MAP_UPDATE_ELEM, 0, (u32 * 1)(value), 1)
 
     def _do(self, command: int, pid: int, value: Any, which: int = 0) -> list[int]:
         key = u32(pid)
         _bpf(command, bpf_map_elem(self._fds[which], 0, ctypes.addressof(key), ctypes.addressof(value)))
-        return memoryview(value).cast("B").cast("I").tolist()
+        return list(value)
 
     def close(self) -> None:
         """Let go of the maps; a program that is attached keeps what it needs."""
@@ -568,7 +564,7 @@ class bpf_ringbuf_record(ctypes.Structure):
         ("event", Exit),   # struct proc_event, of which Exit is the longest
     ]
 
-_OTHER = 1 << 31  # in such a pid: not the birth, the program or the end of a process, but another kind, or a thread's
+_OTHER = 1 << 31  # set in a record's pid if the event is no birth, exec or end of a whole process
 _RECORD = ctypes.sizeof(bpf_ringbuf_record)
 _STRIDE = _RECORD // 4
 _LENGTH = _RECORD - bpf_ringbuf_record.pid.offset
@@ -640,13 +636,12 @@ class _Ring:
             return []
         start = self._taken % self._size
         first, words, data = start // 4, self._words, self._data
-        last = first + count * _STRIDE
-        lengths = words[first:last:_STRIDE].tolist()
+        lengths = words[first:first + count * _STRIDE:_STRIDE].tolist()
         if lengths.count(_LENGTH) < count:  # another processor is about to write one
             count = next(i for i, length in enumerate(lengths) if length != _LENGTH)
-            last = first + count * _STRIDE
             if not count:
                 return []
+        last = first + count * _STRIDE
         # A number of a column costs 10 ns, a field of an event 30 to 40.
         whats, pids = words[first + 4:last:_STRIDE].tolist(), words[first + 2:last:_STRIDE].tolist()
         if max(pids) < _OTHER:
@@ -666,6 +661,17 @@ class _Ring:
 _SLOTS = 64  # datagrams at a call: 0.84 us each; 16 at a call cost 1.0, 256 no less than 64
 _SLOT = 4 + 4 * 76 + 12  # bytes for each, with room for four messages: the kernel sends one, and near is fast
 
+def _foreign() -> list[str]:
+    """Which of this process's namespaces are not the initial ones."""
+    found = []
+    for name, initial in ("pid", PROC_PID_INIT_INO), ("user", PROC_USER_INIT_INO):
+        try:
+            if os.stat(f"/proc/self/ns/{name}").st_ino != initial:
+                found.append(name)
+        except OSError:
+            pass
+    return found
+
 def _refusal(number: int) -> OSError:
     """Why this process may not listen, in words; number: the kernel's errno, 0 where it did not answer."""
     foreign = _foreign()
@@ -684,17 +690,6 @@ def _refusal(number: int) -> OSError:
                        "CONFIG_CONNECTOR and CONFIG_PROC_EVENTS")
     return OSError(number, f"cannot listen to process events: {os.strerror(number)}")
 
-def _foreign() -> list[str]:
-    """Which of this process's namespaces are not the initial ones."""
-    found = []
-    for name, initial in ("pid", PROC_PID_INIT_INO), ("user", PROC_USER_INIT_INO):
-        try:
-            if os.stat(f"/proc/self/ns/{name}").st_ino != initial:
-                found.append(name)
-        except OSError:
-            pass
-    return found
-
 class _Connector:
     """A subscription to the process connector: the socket, its filter, and the memory that they are read from."""
 
@@ -702,8 +697,8 @@ class _Connector:
     _counted = False  # whether the kernel counts us among its listeners
     map: _Map | None = None  # of the eBPF filter, if that is what there is
     ring: _Ring | None = None  # that there is, or was: it may still hold something
-    sharing = False  # whether the filter is the ring's
-    queued = True  # whether the socket may hold something; there is no need to say so without a ring
+    sharing: _Ring | None = None  # the ring that the filter fills
+    queued = True  # whether the socket may hold something; if not, the next receive() looks into the ring alone
     ready = True  # whether something may be queued
     skew = 0  # by how much this process's CLOCK_MONOTONIC is ahead of the kernel's: in a time namespace
 
@@ -760,10 +755,11 @@ class _Connector:
             answer = select.poll()
             answer.register(self.sock, select.POLLIN)
             while answer.poll(patience):
-                self.receive(1)
-                cn = cn_msg.from_buffer(self._buffer, 4 + _CN_MSG)
-                ack = _Ack.from_buffer(self._buffer, 4 + _PROC_EVENT)
-                if not self._senders[0].nl_pid and not ack.what and cn.ack == (token + 1) & 0xFFFFFFFF:
+                data, (sender, _) = self.sock.recvfrom(_SLOT)
+                if sender or len(data) != _SIZE:
+                    continue
+                cn, ack = cn_msg.from_buffer_copy(data, _CN_MSG), _Ack.from_buffer_copy(data, _PROC_EVENT)
+                if not ack.what and cn.ack == (token + 1) & 0xFFFFFFFF:
                     if not before <= ack.timestamp_ns <= time.monotonic_ns():
                         self.skew = time.monotonic_ns() - ack.timestamp_ns
                     if ack.err:
@@ -783,21 +779,11 @@ class _Connector:
         except OSError:
             pass  # nobody is left to be told
 
-    def part(self) -> None:
-        """In a forked child: subscribe anew, on the same file descriptor. Raises OSError as open() does."""
-        old = self.sock
-        try:
-            self.open()
-            os.dup2(self.sock.fileno(), old.fileno(), False)
-            self.sock.close()
-        finally:
-            self.sock = old
-
     def renew(self, again: bool) -> None:
         """Have the kernel count us again, where the count has been run down.
 
-        Linux 6.6 and newer counts one LISTEN of a socket, which is enough if somebody took back ours; what was taken
-        beyond that is made up for, one at a time (again), by another socket's.
+        One LISTEN of our own socket is enough if it was ours that somebody took back; if the count is lower still, each
+        LISTEN of another socket raises it by one (again): Linux 6.6 and newer counts one for each.
         """
         if not again:
             self._ask(PROC_CN_MCAST_LISTEN)
@@ -829,7 +815,7 @@ class _Connector:
             finally:
                 os.close(program.program)
         old, self.map = self.map, program if isinstance(program, _Map) else None
-        self.sharing = isinstance(program, _Ring)
+        self.sharing = program if isinstance(program, _Ring) else None
         if old:
             old.close()
 
@@ -868,11 +854,11 @@ class _Connector:
         Raises OSError: ENOBUFS, once, when the kernel has dropped some, ahead of what was queued before.
         """
         self.ready = False
-        events = self._datagrams(most) if self.queued or not self.ring else []
+        events = self._datagrams(most) if self.queued else []
         self.queued = True
         if self.ring:
             # Looked at second, told first: an event in the socket that went by the full ring is younger than all in it.
-            shared = self.ring.take(1 << 30 if events else most)
+            shared = self.ring.take(most)
             while events and self.ring.busy:
                 shared += self.ring.take()
             self.ready = self.ready or len(shared) == most
@@ -907,12 +893,8 @@ class _Connector:
             sender.nl_pid, sender.nl_groups = 0, CN_IDX_PROC
         return events
 
-    def dropped(self) -> int:
-        """How many messages the kernel has dropped so far."""
-        return self.meminfo(SK_MEMINFO_DROPS)
-
     def meminfo(self, index: int) -> int:
-        """One of the kernel's figures on the socket."""
+        """One of the kernel's figures on the socket: SK_MEMINFO_DROPS is how many messages it has dropped so far."""
         info = self.sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, SK_MEMINFO_VARS * 4)
         return int(memoryview(info).cast("I")[index])
 
@@ -922,11 +904,8 @@ class _Connector:
 
 # --------------------------------------------------------------------------------------------------- /proc
 
-class _Stat(collections.namedtuple("_Stat", ("state", "ppid", "flags", "start"))):
-    """Of /proc/PID/stat (proc_pid_stat(5)): start is CLOCK_MONOTONIC, in nanoseconds, cut to a clock tick."""
-
-    __slots__ = ()
-
+# Of /proc/PID/stat (proc_pid_stat(5)): start is CLOCK_MONOTONIC, in nanoseconds, cut to a clock tick.
+_Stat = collections.namedtuple("_Stat", ("state", "ppid", "flags", "start"))
 _TICK = 1_000_000_000 // 100  # USER_HZ is 100 wherever the connector is
 
 def _stat(pid: int, tid: int | None = None) -> _Stat | None:
@@ -966,7 +945,7 @@ def _live_threads(pid: int, since: int) -> set[int]:
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return set()
     # A leader that ended first and a traced thread stay listed as zombies: their EXIT is behind them.
-    return {tid for tid in tids if (_stat(pid, tid) or stat._replace(state="X")).state not in "ZX"}
+    return {tid for tid in tids for thread in [_stat(pid, tid)] if thread and thread.state not in "ZX"}
 
 def _leader(tid: int) -> int | None:
     """The process that a thread belongs to: /proc/TID is there for any thread, though it is not listed."""
@@ -975,6 +954,32 @@ def _leader(tid: int) -> int | None:
             return next(int(line.split()[1]) for line in file if line.startswith("Tgid:"))
     except OSError:
         return None
+
+def _hidden(pid: int) -> bool:
+    """Whether a process exists that /proc does not show."""
+    if _stat(pid):
+        return False
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+def _missing(pid: int) -> OSError:
+    """Why a process that is not found in /proc, or has no live threads there, cannot be watched."""
+    if _hidden(pid) and not _stat(os.getpid()):
+        return OSError(errno.EPERM, f"cannot look after process {pid}: /proc is not mounted, or not this one's")
+    if _hidden(pid):
+        return OSError(errno.EPERM, f"process {pid} exists, but /proc hides it (hidepid): run as root or as its "
+                       "owner, or mount /proc with hidepid=0")
+    leader = _leader(pid)
+    if leader is None:
+        return OSError(errno.ESRCH, f"no process {pid}: it has ended, or never was")
+    if leader != pid:
+        return OSError(errno.ESRCH, f"{pid} is a thread of process {leader}: watch that")
+    return OSError(errno.ESRCH, f"process {pid} has ended; it is a zombie until its parent waits for it")
 
 def _check_pid(pid: int) -> None:
     """Raises TypeError and ValueError for what can be no process's."""
@@ -997,15 +1002,14 @@ def cmdline(pid: int) -> list[str]:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             text = file.read()
     except FileNotFoundError:
-        raise ProcessLookupError(errno.ESRCH, f"no process {pid}") from None
+        raise _missing(pid) from None
     return [os.fsdecode(word) for word in text.removesuffix(b"\0").split(b"\0")] if text else []
 
 # ------------------------------------------------------------------------------------------------- watcher
 
 # What the table knows of a process: the events wanted of it, those that its children inherit, since when (an
 # earlier event is not reported), and the entry that was valid before then. A tuple, made at every birth: 0.05 us.
-if TYPE_CHECKING:
-    _Entry = tuple[int, int, int, Any]
+_Entry = tuple[int, int, int, "Any"]
 _NOTHING: _Entry = (0, 0, 0, None)
 # Events nearer to each other than this (ns) are a storm, in which an iteration lets them gather for so long (s): to
 # be woken for each would cost twice the CPU. No fork and exec of one process are so near.
@@ -1015,41 +1019,13 @@ _QUIET = 3_000_000_000  # ns without any event after which a waiting reader test
 
 def _more(entry: _Entry, mask: int, inherit: int, now: int, dry: int) -> _Entry:
     """The entry with further events wanted from now on; nothing is queued any more from before `dry`."""
-    before = None if entry is _NOTHING else entry if entry[2] > dry else (*entry[:3], None)
-    return entry[0] | mask, entry[1] | inherit, now, before
+    return entry[0] | mask, entry[1] | inherit, now, entry if entry[2] > dry else (*entry[:3], None)
 
 def _at(entry: _Entry | None, when: int) -> _Entry:
     """What was wanted at that time."""
     while entry and when < entry[2]:
         entry = entry[3]
     return entry or _NOTHING
-
-def _missing(pid: int) -> OSError:
-    """Why a process that is not found in /proc, or has no live threads there, cannot be watched."""
-    if _stat(pid) and _leader(pid) != pid:
-        return OSError(errno.ESRCH, f"{pid} is a thread of process {_leader(pid)}: watch that")
-    if _stat(pid):
-        return OSError(errno.ESRCH, f"process {pid} has ended; it is a zombie until its parent waits for it")
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        pass
-    except (ProcessLookupError, OverflowError):
-        return OSError(errno.ESRCH, f"no process {pid}: it has ended, or never was")
-    if not _stat(os.getpid()):
-        return OSError(errno.EPERM, f"cannot look after process {pid}: /proc is not mounted, or not this one's")
-    return OSError(errno.EPERM, f"process {pid} exists, but /proc hides it (hidepid): run as root or as its owner, "
-                   "or mount /proc with hidepid=0")
-
-def _hidden(pid: int) -> bool:
-    """Whether a process exists that /proc does not show."""
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return _stat(pid) is None
-    except OSError:
-        pass
-    return False
 
 def _release(connector: _Connector, waker: tuple[int, int], owner: int) -> None:
     """Unsubscribe. A forked child shares the socket, and leaves the subscription to its parent."""
@@ -1069,8 +1045,8 @@ class Watcher:
 
     Raises OSError, with the cause and the remedy in its text, where the kernel does not let this process listen:
     PermissionError, ConnectionRefusedError, or errno EPROTONOSUPPORT; ValueError for a bad rcvbuf or delay. To be
-    closed, or used in a with statement; to watch, unwatch or read is a ValueError then. One thread at a time reads;
-    all else may be called from any thread.
+    closed, or used in a with statement; to watch, unwatch or read is a ValueError then, and in a forked child. One
+    thread at a time reads; all else may be called from any thread.
 
     >>> with cnproc.Watcher() as watcher:
     ...     watcher.watch(pid, cnproc.What.EXEC | cnproc.What.EXIT)
@@ -1092,9 +1068,9 @@ class Watcher:
         self._known: dict[int, int] = {}  # since when each process is there that is watched in either way
         # The live threads of each process that has had several or that was there before; others have their leader.
         self._live: dict[int, set[int]] = {}
-        # Of processes whose threads are ending: the leader's Exit, the newest one, and the status since the leader's.
+        # Of each process whose threads are ending: the leader's Exit, if it has come; the newest; the status to tell.
         self._ending: dict[int, tuple[Any, Any, int]] = {}
-        self._taken: set[int] = set()  # those that a thread took over by an exec, the old leader yet to be told
+        self._usurped: set[int] = set()  # those that a thread took over by an exec; the old leader may yet be told
         self._pending: collections.deque[ProcEvent | Lost] = collections.deque()
         self._gap: int | None = None  # after an overrun: bytes that were queued before it and are still to be read
         self._loss: Lost | None = None  # an overrun to be told and repaired when what was queued before is told
@@ -1109,7 +1085,7 @@ class Watcher:
         self._strangers = 0  # events that came though nobody wants them
         self._changing = threading.RLock()  # held to change what is watched, and to take in what comes
         self._reading = threading.Lock()  # held to wait, too
-        self._leaving = threading.RLock()  # held to unsubscribe, and to wake a reader through what is closed then
+        self._leaving = threading.RLock()  # held to unsubscribe, and to use what is closed then
         self._selected = False  # whether fileno() has been asked for
         # When the bell was rung, by which thread: of the last ones, since what they made may never be read.
         self._bells: collections.deque[tuple[int, int, int]] = collections.deque(maxlen=64)
@@ -1156,7 +1132,7 @@ class Watcher:
                 try:
                     now = self._connector.now()
                     if pid is None:
-                        self._everything = _more(self._everything, mask, 0, now, self._old())
+                        self._everything = _more(self._everything, mask, 0, now, self._judged())
                         self._know(_processes(), 0, 0, now)
                     else:
                         if _leader(pid) == pid:
@@ -1180,12 +1156,12 @@ class Watcher:
                 self._live[pid] = live
                 self._known[pid] = now
                 if mask:
-                    self._table[pid] = _more(self._table.get(pid, _NOTHING), mask, inherit, now, self._old())
+                    self._table[pid] = _more(self._table.get(pid, _NOTHING), mask, inherit, now, self._judged())
                 known.add(pid)
         return known
 
-    def _old(self) -> int:
-        """Nothing that happened before then is still to be judged."""
+    def _judged(self) -> int:
+        """Until when all that happened has been judged; 0 if that is not known."""
         return 0 if self._in_hand() else self._dry
 
     def unwatch(self, pid: int | None = None) -> None:
@@ -1207,7 +1183,7 @@ class Watcher:
                     del self._table[pid]
                 else:
                     self._forget(pid)
-                self._sieve([] if pid is None else [pid])
+                self._sieve()
         except OSError:
             self._check()
             raise
@@ -1215,7 +1191,7 @@ class Watcher:
     def _forget(self, pid: int) -> None:
         for part in self._known, self._live, self._ending:
             part.pop(pid, None)
-        self._taken.discard(pid)
+        self._usurped.discard(pid)
         entry = self._table.pop(pid, None)
         if entry and self._connector.map:
             self._connector.map.drop(pid, entry[2])
@@ -1239,7 +1215,7 @@ class Watcher:
         """While watch() looks into /proc, let these events of every process pass."""
         connector = self._connector
         if not connector.map:
-            connector.attach(_classic_filter(self._kinds() | mask | LIFE, True, None))
+            connector.attach(_classic_filter(self._kinds() | mask | LIFE))
         elif connector.map.open and not self._opened:
             self._grow()  # the kernel found it full
         else:
@@ -1254,14 +1230,13 @@ class Watcher:
         if not kinds:
             connector.attach(_classic_filter(0))
             return
-        if connector.sharing and connector.ring and connector.ring.kinds == kinds | LIFE and not self._selected:
+        if connector.sharing and connector.sharing.kinds == kinds | LIFE and not self._selected:
             return
         if not self._everything[0] and "ebpf" in self._sieves:
             try:
                 if connector.map:
-                    for pid in changed:
-                        if pid in table or pid == os.getpid():
-                            self._learn(pid)
+                    for pid in (os.getpid(), *changed):
+                        self._learn(pid)
                 else:
                     self._new_map()
                 self._settle()
@@ -1271,26 +1246,24 @@ class Watcher:
                 self._sieves = ("classic",)  # no CAP_BPF, or no bpf(2), or no memory for it
         self._opened = False
         if "classic" not in self._sieves:
-            connector.attach(_classic_filter(0xFFFFFFFF, True, None))
-            return
-        births = bool(kinds & FORK)
-        if not self._everything[0] and not any(entry[1] for entry in list(table.values())):
+            kinds = 0xFFFFFFFF
+        elif not self._everything[0] and not any(entry[1] for entry in list(table.values())):
             try:
-                connector.attach(_classic_filter(kinds | LIFE, births, list(table)))
+                connector.attach(_classic_filter(kinds | LIFE, list(table), bool(kinds & FORK)))
                 return
             except OSError:
                 pass  # too many for net.core.optmem_max, or for 4096 instructions
-        connector.attach(_classic_filter(kinds | LIFE, births, None))
+        connector.attach(_classic_filter(kinds | LIFE))
+
+    def _show(self) -> None:
+        """Make the descriptor readable, if anybody asked for it, and what is to be told is not in the socket."""
+        ring = self._connector.ring
+        if self._selected and (self._in_hand() or (ring and ring.busy)):
+            self._ring_the_bell()
 
     def _kinds(self) -> int:
         """All kinds of events that are wanted of anybody."""
         return functools.reduce(operator.or_, (entry[0] for entry in list(self._table.values())), self._everything[0])
-
-    @staticmethod
-    def _passing(pid: int, mask: int, inherit: int, *_: Any) -> tuple[int, int]:
-        """What the map is to say of a process: what it takes to follow it passes, and COMM to hear ourselves."""
-        return ((mask and mask | EXEC | EXIT) | (inherit and FORK) | (COMM if pid == os.getpid() else 0),
-                inherit and inherit | LIFE)
 
     def _new_map(self) -> None:
         """Put a map in the place of the present one, or of a classic filter, open until all are sure to be in it."""
@@ -1303,19 +1276,22 @@ class Watcher:
             raise
         self._opened = True
         for pid in [os.getpid(), *self._table]:
-            entry = self._table.get(pid, _NOTHING)
-            fresh.set(pid, *self._passing(pid, *entry), entry[2])
+            self._put(pid, *self._table.get(pid, _NOTHING))
         self._adopt(list(self._pending))
+
+    def _put(self, pid: int, mask: int, inherit: int, since: int, *_: Any) -> None:
+        """Put a process into the map: what it takes to follow it passes, too, and COMM to hear ourselves."""
+        if self._connector.map:
+            passing = (mask and mask | EXEC | EXIT) | (inherit and FORK) | (COMM if pid == os.getpid() else 0)
+            self._connector.map.set(pid, passing, inherit and inherit | LIFE, since)
 
     def _learn(self, pid: int) -> None:
         """Put into the map what the kernel did not put there itself."""
         with self._changing:
-            entry = self._table.get(pid, _NOTHING)
-            if self._connector.map and not self._closed:
-                try:
-                    self._connector.map.set(pid, *self._passing(pid, *entry), entry[2])
-                except OSError:
-                    self._grow()
+            try:
+                self._put(pid, *self._table.get(pid, _NOTHING))
+            except OSError:
+                self._grow()
 
     def _adopt(self, events: Iterable[ProcEvent | Lost]) -> None:
         """Put the children into the map that were born before their parent was in it, or that /proc told of."""
@@ -1323,18 +1299,15 @@ class Watcher:
             if isinstance(event, Fork) and event.tid == event.pid and self._connector.map:
                 try:
                     inherit = self._connector.map.get(event.parent_pid)[1]
-                except OSError:
-                    continue  # a stranger
-                entry = self._table.get(event.pid, _NOTHING)
-                if entry[2] < event.timestamp_ns:  # it is not watched for itself since
-                    entry = 0, 0, event.timestamp_ns, None
-                try:
+                    mask, own, since, _ = self._table.get(event.pid, _NOTHING)
+                    if since < event.timestamp_ns:  # it is not watched for itself since
+                        mask, own, since = 0, 0, event.timestamp_ns
                     if inherit:
-                        passing = self._passing(event.pid, entry[0] | inherit, entry[1] | inherit)
-                        self._connector.map.set(event.pid, *passing, entry[2])
-                except OSError:
-                    self._grow()
-                    return
+                        self._put(event.pid, mask | inherit, own | inherit, since)
+                except OSError as error:
+                    if error.errno != errno.ENOENT:  # which is a stranger's
+                        self._grow()
+                        return
 
     def _grow(self) -> None:
         """Take a larger map, or do without."""
@@ -1436,7 +1409,7 @@ class Watcher:
         elif what == EXEC:
             if pid in live:
                 if pid in live[pid] and len(live[pid]) > 1:
-                    self._taken.add(pid)
+                    self._usurped.add(pid)
                 live[pid] = {pid}  # the others are gone, and the one that called has the leader's id now
                 self._ending.pop(pid, None)
         elif what == EXIT:
@@ -1506,7 +1479,7 @@ class Watcher:
 
     def _queued(self, event: Any) -> set[int]:
         """The threads of the same process whose EXITs are queued behind this one's; not a later one's with its pid."""
-        tids, execed = set(), event.pid in self._taken
+        tids, execed = set(), event.pid in self._usurped
         later: Any
         for later in itertools.islice(self._pending, 1, 1000):
             if later.what and later.pid == event.pid:
@@ -1525,13 +1498,15 @@ class Watcher:
     def _fill(self, deadline: int | None, most: int) -> bool:
         """Wait for datagrams and take some in; False if the deadline has passed, or the watcher is closed."""
         connector = self._connector
+        if os.getpid() != self._owner:
+            self._check()
         try:
             with self._reading:
                 self._reader = threading.get_ident()
                 try:
-                    if self._in_hand() and not self._closed:
-                        return True  # taken in by another iteration, or by watch() in another thread
                     while not self._closed:
+                        if self._in_hand():
+                            return True  # also what another iteration, or watch() in another thread, took in
                         if self._loss or connector.ready or self._opened:
                             with self._changing:
                                 if self._loss:
@@ -1544,8 +1519,6 @@ class Watcher:
                                 self._tend()
                         elif not self._sleep(deadline, most):
                             return False
-                        if self._in_hand():
-                            return True
                     return False
                 finally:
                     self._reader = 0
@@ -1561,7 +1534,7 @@ class Watcher:
             return True
         alarm = self._heard + _QUIET
         until = alarm if deadline is None else min(alarm, deadline)
-        # In a storm there is more by the time that the delay is over, or the next look finds nothing.
+        # In a storm do not wait to be woken: by the end of the delay there is more, or the next look ends the storm.
         more = self._storm and self._delay
         woken = [] if more else self._woken.poll(max(0, until - connector.now()) / 1_000_000)
         if more or woken:
@@ -1583,8 +1556,7 @@ class Watcher:
         if self._opened:
             self._close_map()
         elif self._strangers > _SLOTS and self._connector.map and self._connector.map.open:
-            self._grow()
-            self._connector.ready = True  # for one more look, that closes it
+            self._grow()  # which opens it; the next look closes it
         self._strangers = 0
 
     def _receive(self, most: int, plain: bool = False) -> list[ProcEvent | Lost]:
@@ -1618,10 +1590,14 @@ class Watcher:
             queued = connector.meminfo(SK_MEMINFO_RMEM_ALLOC)
             self._gap = queued if 0 < queued < gap else None
             if self._gap is None:
-                dropped = connector.dropped()
+                dropped = connector.meminfo(SK_MEMINFO_DROPS)
                 self._loss = Lost(dropped - self._lost, connector.now())
                 self._lost = dropped
         return events
+
+    def _in_hand(self) -> bool:
+        """Whether there is something to tell without looking for more."""
+        return bool(self._pending or operator.length_hint(self._plain))
 
     def _plainly(self) -> bool:
         """Keep the books at once for what came last, if it may all be told as it is; whether that is so.
@@ -1644,6 +1620,7 @@ class Watcher:
         return True
 
     def _hush(self) -> None:
+        """Use up what is told as it is: an iteration holds the same iterator."""
         for _ in self._plain:
             pass
 
@@ -1657,7 +1634,8 @@ class Watcher:
         loss, since = self._loss or Lost(None, connector.now()), self._newest  # when it began
         if connector.map:
             self._open(0)  # until the map has those that are found now
-        live = {pid: self._threads_of(pid) for pid in list(self._known) if not _hidden(pid)}
+        live = {pid: threads for pid in list(self._known) for threads in [self._threads_of(pid)]
+                if threads or not _hidden(pid)}
         stats = _processes()  # after the other: what was born between them has its FORK in the queue
         looked = connector.now()
         for pause in 0, 0.01:  # an EXIT is told a little after the process is gone
@@ -1686,11 +1664,12 @@ class Watcher:
         parents = {pid: table[pid][2] for pid in known if table.get(pid, _NOTHING)[1]}
         for pid, stat in sorted(stats.items(), key=lambda item: item[1].start):
             followed = self._everything[0] or stat.ppid in parents
-            new = pid not in known and pid != os.getpid() and stat.start - skew + _TICK > since
-            threads = _live_threads(pid, looked + skew) if followed and new else set()
+            if not followed or pid in known or pid == os.getpid() or stat.start - skew + _TICK <= since:
+                continue
+            threads = _live_threads(pid, looked + skew)
             if stat.state not in "ZX":
                 threads.add(pid)  # though it has ended by now: that will be told
-            if followed and new and threads:
+            if threads:
                 born = max(stat.start - skew, since, parents.get(stat.ppid, self._everything[2]))
                 parents[pid] = born
                 self._found[pid] = looked, threads
@@ -1706,21 +1685,13 @@ class Watcher:
         An ordinary user can have run the kernel's count of listeners down (6.6 and newer).
         """
         connector, deadline, newest = self._connector, time.monotonic() + 1, self._newest
-        if not self._hears():
-            again = False
-            if os.getpid() != self._owner:  # in a forked child, which goes on for itself
-                with self._changing:
-                    connector.part()
-                    self._lost, again = 0, True
-                    self._finish.detach()
-                    self._owner = os.getpid()
-                    self._finish = weakref.finalize(self, _release, connector, self._waker, self._owner)
-                    self._sieve()
-            while not again or not self._hears():
-                if time.monotonic() > deadline:
-                    raise _refusal(0)
-                connector.renew(again)
-                again = True
+        again = False
+        while not self._hears():
+            if time.monotonic() > deadline:
+                raise _refusal(0)
+            connector.renew(again)
+            again = True
+        if again:
             self._loss, self._newest = self._loss or Lost(None, connector.now()), newest  # since then it was deaf
             if self._gap is None:
                 with self._changing:
@@ -1733,8 +1704,7 @@ class Watcher:
         """Whether anything comes when the bell rings."""
         self._ring_the_bell()
         with self._changing:
-            while self._receive(_SLOTS) and self._connector.ready and not self._loss:
-                pass
+            self._receive(_SLOTS)
         return bool(self._in_hand() or self._gap is not None or self._loss)
 
     def _look(self) -> None:
@@ -1768,10 +1738,10 @@ class Watcher:
 
     def close(self) -> None:
         """Unsubscribe. A reader that is blocked in another thread returns at once."""
-        if self._closed:
-            return
-        self._lost = self.lost
-        self._closed = True
+        with self._leaving:
+            if self._closed:
+                return
+            self._lost, self._closed = self.lost, True
         self._hush()
         if os.getpid() != self._owner:
             self._leave()  # in a forked child: its parent goes on reading
@@ -1793,6 +1763,8 @@ class Watcher:
     def _check(self) -> None:
         if self._closed:
             raise ValueError("the watcher is closed")
+        if os.getpid() != self._owner:  # whose socket and ring it shares: what one reads the other does not
+            raise ValueError("the watcher is another process's: make one after the fork")
 
     @property
     def pids(self) -> frozenset[int]:
@@ -1802,7 +1774,8 @@ class Watcher:
     @property
     def lost(self) -> int:
         """How many messages the kernel has dropped so far; they are told as Lost when the reader gets there."""
-        return self._lost if self._closed else self._connector.dropped()
+        with self._leaving:
+            return self._lost if self._closed else self._connector.meminfo(SK_MEMINFO_DROPS)
 
     @property
     def closed(self) -> bool:
@@ -1822,16 +1795,6 @@ class Watcher:
                     self._sieve()  # no memory shared with the kernel: it would not make this readable
                 self._show()
         return self._connector.sock.fileno()
-
-    def _show(self) -> None:
-        """Make the descriptor readable, if anybody asked for it, and what is to be told is not in the socket."""
-        ring = self._connector.ring
-        if self._selected and (self._in_hand() or (ring and ring.busy)):
-            self._ring_the_bell()
-
-    def _in_hand(self) -> bool:
-        """Whether there is something to tell without looking for more."""
-        return bool(self._pending or operator.length_hint(self._plain))
 
     def __enter__(self) -> Watcher:
         self._check()
@@ -2051,12 +2014,9 @@ def _arguments(argv: list[str] | None) -> Any:
         return functools.reduce(operator.or_, (What[word] for word in words))
 
     def seconds(text: str) -> float:
-        try:
-            number = float(text)
-        except ValueError:
-            number = -1
+        number = float(text)
         if not number >= 0:
-            raise argparse.ArgumentTypeError(f"a number of seconds, not {text!r}")
+            raise ValueError
         return number
 
     kinds = [*(kind.__name__.upper() for kind in _EVENTS.values()), "NONZERO_EXIT"]
