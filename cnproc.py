@@ -313,8 +313,7 @@ class sock_fprog(ctypes.Structure):
 
 # Where a filter finds a field: from the datagram's start. For all kinds but FORK the thread's and the process's
 # ids are the first two; a FORK has its parent's there.
-_WHAT, _TGID, _CHILD_TID, _CHILD_TGID = (_PROC_EVENT + at for at in (0, 20, 24, 28))
-_STAMP = _PROC_EVENT + (8 if sys.byteorder == "little" else 12)  # the low half of timestamp_ns
+_WHAT, _STAMP, _TGID, _CHILD_TID, _CHILD_TGID = (_PROC_EVENT + at for at in (0, 8, 20, 24, 28))
 
 # What the headers of every event say: the offsets and values of their 32-bit words, but seq, pid and ack.
 _WORDS = memoryview(bytes(nlmsghdr(_SIZE, NLMSG_DONE)) + bytes(
@@ -410,7 +409,7 @@ def _bpf(command: int, attribute: ctypes.Structure) -> int:
 
 # An eBPF program is a listing of labels and lists of instructions: code, dst, src, off or the label to jump to, imm.
 # The filters below find the datagram on their stack, and `what` in R7.
-DATAGRAM, KEY, VALUE = -80, -84, -96
+DATAGRAM, KEY, VALUE = -80, -84, -104
 
 def _mov(to: int, source: int) -> list[Any]:
     return [(BPF_ALU64 | BPF_MOV | BPF_X, to, source, 0, 0)]
@@ -470,13 +469,16 @@ def _socket_filter(listing: list[Any]) -> int:
     return _bpf(BPF_PROG_LOAD, bpf_prog_load(
         BPF_PROG_TYPE_SOCKET_FILTER, len(code), ctypes.addressof(program), ctypes.addressof(words)))
 
+class sieve_entry(ctypes.Structure):
+    """What our program keeps of a process."""
+    _fields_ = [("passing", u32), ("inherited", u32), ("since", u64)]  # kinds of its events, of its children's; ns
+
 class _Map:
     """The sieve in eBPF: whose events pass is in a hash map, to which the kernel itself adds the children.
 
     For each process the map holds the kinds that pass, the kinds that will pass of its children, and since when it is
-    there (the low 32 bits of the nanoseconds). When a FORK goes by, the filter itself makes the child's entry out of
-    its parent's, before the child runs. Everything passes while the gate is open; a filter that finds the map full
-    opens it.
+    there. When a FORK goes by, the filter itself makes the child's entry out of its parent's, before the child runs.
+    Everything passes while the gate is open; a filter that finds the map full opens it.
     """
 
     LEAST = 512  # entries that it has room for: within the 64 KiB that Linux 5.10 lets be locked
@@ -485,8 +487,8 @@ class _Map:
         self.size = size
         self._fds: list[int] = []
         try:
-            self._fds.append(_bpf(BPF_MAP_CREATE, bpf_map_create(BPF_MAP_TYPE_HASH, 4, 12, size)))
-            self._fds.append(_bpf(BPF_MAP_CREATE, bpf_map_create(BPF_MAP_TYPE_ARRAY, 4, 4, 1)))
+            for kind, value, room in (BPF_MAP_TYPE_HASH, ctypes.sizeof(sieve_entry), size), (BPF_MAP_TYPE_ARRAY, 4, 1):
+                self._fds.append(_bpf(BPF_MAP_CREATE, bpf_map_create(kind, 4, value, room)))
             self.open = True
             self.program = _socket_filter(self._listing(*self._fds))
         except BaseException:
@@ -495,34 +497,39 @@ class _Map:
 
     def set(self, pid: int, passing: int, inherited: int, since: int = 0) -> None:
         """Let these kinds pass of a process. Raises OSError: E2BIG if the map is full."""
-        self._do(BPF_MAP_UPDATE_ELEM, pid, (u32 * 3)(passing, inherited, since & 0xFFFFFFFF))
+        self._do(BPF_MAP_UPDATE_ELEM, pid, sieve_entry(passing, inherited, since))
 
-    def get(self, pid: int) -> list[int]:
+    def get(self, pid: int) -> sieve_entry:
         """What the map says of a process. Raises OSError: ENOENT if nothing."""
-        return self._do(BPF_MAP_LOOKUP_ELEM, pid, (u32 * 3)())
+        entry = sieve_entry()
+        self._do(BPF_MAP_LOOKUP_ELEM, pid, entry)
+        return entry
 
-    def drop(self, pid: int, since: int) -> None:
-        """Forget a process, unless its pid is another's by now: `since` tells them apart."""
+    def drop(self, pid: int, until: int) -> None:
+        """Forget a process that has been there since then or longer, and not a later one with its pid."""
         try:
-            if self.get(pid)[2] == since & 0xFFFFFFFF:
-                self._do(BPF_MAP_DELETE_ELEM, pid, (u32 * 3)())
-        except OSError:
-            pass  # it was not in it
+            if self.get(pid).since <= until:
+                self._do(BPF_MAP_DELETE_ELEM, pid)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EBADF):  # gone, or replaced by another thread
+                raise
 
     @property
     def open(self) -> bool:
         """Whether everything passes."""
-        return bool(self._do(BPF_MAP_LOOKUP_ELEM, 0, (u32 * 1)(), 1)[0])
+        value = u32()
+        self._do(BPF_MAP_LOOKUP_ELEM, 0, value, 1)
+        return bool(value)
 
     @open.setter
     def open(self, value: bool) -> None:
         """Let everything pass, or only what is in the map."""
-        self._do(BPF_MAP_UPDATE_ELEM, 0, (u32 * 1)(value), 1)
+        self._do(BPF_MAP_UPDATE_ELEM, 0, u32(value), 1)
 
-    def _do(self, command: int, pid: int, value: Any, which: int = 0) -> list[int]:
+    def _do(self, command: int, pid: int, value: Any = None, which: int = 0) -> None:
         key = u32(pid)
-        _bpf(command, bpf_map_elem(self._fds[which], 0, ctypes.addressof(key), ctypes.addressof(value)))
-        return list(value)
+        at = ctypes.addressof(value) if value is not None else 0
+        _bpf(command, bpf_map_elem(self._fds[which], 0, ctypes.addressof(key), at))
 
     def close(self) -> None:
         """Let go of the maps; a program that is attached keeps what it needs."""
@@ -544,6 +551,7 @@ class _Map:
             _ldx(R1, R0, 4), _jmp(BPF_JNE, R9, FORK, "test"), _jmp(BPF_JEQ, R1, 0, "test"),
             _stx(R10, VALUE, R1), _stx(R10, VALUE + 4, R1),
             _ldx(R1, R10, DATAGRAM + _STAMP), _stx(R10, VALUE + 8, R1),
+            _ldx(R1, R10, DATAGRAM + _STAMP + 4), _stx(R10, VALUE + 12, R1),
             _map(R1, entries), _stack(R2, child_tgid), _stack(R3, VALUE), _imm(R4, 0),
             _call(BPF_FUNC_map_update_elem), _jmp(BPF_JEQ, R0, 0, "keep"),
             _imm(R1, 1), _stx(R8, 0, R1), _jmp(BPF_JA, 0, 0, "keep"),
@@ -904,8 +912,8 @@ class _Connector:
 
 # --------------------------------------------------------------------------------------------------- /proc
 
-# Of /proc/PID/stat (proc_pid_stat(5)): start is CLOCK_MONOTONIC, in nanoseconds, cut to a clock tick.
-_Stat = collections.namedtuple("_Stat", ("state", "ppid", "flags", "start"))
+# Of /proc/PID/stat (proc_pid_stat(5)): ticks since boot when it began, and start, the same in ns of CLOCK_MONOTONIC.
+_Stat = collections.namedtuple("_Stat", ("state", "ppid", "flags", "ticks", "start"))
 _TICK = 1_000_000_000 // 100  # USER_HZ is 100 wherever the connector is
 
 def _stat(pid: int, tid: int | None = None) -> _Stat | None:
@@ -916,8 +924,8 @@ def _stat(pid: int, tid: int | None = None) -> _Stat | None:
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
     slept = -time.monotonic_ns() + time.clock_gettime_ns(time.CLOCK_BOOTTIME)  # rather too much than too little
-    start = int(fields[19]) * _TICK - slept
-    return _Stat(fields[0].decode(), int(fields[1]), int(fields[6]), start)
+    ticks = int(fields[19])
+    return _Stat(fields[0].decode(), int(fields[1]), int(fields[6]), ticks, ticks * _TICK - slept)
 
 def _processes() -> dict[int, _Stat]:
     """All processes that /proc shows, zombies too."""
@@ -937,15 +945,19 @@ def _descendants(pid: int, stats: dict[int, _Stat]) -> list[int]:
 
 def _live_threads(pid: int, since: int) -> set[int]:
     """The threads of a process that have not ended: none if it is gone, a zombie, or born after `since`."""
-    stat = _stat(pid)
-    if not stat or stat.start > since:
-        return set()
-    try:
-        tids = [int(name) for name in os.listdir(f"/proc/{pid}/task")]
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return set()
-    # A leader that ended first and a traced thread stay listed as zombies: their EXIT is behind them.
-    return {tid for tid in tids for thread in [_stat(pid, tid)] if thread and thread.state not in "ZX"}
+    stat, looked = _stat(pid), None
+    while stat and stat.start <= since:
+        try:
+            threads = {int(tid): _stat(pid, int(tid)) for tid in os.listdir(f"/proc/{pid}/task")}
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            break
+        # A leader that ended first and a traced thread stay listed as zombies: their EXIT is behind them.
+        live = {tid for tid, thread in threads.items() if thread and thread.state not in "ZX"}
+        # While one takes the leader's id by an exec, the leader is still seen dead, and the other no more.
+        if live or threads.keys() == looked:
+            return live
+        stat, looked = _stat(pid), threads.keys()
+    return set()
 
 def _leader(tid: int) -> int | None:
     """The process that a thread belongs to: /proc/TID is there for any thread, though it is not listed."""
@@ -1066,17 +1078,22 @@ class Watcher:
         self._table: dict[int, _Entry] = {}  # the processes watched one by one, or because followed
         self._everything = _NOTHING  # and what is wanted of all
         self._known: dict[int, int] = {}  # since when each process is there that is watched in either way
+        self._started: dict[int, int] = {}  # of those that were there before, when: ticks since boot
         # The live threads of each process that has had several or that was there before; others have their leader.
         self._live: dict[int, set[int]] = {}
         # Of each process whose threads are ending: the leader's Exit, if it has come; the newest; the status to tell.
         self._ending: dict[int, tuple[Any, Any, int]] = {}
         self._usurped: set[int] = set()  # those that a thread took over by an exec; the old leader may yet be told
+        self._books: tuple[dict[int, Any], ...] = self._table, self._known, self._started, self._live, self._ending
+        # What the books said of processes that have ended, yet to be judged, and whose pids are another's in them now.
+        self._former: dict[int, list[Any]] = {}
         self._pending: collections.deque[ProcEvent | Lost] = collections.deque()
         self._gap: int | None = None  # after an overrun: bytes that were queued before it and are still to be read
         self._loss: Lost | None = None  # an overrun to be told and repaired when what was queued before is told
         # Those found in /proc after a loss that are yet to be told: when they were seen, and with which live threads.
         self._found: dict[int, tuple[int, set[int]]] = {}
         self._buried: set[int] = set()  # those whose ends were told after the last loss without the kernel's EXIT
+        self._repaired = 0  # when that loss was repaired: what was known by then may have threads that nobody told of
         self._lost = 0
         self._dry = 0  # when the queue was last seen empty
         self._closed = False
@@ -1151,14 +1168,23 @@ class Watcher:
         """Take the live ones of these processes into the table, with their threads; which those are."""
         known = set()
         for pid in pids:
-            live = _live_threads(pid, now + self._connector.skew)
-            if live:
-                self._live[pid] = live
-                self._known[pid] = now
+            stat, live = _stat(pid), _live_threads(pid, now + self._connector.skew)
+            if stat and live:
+                if pid in self._known and not self._threads_of(pid):
+                    self._former[pid] = self._exchange(pid)
+                self._known[pid], self._started[pid], self._live[pid] = now, stat.ticks, live
                 if mask:
                     self._table[pid] = _more(self._table.get(pid, _NOTHING), mask, inherit, now, self._judged())
                 known.add(pid)
         return known
+
+    def _exchange(self, pid: int, entries: Iterable[Any] = ()) -> list[Any]:
+        """Take out what the books say of a process, and put in something else."""
+        taken = [book.pop(pid, None) for book in self._books]
+        for book, entry in zip(self._books, entries):
+            if entry is not None:
+                book[pid] = entry
+        return taken
 
     def _judged(self) -> int:
         """Until when all that happened has been judged; 0 if that is not known."""
@@ -1188,13 +1214,12 @@ class Watcher:
             self._check()
             raise
 
-    def _forget(self, pid: int) -> None:
-        for part in self._known, self._live, self._ending:
-            part.pop(pid, None)
+    def _forget(self, pid: int, ended: int = 0) -> None:
+        entry = self._exchange(pid)[0]
         self._usurped.discard(pid)
-        entry = self._table.pop(pid, None)
+        self._former.pop(pid, None)
         if entry and self._connector.map:
-            self._connector.map.drop(pid, entry[2])
+            self._connector.map.drop(pid, ended or entry[2])
 
     def _share(self, kinds: int) -> bool:
         """Have all processes' events in memory shared with the kernel; whether that can be."""
@@ -1217,7 +1242,7 @@ class Watcher:
         if not connector.map:
             connector.attach(_classic_filter(self._kinds() | mask | LIFE))
         elif connector.map.open and not self._opened:
-            self._grow()  # the kernel found it full
+            self._renew_map()  # the kernel found it full
         else:
             connector.map.open = self._opened = True
 
@@ -1265,10 +1290,9 @@ class Watcher:
         """All kinds of events that are wanted of anybody."""
         return functools.reduce(operator.or_, (entry[0] for entry in list(self._table.values())), self._everything[0])
 
-    def _new_map(self) -> None:
+    def _new_map(self, least: int = 0) -> None:
         """Put a map in the place of the present one, or of a classic filter, open until all are sure to be in it."""
-        old = self._connector.map
-        fresh = _Map(max(_Map.LEAST, 4 * len(self._table), 2 * old.size if old else 0))
+        fresh = _Map(max(_Map.LEAST, least, 4 * len(self._table)))
         try:
             self._connector.attach(fresh)
         except OSError:
@@ -1291,14 +1315,14 @@ class Watcher:
             try:
                 self._put(pid, *self._table.get(pid, _NOTHING))
             except OSError:
-                self._grow()
+                self._renew_map()
 
     def _adopt(self, events: Iterable[ProcEvent | Lost]) -> None:
         """Put the children into the map that were born before their parent was in it, or that /proc told of."""
         for event in events:
             if isinstance(event, Fork) and event.tid == event.pid and self._connector.map:
                 try:
-                    inherit = self._connector.map.get(event.parent_pid)[1]
+                    inherit = self._connector.map.get(event.parent_pid).inherited
                     mask, own, since, _ = self._table.get(event.pid, _NOTHING)
                     if since < event.timestamp_ns:  # it is not watched for itself since
                         mask, own, since = 0, 0, event.timestamp_ns
@@ -1306,14 +1330,14 @@ class Watcher:
                         self._put(event.pid, mask | inherit, own | inherit, since)
                 except OSError as error:
                     if error.errno != errno.ENOENT:  # which is a stranger's
-                        self._grow()
+                        self._renew_map()
                         return
 
-    def _grow(self) -> None:
-        """Take a larger map, or do without."""
+    def _renew_map(self, factor: int = 2) -> None:
+        """Take a new map, by default a larger one, or do without."""
         try:
-            if not self._closed:
-                self._new_map()
+            if self._connector.map and not self._closed:
+                self._new_map(factor * self._connector.map.size)
         except OSError:
             self._sieves = ("classic",)
             self._sieve()
@@ -1386,18 +1410,23 @@ class Watcher:
             return event  # Lost
         table, live, pid, stamp = self._table, self._live, event.pid, event.timestamp_ns
         born = what == FORK and event.tid == pid
+        whose = event.parent_pid if born else pid
+        if self._former and whose in self._former and stamp < self._known.get(whose, 0):
+            return self._judge_former(whose, event)
         everything, inherit, since, _ = self._everything
         if stamp < since:
             everything = _at(self._everything, stamp)[0]
         mask = everything
         if table:
-            entry = table.get(event.parent_pid if born else pid, _NOTHING)
+            entry = table.get(whose, _NOTHING)
             if stamp < entry[2]:
                 entry = _at(entry, stamp)
             mask |= entry[0]
             inherit = entry[1]
         if not mask:  # a stranger, or from before it was watched
             self._strangers += 1
+            if self._connector.map and what in (FORK, EXIT) and event.tid == pid and pid not in table:
+                self._connector.map.drop(pid, stamp)  # the kernel took it in before its parent was unwatched
             return None
         if born:
             if inherit or everything:
@@ -1422,7 +1451,7 @@ class Watcher:
             if pid in live:
                 end = self._end(Exit.from_buffer_copy(event))
             if end is not None:
-                self._forget(pid)
+                self._forget(pid, stamp)
             if not self._threads:
                 event = end
             if event is not None and mask & NONZERO_EXIT and event.exit_code:
@@ -1430,6 +1459,16 @@ class Watcher:
         elif what == COMM and self._bells and self._rang(event):
             return None
         return event if mask & what else None
+
+    def _judge_former(self, pid: int, event: Any) -> Any:
+        """Judge an event from before this pid became another process's that is watched."""
+        present = self._exchange(pid, self._former.pop(pid))
+        try:
+            return self._judge(event)
+        finally:
+            known, former = pid in self._known, self._exchange(pid, present)
+            if known:
+                self._former[pid] = former
 
     def _birth(self, pid: int, stamp: int, inherit: int) -> None:
         """Know a process from its birth on, with what it inherits."""
@@ -1445,6 +1484,7 @@ class Watcher:
                     self._learn(pid)
         self._known[pid] = stamp
         self._live.pop(pid, None)  # of those that were found in /proc
+        self._started.pop(pid, None)
         if self._found and pid in self._found:
             self._known[pid], self._live[pid] = self._found.pop(pid)  # not its start: that is read anew to be compared
 
@@ -1453,21 +1493,25 @@ class Watcher:
         pid, tid = event.pid, event.tid
         left = self._live.get(pid, set())
         leader, newest, status = self._ending.get(pid, (None, event, 0))
-        if not leader and event.timestamp_ns - newest.timestamp_ns > _TOGETHER:
+        if event.timestamp_ns - newest.timestamp_ns > _TOGETHER:
             status = 0  # of a thread that ended for itself, before
         if tid == pid:
             leader = event
         if tid in left or pid not in left:
             # One that was ending by itself when another ended the process has a status of its own, 0, and can be
-            # told before or after it.
-            status = event.exit_code or status
+            # told before or after it. Only that of the one that dumped core says so.
+            same = not (event.exit_code ^ status) & ~0x80
+            status = event.exit_code | status if same else event.exit_code or status
         left.discard(tid)
         if event.timestamp_ns > newest.timestamp_ns:  # two that end at once come in any order
             newest = event
-        if not left:
+        lossy = self._known.get(pid, 0) <= self._repaired
+        if not left and (lossy or pid in self._usurped or pid in self._started):
             # After an exec by a thread the old leader can be told late, and looks like the last; so does a thread
-            # that is told after a loss: look, also at what comes, then tell.
-            left |= self._threads_of(pid) or self._queued(event)
+            # that is told after a loss, and /proc may have left out some: look, then tell.
+            left |= self._threads_of(pid)
+            if not left and (lossy or pid in self._usurped):
+                left |= self._queued(event)
             if leader and pid in left:
                 leader, status = None, 0
         if left:
@@ -1481,7 +1525,9 @@ class Watcher:
         """The threads of the same process whose EXITs are queued behind this one's; not a later one's with its pid."""
         tids, execed = set(), event.pid in self._usurped
         later: Any
-        for later in itertools.islice(self._pending, 1, 1000):
+        with self._changing:
+            coming = list(itertools.islice(self._pending, 1, 1000))
+        for later in coming:
             if later.what and later.pid == event.pid:
                 if later.what == FORK and later.tid == later.pid:
                     break
@@ -1493,6 +1539,9 @@ class Watcher:
 
     def _threads_of(self, pid: int) -> set[int]:
         """The live threads of a process in the table; none if it is gone, though its pid may be another's now."""
+        stat = _stat(pid)
+        if stat and self._started.get(pid, stat.ticks) != stat.ticks:
+            return set()
         return _live_threads(pid, self._known.get(pid, 0) + self._connector.skew)
 
     def _fill(self, deadline: int | None, most: int) -> bool:
@@ -1556,7 +1605,7 @@ class Watcher:
         if self._opened:
             self._close_map()
         elif self._strangers > _SLOTS and self._connector.map and self._connector.map.open:
-            self._grow()  # which opens it; the next look closes it
+            self._renew_map()  # which opens it; the next look closes it
         self._strangers = 0
 
     def _receive(self, most: int, plain: bool = False) -> list[ProcEvent | Lost]:
@@ -1633,28 +1682,32 @@ class Watcher:
         connector, table, pending, skew = self._connector, self._table, self._pending, self._connector.skew
         loss, since = self._loss or Lost(None, connector.now()), self._newest  # when it began
         if connector.map:
-            self._open(0)  # until the map has those that are found now
+            self._renew_map(1)  # the present one may have some whose births and ends are lost; open until all are in it
         live = {pid: threads for pid in list(self._known) for threads in [self._threads_of(pid)]
                 if threads or not _hidden(pid)}
         stats = _processes()  # after the other: what was born between them has its FORK in the queue
-        looked = connector.now()
+        looked = self._repaired = connector.now()
         for pause in 0, 0.01:  # an EXIT is told a little after the process is gone
             time.sleep(pause)
             limit, connector.ready = connector.now(), True
             while connector.ready and self._loss is loss and (not pending or pending[-1].timestamp_ns < limit):
                 self._receive(_SLOTS)
-        ends, reborn = collections.defaultdict(set), set()
+        ends: dict[int, dict[int, int]] = collections.defaultdict(dict)
+        reborn = set()
         for event in pending:
             if isinstance(event, Exit) and event.pid not in reborn:
-                ends[event.pid].add(event.tid)
+                ends[event.pid][event.tid] = event.exit_code
             elif isinstance(event, Fork) and event.tid == event.pid:
                 reborn.add(event.pid)
+        further = self._gap is not None or self._loss is not loss
         rebuilt: list[ProcEvent] = []
         self._buried.clear()
         for pid, threads in live.items():
-            # The leader's EXIT has the status, but where it ended first.
-            if threads or (pid in ends and (pid in ends[pid] or pid not in self._live.get(pid, {pid}))):
-                self._live[pid] = threads or ends[pid]
+            # The leader's EXIT has the status, but where it ended first; and if more is lost after it, that may be so.
+            told = ends[pid]
+            last = pid in told or pid not in self._live.get(pid, {pid})
+            if threads or (any(told.values()) if further else told and last):
+                self._live[pid] = threads or set(told)
             else:
                 self._live.pop(pid, None)
                 self._buried.add(pid)

@@ -247,6 +247,18 @@ class Case(unittest.TestCase):
         return self.ready(self.start("sh", "-c", "echo; read go; " + script, stdin=subprocess.PIPE,
                                      stdout=subprocess.PIPE, **options))
 
+    def again(self, pid, *command, **options):
+        """A process that gets the pid of one that is gone."""
+        time.sleep(0.03)  # start times are in hundredths of a second
+        for _ in range(100):
+            with open("/proc/sys/kernel/ns_last_pid", "w") as file:
+                file.write(str(pid - 1))
+            child = self.start(*command, **options)
+            if child.pid == pid:
+                return child
+            self.end(child)
+        return self.skipTest("the pid was not to be had again")
+
     @staticmethod
     def ready(child):
         child.stdout.readline()
@@ -459,6 +471,35 @@ class Life(Case):
         self.assertEqual(len(watcher.pids), 2)
         events = self.life(child, watcher)
         self.assertEqual(statuses(events), [0, 7])
+
+    @root
+    def test_the_end_is_the_processs_own_though_its_pid_has_run_another_program_since(self):
+        child = self.shell("exit 3")
+        watcher = self.watcher(child.pid, events=What.EXIT, follow=False)
+        self.go(child)
+        child.wait()
+        self.again(child.pid, "sh", "-c", "exit 4").wait()
+        self.assertEqual(statuses(watcher._stream(watcher._deadline(PATIENCE), 64, ending=True)), [3])
+
+    @root
+    def test_a_process_is_watched_whose_pid_was_anothers_that_is_yet_to_be_told_to_have_ended(self):
+        for wait in False, True:
+            child = self.shell("sh -c 'exit 2'; exit 3")
+            watcher = self.watcher(child.pid)
+            self.go(child)
+            child.wait()
+            other = self.again(child.pid, "sh", "-c", "echo; read go; exit 4", stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE)
+            watcher.watch(self.ready(other).pid)
+            if wait:
+                self.go(other)
+                other.wait()
+            events = self.until(watcher, lambda event: isinstance(event, Exit) and event.returncode == 3)
+            self.assertEqual((statuses(events), watcher.pids, watcher._former), ([2, 3], {other.pid}, {}))
+            if not wait:
+                self.go(other)
+            self.assertEqual(statuses(self.until(watcher, lambda event: isinstance(event, Exit))), [4])
+            self.assertEqual(watcher.pids, set())
 
     def test_unwatch(self):
         watcher = self.watcher()
@@ -695,21 +736,48 @@ leave()
         self.assertEqual([(type(event), event.returncode) for event in self.life(child, watcher)], [(Exit, 4)])
 
     def test_the_status_is_the_one_that_ended_the_process(self):
-        # A leader that is ending by itself, with 0, while a thread calls exit(2), can be told after that. By hand, on
-        # a process that has ended, since the race cannot be had for the asking.
-        for later, tid_status, status, returncode in (
-                (100_000, 13 << 8, 0, 13), (100_000, 0, 13 << 8, 13), (1_000_000_000, 31, 0, 0)):
+        # Who is ending by itself, with 0, while another calls exit(2), can be told after or before that. By hand, on a
+        # process that has ended, since the race cannot be had for the asking.
+        long = 1_000_000_000  # between two that did not end together
+        for leads, later, first, second, status in (
+                (False, 100_000, 13 << 8, 0, 13 << 8), (False, 100_000, 0, 13 << 8, 13 << 8), (False, long, 31, 0, 0),
+                (True, 100_000, 0, 13 << 8, 13 << 8), (True, 100_000, 13 << 8, 0, 13 << 8), (True, long, 5 << 8, 0, 0),
+                (True, 100_000, 6, 0x86, 0x86), (True, 100_000, 0x86, 6, 0x86)):  # one of them dumped core
             child = self.shell("exit 0")
             watcher = self.watcher(child.pid)
             self.go(child)
             eventually(lambda: any(isinstance(event, Exit) for event in watcher._connector.receive(64)))
             child.wait()
-            now, tid = time.monotonic_ns(), child.pid + 1
-            watcher._pending.extend((
-                Fork(What.FORK, 0, now, 1, 1, tid, child.pid),
-                Exit(What.EXIT, 0, now, tid, child.pid, tid_status, 0xFFFFFFFF, 0, 0),
-                Exit(What.EXIT, 0, now + later, child.pid, child.pid, status, 17, 0, 0)))
-            self.assertEqual([event.returncode for event in iter(lambda: watcher.read(0), None)], [returncode])
+            now, tids = time.monotonic_ns(), [child.pid + 1, child.pid]
+            watcher._pending.append(Fork(What.FORK, 0, now, 1, 1, tids[0], child.pid))
+            for tid, stamp, code in zip(tids[::-1] if leads else tids, (now, now + later), (first, second)):
+                watcher._pending.append(Exit(What.EXIT, 0, stamp, tid, child.pid, code, 17, 0, 0))
+            with self.subTest(leads=leads, later=later, first=first, second=second):
+                self.assertEqual([event.exit_code for event in iter(lambda: watcher.read(0), None)], [status])
+
+    def test_a_process_is_not_gone_while_a_thread_takes_its_leaders_place(self):
+        child = self.python(THREADS + """
+def run():
+    while "Z" not in open(f"/proc/{os.getpid()}/stat").read():
+        pass
+    print(threading.get_native_id(), flush=True)
+    sys.stdin.readline()
+    os.execv("/bin/sh", ["sh", "-c", "read go; exit 5"])
+thread(run)
+leave()
+""")
+        self.go(child)
+        tid, look = int(child.stdout.readline()), cnproc._stat
+
+        def late(pid, thread=None):  # between the look at the leader, which is dead, and that at the thread
+            if thread == tid and os.path.exists(f"/proc/{pid}/task/{tid}"):
+                self.go(child)
+                eventually(lambda: not os.path.exists(f"/proc/{pid}/task/{tid}"))
+            return look(pid, thread)
+
+        with unittest.mock.patch.object(cnproc, "_stat", late):
+            watcher = self.watcher(child.pid)
+        self.assertEqual(statuses(self.life(child, watcher)), [5])
 
     def test_an_old_leader_that_is_told_late_is_no_end_though_all_is_over(self):
         child = self.shell("exit 0")
@@ -1145,6 +1213,37 @@ class Loss(Case):
                          (child.pid, None, -1, 0xFFFFFFFF, True))
         self.assertEqual(watcher.pids, set())
 
+    def test_a_status_that_is_doubtful_after_a_further_loss_is_not_told(self):
+        with unfiltered(rcvbuf=4096):
+            child = self.python(THREADS + """
+leaving = threading.Event()
+def rest():
+    print(flush=True)
+    sys.stdin.readline()
+    leaving.set()
+    while "Z" not in open(f"/proc/{os.getpid()}/stat").read():
+        pass
+    print(flush=True)
+    sys.stdin.readline()
+    os._exit(7)
+thread(rest)
+leaving.wait()
+leave()
+""")
+            self.go(child)
+            child.stdout.readline()
+            watcher = self.watcher(child.pid)
+            self.overrun(watcher)
+            while not watcher._loss:  # which is not repaired yet
+                watcher._receive(1)
+            self.go(child)
+            child.stdout.readline()  # the leader's EXIT is queued, and that of the other will be lost
+            self.overrun(watcher)
+            self.go(child)
+            child.wait()
+            end = self.until(watcher, lambda event: isinstance(event, Exit))[-1]
+        self.assertEqual((end.pid, end.returncode, end.rebuilt, watcher.pids), (child.pid, None, True, set()))
+
     def test_a_child_born_in_the_gap_is_told_and_followed(self):
         with unfiltered(rcvbuf=4096):
             child = self.shell("exec 3<&0; sh -c 'read go <&3; exit 4' & wait $!; exit 5")
@@ -1186,17 +1285,7 @@ class Loss(Case):
             self.overrun(watcher)
             self.go(child)
             child.wait()
-            time.sleep(0.03)  # start times are in hundredths of a second
-            other = None
-            for _ in range(100):
-                with open("/proc/sys/kernel/ns_last_pid", "w") as file:
-                    file.write(str(child.pid - 1))
-                other = self.start("sleep", "60")
-                if other.pid == child.pid:
-                    break
-                self.end(other)
-            else:
-                self.skipTest("the pid was not to be had again")
+            self.again(child.pid, "sleep", "60")
             _, end = self.until(watcher, lambda event: isinstance(event, Exit))
             self.assertEqual((end.pid, end.rebuilt, watcher.pids), (child.pid, True, set()))
 
@@ -1551,10 +1640,31 @@ class Elsewhere(Case):
             if libc.mount(b"proc", b"/proc", b"proc", 0, b"hidepid=2"):
                 return f"not to be had: mount: {os.strerror(ctypes.get_errno())}"
             child = self.shell("")
-            return forked(lambda: cnproc.wait(child.pid, 1), uid=65534, caps=CAP_NET_ADMIN)
+            said = [forked(lambda use=use: use(child.pid), uid=65534, caps=CAP_NET_ADMIN)
+                    for use in (cnproc.wait, cnproc.cmdline)]
+            return "; ".join([*said, forked(own, uid=65534, caps=CAP_NET_ADMIN)])
+
+        def own():  # a process that comes to be hidden from its own user, who may signal it
+            libc, (go, going), (done, doing) = ctypes.CDLL(None), os.pipe(), os.pipe()
+            libc.prctl(4, 1)  # PR_SET_DUMPABLE, which forked() took away
+            pid = os.fork()
+            if not pid:
+                os.read(go, 1)
+                libc.prctl(4, 0)
+                os.write(doing, b"\n")
+                os.read(go, 1)
+                os._exit(0)
+            watcher = self.watcher(pid)
+            os.write(going, b"\n")
+            os.read(done, 1)
+            watcher._loss = Lost(None, time.monotonic_ns())
+            events = list(iter(lambda: watcher.read(0), None))
+            os.write(going, b"\n")
+            return f"{events[0].count} lost, {len(events)} told, then {watcher.read(PATIENCE).returncode}"
 
         said = forked(hidden, unshare=CLONE_NEWNS)
-        self.assertRegex(said, r"^PermissionError 1 .*hides it \(hidepid\)")
+        refused = r"PermissionError 1 .*hides it \(hidepid\)[^;]*"
+        self.assertRegex(said, f"^{refused}; {refused}; None lost, 1 told, then 0$")
 
     def test_a_time_namespace(self):
         run = subprocess.run(
@@ -2040,6 +2150,23 @@ os._exit(0)
             self.go(child)
             events = self.until(watcher, lambda event: not watcher.pids)  # a parent can be told ahead of its last child
         self.assertEqual(statuses(events), [-9] * 100 + [2])
+
+    @root
+    def test_the_map_forgets_who_has_ended_and_whom_nobody_watches(self):
+        child = self.shell("sh -c 'exit 4'; sh -c 'exec sleep 60' & wait $!; exit 5", stderr=subprocess.DEVNULL)
+        watcher = self.mapped(child.pid)
+        watcher.watch(os.getpid(), What.COMM, follow=False)
+        self.go(child)
+        gone = self.until(watcher, lambda event: isinstance(event, Exit))[-1].pid
+        sleeper, = eventually(lambda: cnproc._descendants(child.pid, cnproc._processes()))
+        self.assertTrue(watcher._connector.map.get(sleeper).passing)
+        watcher.unwatch(child.pid)  # before its birth is read
+        while watcher.read(0):
+            pass
+        for pid in gone, child.pid, sleeper:
+            with self.assertRaises(FileNotFoundError):
+                watcher._connector.map.get(pid)
+        os.kill(sleeper, signal.SIGKILL)
 
     @root
     def test_the_map_is_closed_before_watch_returns_and_keeps_strangers_out(self):
