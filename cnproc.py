@@ -1093,7 +1093,7 @@ class Watcher:
         # Those found in /proc after a loss that are yet to be told: when they were seen, and with which live threads.
         self._found: dict[int, tuple[int, set[int]]] = {}
         self._buried: set[int] = set()  # those whose ends were told after the last loss without the kernel's EXIT
-        self._repaired = 0  # when that loss was repaired: what was known by then may have threads that nobody told of
+        self._repaired = 0  # when /proc was looked at then: of what had happened by then, something may be missing
         self._lost = 0
         self._dry = 0  # when the queue was last seen empty
         self._closed = False
@@ -1505,13 +1505,15 @@ class Watcher:
         left.discard(tid)
         if event.timestamp_ns > newest.timestamp_ns:  # two that end at once come in any order
             newest = event
-        lossy = self._known.get(pid, 0) <= self._repaired
+        lossy = event.timestamp_ns <= self._repaired + _TOGETHER
         if not left and (lossy or pid in self._usurped or pid in self._started):
             # After an exec by a thread the old leader can be told late, and looks like the last; so does a thread
             # that is told after a loss, and /proc may have left out some: look, then tell.
             left |= self._threads_of(pid)
             if not left and (lossy or pid in self._usurped):
                 left |= self._queued(event)
+                if not left and not status and (self._gap is not None or self._loss):
+                    left.add(pid)  # or what tells more is lost: the repair will find it gone
             if leader and pid in left:
                 leader, status = None, 0
         if left:
