@@ -861,20 +861,18 @@ class _Connector:
 
         Raises OSError: ENOBUFS, once, when the kernel has dropped some, ahead of what was queued before.
         """
+        ring, look, self.queued = self.ring, self.queued, True
+        shared = ring.take(most) if ring else []
+        if len(shared) == most:  # all in the ring is older than what went by it, into the socket
+            self.ready = True
+            return shared
         self.ready = False
-        events = self._datagrams(most) if self.queued else []
-        self.queued = True
-        if self.ring:
-            # Looked at second, told first: an event in the socket that went by the full ring is younger than all in it.
-            shared = self.ring.take(most)
-            while events and self.ring.busy:
-                shared += self.ring.take()
-            self.ready = self.ready or len(shared) == most
-            if not events:
-                return shared
-            self.ring.news = None
-            events = shared + events
-        return events
+        events = self._datagrams(most) if look else []
+        while events and ring and ring.busy:  # what has come into it meanwhile
+            shared += ring.take()
+        if events and ring:
+            ring.news = None
+        return shared + events
 
     def _datagrams(self, most: int) -> list[ProcEvent | Lost]:
         count = _libc().recvmmsg(self.sock.fileno(), self._messages, most, socket.MSG_DONTWAIT, None)
