@@ -510,9 +510,8 @@ class _Map:
         try:
             if self.get(pid).since <= until:
                 self._do(BPF_MAP_DELETE_ELEM, pid)
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.EBADF):  # gone, or replaced by another thread
-                raise
+        except FileNotFoundError:
+            pass
 
     @property
     def open(self) -> bool:
@@ -1098,7 +1097,7 @@ class Watcher:
         self._storm = False  # whether events are coming thick and fast
         self._opened = False  # whether the map in the kernel lets everything pass
         self._strangers = 0  # events that came though nobody wants them
-        self._changing = threading.RLock()  # held to change what is watched, and to take in what comes
+        self._changing = threading.RLock()  # held to change what is watched, to take in what comes, and to judge it
         self._reading = threading.Lock()  # held to wait, too
         self._leaving = threading.RLock()  # held to unsubscribe, and to use what is closed then
         self._selected = False  # whether fileno() has been asked for
@@ -1216,8 +1215,17 @@ class Watcher:
         entry = self._exchange(pid)[0]
         self._usurped.discard(pid)
         self._former.pop(pid, None)
-        if entry and self._connector.map:
-            self._connector.map.drop(pid, ended or entry[2])
+        if entry:
+            self._unmap(pid, ended or entry[2])
+
+    def _unmap(self, pid: int, until: int) -> None:
+        """Have the kernel's map forget a process that was there by then."""
+        try:
+            if self._connector.map:
+                self._connector.map.drop(pid, until)
+        except OSError:
+            if not self._closed:
+                raise
 
     def _share(self, kinds: int) -> bool:
         """Have all processes' events in memory shared with the kernel; whether that can be."""
@@ -1309,11 +1317,10 @@ class Watcher:
 
     def _learn(self, pid: int) -> None:
         """Put into the map what the kernel did not put there itself."""
-        with self._changing:
-            try:
-                self._put(pid, *self._table.get(pid, _NOTHING))
-            except OSError:
-                self._renew_map()
+        try:
+            self._put(pid, *self._table.get(pid, _NOTHING))
+        except OSError:
+            self._renew_map()
 
     def _adopt(self, events: Iterable[ProcEvent | Lost]) -> None:
         """Put the children into the map that were born before their parent was in it, or that /proc told of."""
@@ -1391,8 +1398,9 @@ class Watcher:
         while not self._closed:
             yield from self._plain
             while pending and not self._closed:
-                event = self._judge(pending[0])
-                pending.popleft()  # not before: it is judged again if /proc could not be read
+                with self._changing:
+                    event = self._judge(pending[0])
+                    pending.popleft()  # not before: it is judged again if /proc could not be read
                 if event is not None:
                     yield event
             if over or (ending and not table and self._gap is None and not self._loss):
@@ -1423,8 +1431,8 @@ class Watcher:
             inherit = entry[1]
         if not mask:  # a stranger, or from before it was watched
             self._strangers += 1
-            if self._connector.map and what in (FORK, EXIT) and event.tid == pid and pid not in table:
-                self._connector.map.drop(pid, stamp)  # the kernel took it in before its parent was unwatched
+            if what in (FORK, EXIT) and event.tid == pid and pid not in table:
+                self._unmap(pid, stamp)  # the kernel took it in before its parent was unwatched
             return None
         if born:
             if inherit or everything:
@@ -1471,15 +1479,14 @@ class Watcher:
     def _birth(self, pid: int, stamp: int, inherit: int) -> None:
         """Know a process from its birth on, with what it inherits."""
         if inherit:
-            with self._changing:
-                entry = self._table.get(pid, _NOTHING)
-                if entry[2] > stamp:  # it was watched for itself before its birth was read
-                    before = inherit, inherit, stamp, None
-                    self._table[pid] = entry[0] | inherit, entry[1] | inherit, entry[2], before
-                else:
-                    self._table[pid] = inherit, inherit, stamp, None
-                if self._opened or entry[2] > stamp:  # open: a new map may have been filled meanwhile
-                    self._learn(pid)
+            entry = self._table.get(pid, _NOTHING)
+            if entry[2] > stamp:  # it was watched for itself before its birth was read
+                before = inherit, inherit, stamp, None
+                self._table[pid] = entry[0] | inherit, entry[1] | inherit, entry[2], before
+            else:
+                self._table[pid] = inherit, inherit, stamp, None
+            if self._opened or entry[2] > stamp:  # open: a new map may have been filled meanwhile
+                self._learn(pid)
         self._known[pid] = stamp
         self._live.pop(pid, None)  # of those that were found in /proc
         self._started.pop(pid, None)
@@ -1525,9 +1532,7 @@ class Watcher:
         """The threads of the same process whose EXITs are queued behind this one's; not a later one's with its pid."""
         tids, execed = set(), event.pid in self._usurped
         later: Any
-        with self._changing:
-            coming = list(itertools.islice(self._pending, 1, 1000))
-        for later in coming:
+        for later in itertools.islice(self._pending, 1, 1000):
             if later.what and later.pid == event.pid:
                 if later.what == FORK and later.tid == later.pid:
                     break
