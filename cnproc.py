@@ -1873,6 +1873,8 @@ def watch(*pids: int, events: int = What.LIFE, follow: bool = True, threads: boo
     >>> for event in cnproc.watch(pid, events=cnproc.What.EXIT):
     ...     print(event)
     """
+    for number in pids:
+        _check_pid(number)
     watcher = Watcher(threads=threads)
     try:
         deadline = watcher._deadline(timeout)
@@ -1898,6 +1900,7 @@ def wait(pid: int, timeout: float | None = None) -> int | None:
     >>> cnproc.wait(pid)
     0
     """
+    _check_pid(pid)
     with Watcher() as watcher:
         deadline = watcher._deadline(timeout)
         watcher.watch(pid, What.EXIT, follow=False)
@@ -2120,7 +2123,8 @@ def _run(args: Any) -> int:
     return 0
 
 def _complain(error: OSError) -> None:
-    print(f"cnproc: {error.strerror or error}", file=sys.stderr)
+    if sys.stderr:  # else print() would take standard output
+        print(f"cnproc: {error.strerror or error}", file=sys.stderr)
 
 def _main(argv: list[str] | None = None) -> int:
     import io

@@ -192,6 +192,12 @@ class Layout(unittest.TestCase):
             with self.subTest(str(options)), self.assertRaises(ValueError):
                 cnproc.Watcher(**options)
 
+    def test_what_is_no_pid_is_a_type_error(self):
+        for pid in None, True, What.EXIT, "1", 1.0:
+            for use in cnproc.wait, cnproc.watch, cnproc.cmdline:
+                with self.subTest(f"{use.__name__}({pid!r})"), self.assertRaises(TypeError):
+                    use(pid)
+
     def test_cmdline(self):
         with open("/proc/self/cmdline", "rb") as file:
             words = file.read().split(b"\0")[:-1]
