@@ -595,8 +595,9 @@ class Life(Case):
 
     def test_nonzero_exit_is_only_that(self):
         child = self.shell("sh -c 'exit 0'; sh -c 'exit 6'; kill -9 $$")
-        watcher = self.watcher(child.pid, events=What.NONZERO_EXIT)
-        self.assertEqual(statuses(self.life(child, watcher)), [-9, 6])
+        stream = cnproc.watch(child.pid, events=What.NONZERO_EXIT, timeout=PATIENCE)
+        self.go(child)
+        self.assertEqual(statuses(stream), [-9, 6])
 
     def test_a_list_of_events_holds_different_events(self):
         child = self.shell("sh -c 'exit 1'; sh -c 'exit 2'; exit 3")
@@ -1436,13 +1437,15 @@ os._exit(5)
 
 
 def ask(*operations):
-    """Ask the kernel for these, as a new listener; whether it says anything then."""
+    """Ask the kernel for these, as a new listener; whether it answers, as long as it counts one."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, 11) as sock:
         sock.bind((0, 1))
         for op in operations:
             sock.send(struct.pack("=IHHIIIIIIHHI", 40, 3, 0, 0, 0, 1, 1, 0, 0, 4, 0, op))
         try:
-            return bool(sock.recv(4096))
+            while struct.unpack_from("=I", sock.recv(4096), 36) != (0,):
+                pass  # of a process, which the kernel may have begun to tell before it counted none
+            return True
         except BlockingIOError:
             return False
 
@@ -2159,11 +2162,13 @@ os._exit(0)
 
     @root
     def test_the_map_forgets_who_has_ended_and_whom_nobody_watches(self):
-        child = self.shell("sh -c 'exit 4'; sh -c 'exec sleep 60' & wait $!; exit 5", stderr=subprocess.DEVNULL)
+        child = self.shell("sh -c 'exit 4'; read go; sh -c 'exec sleep 60' & wait $!; exit 5",
+                           stderr=subprocess.DEVNULL)
         watcher = self.mapped(child.pid)
         watcher.watch(os.getpid(), What.COMM, follow=False)
         self.go(child)
         gone = self.until(watcher, lambda event: isinstance(event, Exit))[-1].pid
+        self.go(child)
         sleeper, = eventually(lambda: cnproc._descendants(child.pid, cnproc._processes()))
         self.assertTrue(watcher._connector.map.get(sleeper).passing)
         watcher.unwatch(child.pid)  # before its birth is read
@@ -2397,7 +2402,7 @@ class Shared(Case):
             if isinstance(event, Exit) and last not in told:
                 event = next(self.stream(watcher))
                 told.add((event.pid, type(event)))
-            if last in told:
+            if last in told and expected <= told:
                 break
         self.assertEqual(expected - told, set())
 
@@ -2453,7 +2458,8 @@ class Readme(Case):
             command, _, shown = block.partition("\n")
             run = subprocess.run(command[2:], shell=True, cwd=HERE, stdout=subprocess.PIPE, text=True, timeout=PATIENCE,
                                  env={**os.environ, "PATH": os.path.dirname(sys.executable) + ":" + os.environ["PATH"]})
-            self.assertEqual(self.shape(run.stdout), self.shape(shown))
+            # A parent can be told to have ended ahead of its last child.
+            self.assertCountEqual(self.shape(run.stdout).splitlines(), self.shape(shown).splitlines())
 
     @staticmethod
     def shape(text):
