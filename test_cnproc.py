@@ -1662,13 +1662,14 @@ class Elsewhere(Case):
                 os.write(doing, b"\n")
                 os.read(go, 1)
                 os._exit(0)
-            watcher = self.watcher(pid)
-            os.write(going, b"\n")
-            os.read(done, 1)
-            watcher._loss = Lost(None, time.monotonic_ns())
-            events = list(iter(lambda: watcher.read(0), None))
-            os.write(going, b"\n")
-            return f"{events[0].count} lost, {len(events)} told, then {watcher.read(PATIENCE).returncode}"
+            with cnproc.Watcher() as watcher:  # closed here: a forked child runs no cleanups
+                watcher.watch(pid)
+                os.write(going, b"\n")
+                os.read(done, 1)
+                watcher._loss = Lost(None, time.monotonic_ns())
+                events = list(iter(lambda: watcher.read(0), None))
+                os.write(going, b"\n")
+                return f"{events[0].count} lost, {len(events)} told, then {watcher.read(PATIENCE).returncode}"
 
         said = forked(hidden, unshare=CLONE_NEWNS)
         refused = r"PermissionError 1 .*hides it \(hidepid\)[^;]*"
