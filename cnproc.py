@@ -1,22 +1,23 @@
-"""The truth about processes: every fork, exec and exit, as the Linux kernel reports it.
+#!/usr/bin/env python3
+"""Report every process start, exec and exit on Linux, live from the kernel's process connector.
 
-    python3 cnproc.py PID                  # a process and all its descendants, until the last has ended
-    status = cnproc.wait(pid)              # any process's end, not only a child's, and how it ended
+    python3 cnproc.py PID                  # a process and its descendants, until the last has ended
+    status = cnproc.wait(pid)              # wait for any process, not only for a child
     for event in cnproc.watch(pid): ...    # what a process and its descendants do, as it happens
 
-One file, the standard library, no compiler: copy it into your project. It subscribes to the kernel's process
-connector (netlink; drivers/connector/cn_proc.c), and so needs Linux, the initial PID, user and network
-namespaces and, before Linux 6.6, CAP_NET_ADMIN.
+One file, standard library only, no compiler: copy it into your project. wait() works everywhere on Linux 6.15.
+Everything else needs the initial PID, user and network namespaces, and before Linux 6.6 CAP_NET_ADMIN.
 
-`pid` is always a process and `tid` a thread of it, the words of ps, /proc and Python. The kernel's structs say
-tgid for the first and pid for the second: Fork.pid is their child_tgid, Exit.tid their process_pid.
+`pid` is always a process and `tid` a thread, the words of ps, /proc and Python. The kernel's structs say tgid for
+the first and pid for the second.
 
-The file reads in the order the data flows: kernel ABI, events, socket filter, connector, /proc, watcher,
-watch and wait, command line. Nothing happens at import.
+The file reads from the kernel to the user: kernel ABI, events, /proc and pidfd, subscription, kernel program,
+sources, table, watcher, functions, command line. Each part knows only those above it. Nothing happens at import.
 """
 from __future__ import annotations
 
 import collections
+import contextlib
 import ctypes
 import enum
 import errno
@@ -27,6 +28,7 @@ import operator
 import os
 import select
 import socket
+import struct
 import sys
 import threading
 import time
@@ -34,14 +36,14 @@ import weakref
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
 __all__ = [
     "Comm", "Coredump", "Exec", "Exit", "Fork", "Gid", "Lost", "ProcEvent", "Ptrace", "Sid", "Uid",
-    "Watcher", "What", "cmdline", "wait", "watch",
+    "Watcher", "What", "cmdline", "main", "wait", "wait_async", "watch",
 ]
-__version__ = "1.0.0"
+__version__ = "2.0.0"
 
 u8, u16, u32, s32, u64 = ctypes.c_uint8, ctypes.c_uint16, ctypes.c_uint32, ctypes.c_int32, ctypes.c_uint64
 
@@ -60,7 +62,7 @@ class sockaddr_nl(ctypes.Structure):
     ]
 
 class nlmsghdr(ctypes.Structure):
-    """What every netlink message begins with."""
+    """The header of a netlink message."""
     _fields_ = [
         ("nlmsg_len", u32),    # __u32 nlmsg_len: with this header
         ("nlmsg_type", u16),   # __u16 nlmsg_type
@@ -74,7 +76,7 @@ CN_IDX_PROC, CN_VAL_PROC = 1, 1
 PROC_CN_MCAST_LISTEN, PROC_CN_MCAST_IGNORE = 1, 2
 
 class cn_msg(ctypes.Structure):
-    """What every message of the connector begins with, after nlmsghdr."""
+    """The header of a connector message, after nlmsghdr."""
     _fields_ = [
         ("idx", u32),          # struct cb_id id { __u32 idx;
         ("val", u32),          #                   __u32 val; }
@@ -85,10 +87,10 @@ class cn_msg(ctypes.Structure):
     ]
 
 class request(ctypes.Structure):
-    """What is sent to begin or end a subscription: three structs in a row."""
+    """What LISTEN and IGNORE are sent in: three structs in a row."""
     _fields_ = [("nl", nlmsghdr), ("cn", cn_msg), ("op", u32)]  # op: enum proc_cn_mcast_op
 
-# linux/uio.h, linux/socket.h: recvmmsg(2) takes in many datagrams at a call
+# linux/uio.h, linux/socket.h: recvmmsg(2) takes many datagrams at a call
 class iovec(ctypes.Structure):
     """A piece of memory: readv(2)."""
     _fields_ = [("iov_base", ctypes.c_void_p), ("iov_len", ctypes.c_size_t)]
@@ -109,12 +111,42 @@ class mmsghdr(ctypes.Structure):
     """One datagram of recvmmsg(2)."""
     _fields_ = [("msg_hdr", user_msghdr), ("msg_len", ctypes.c_uint)]  # msg_len: as received
 
-# asm-generic/socket.h, linux/sock_diag.h (SO_MEMINFO gives a u32[9]), linux/proc_ns.h, linux/sched.h
+# asm-generic/socket.h, linux/sock_diag.h (SO_MEMINFO gives a u32[9]), linux/proc_ns.h, linux/prctl.h, linux/sched.h
 SO_RCVBUFFORCE, SO_ATTACH_FILTER, SO_ATTACH_BPF, SO_MEMINFO = 33, 26, 50, 55
-SK_MEMINFO_RMEM_ALLOC, SK_MEMINFO_DROPS, SK_MEMINFO_VARS = 0, 8, 9
+SK_MEMINFO_DROPS, SK_MEMINFO_VARS = 8, 9
 PROC_PID_INIT_INO, PROC_USER_INIT_INO = 0xEFFFFFFC, 0xEFFFFFFD
-PR_SET_NAME, PR_GET_NAME, SIGCHLD = 15, 16, 17  # linux/prctl.h, asm-generic/signal.h
-PF_FORKNOEXEC, PF_KTHREAD = 0x40, 0x200000  # /proc/PID/stat's flags: no exec since its fork; of the kernel
+PR_SET_NAME, PR_GET_NAME, SIGCHLD = 15, 16, 17
+PF_FORKNOEXEC, PF_KTHREAD, SIGNAL_GROUP_EXIT = 0x40, 0x200000, 4
+
+# linux/bpf_common.h, linux/filter.h
+BPF_LD, BPF_JMP, BPF_RET, BPF_MISC = 0x00, 0x05, 0x06, 0x07
+BPF_W, BPF_ABS, BPF_LEN, BPF_TAX = 0x00, 0x20, 0x80, 0x00
+BPF_JEQ, BPF_JSET, BPF_X = 0x10, 0x40, 0x08
+
+class sock_filter(ctypes.Structure):
+    """One instruction of classic BPF."""
+    _fields_ = [
+        ("code", u16),         # __u16 code
+        ("jt", u8),            # __u8 jt: instructions to skip if true
+        ("jf", u8),            # __u8 jf: instructions to skip if false
+        ("k", u32),            # __u32 k
+    ]
+
+class sock_fprog(ctypes.Structure):
+    """A program of classic BPF: SO_ATTACH_FILTER in socket(7)."""
+    _fields_ = [("len", ctypes.c_ushort), ("filter", ctypes.POINTER(sock_filter))]
+
+# linux/pidfd.h: _IOWR(0xFF, 11, struct pidfd_info)
+PIDFD_GET_INFO, PIDFD_INFO_EXIT, PIDFD_THREAD = 0xC040FF0B, 1 << 3, os.O_EXCL if hasattr(os, "O_EXCL") else 0o200
+
+class pidfd_info(ctypes.Structure):
+    """What PIDFD_GET_INFO answers, in the 64 bytes of its first version (Linux 6.13)."""
+    _fields_ = [
+        ("mask", u64),         # __u64 mask: what is asked for; what is answered
+        ("cgroupid", u64),     # __u64 cgroupid
+        ("ids", u32 * 11),     # __u32 pid, tgid, ppid, ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid
+        ("exit_code", s32),    # __s32 exit_code: a wait status, once the process has been reaped (Linux 6.15)
+    ]
 
 @functools.lru_cache(maxsize=None)
 def _libc() -> ctypes.CDLL:
@@ -123,10 +155,10 @@ def _libc() -> ctypes.CDLL:
 # -------------------------------------------------------------------------------------------------- events
 
 class What(enum.IntFlag):
-    """Kinds of events: the kernel's PROC_EVENT_* without the prefix (linux/cn_proc.h), to be combined with |.
+    """Kinds of events: the kernel's PROC_EVENT_* without the prefix (linux/cn_proc.h). Combine them with |.
 
-    LIFE is FORK, EXEC and EXIT, the default everywhere; ALL is every kind. NONZERO_EXIT asks for the exits with a
-    status other than 0; it never stands in an event's `what`.
+    LIFE is FORK, EXEC and EXIT, the default everywhere. ALL is every kind. NONZERO_EXIT asks for exits with a status
+    other than 0; it never stands in an event's `what`.
     """
 
     NONE = 0
@@ -143,13 +175,13 @@ class What(enum.IntFlag):
     LIFE = FORK | EXEC | EXIT
     ALL = LIFE | UID | GID | SID | PTRACE | COMM | NONZERO_EXIT | COREDUMP
 
-REBUILT = 0xFFFFFFFF  # stands for the cpu in an event that was put together from /proc
+REBUILT = 0xFFFFFFFF  # stands for the cpu in an event that was put together after a loss
 
 class ProcEvent(ctypes.Structure):
-    """struct proc_event (linux/cn_proc.h) as far as all kinds share it; a class for each kind adds the rest.
+    """struct proc_event (linux/cn_proc.h), the part that all kinds share. Each kind has a class that adds the rest.
 
-    An event is a copy of the kernel's struct, to be read and kept: it can be compared, hashed, pickled and
-    matched (`case cnproc.Exit(pid=p)`). timestamp_ns is CLOCK_MONOTONIC in nanoseconds.
+    An event is an independent copy of the kernel's struct. It can be kept, compared, hashed, pickled and matched
+    (`case cnproc.Exit(pid=p)`). timestamp_ns is CLOCK_MONOTONIC, in nanoseconds.
     """
 
     _fields_ = [
@@ -160,11 +192,11 @@ class ProcEvent(ctypes.Structure):
 
     @property
     def rebuilt(self) -> bool:
-        """Whether this event is not the kernel's, but was put together from /proc, the kernel having lost it."""
+        """Whether this event was put together after a loss."""
         return bool(self.cpu == REBUILT)
 
     def __repr__(self) -> str:
-        values = ", ".join(f"{name}={getattr(self, name)!r}" for name in _fields(type(self)))
+        values = ", ".join(f"{name}={getattr(self, name)!r}" for name in _names(self.__class__))
         return f"{type(self).__name__}({values})"
 
     def __eq__(self, other: object) -> bool:
@@ -174,12 +206,13 @@ class ProcEvent(ctypes.Structure):
         return hash(bytes(self))
 
 @functools.lru_cache(maxsize=None)
-def _fields(kind: type) -> list[str]:
-    """The names of a struct's fields, those that it inherits first."""
-    return [name.strip("_") for part in reversed(kind.__mro__) for name, *_ in vars(part).get("_fields_", ())]
+def _names(kind: type) -> list[str]:
+    """The names of an event's values, those that it inherits first."""
+    names = [name.strip("_") for part in reversed(kind.__mro__) for name, *_ in vars(part).get("_fields_", ())]
+    return [*names, "cmdline"] if kind is Exec else names
 
 class Fork(ProcEvent):
-    """A process was born (with threads=True: or a thread, the parent being that of its process)."""
+    """A process was forked. With threads=True: or a thread was created; the parent is then that of its process."""
     _fields_ = [
         ("parent_tid", s32),   # __kernel_pid_t parent_pid
         ("parent_pid", s32),   # __kernel_pid_t parent_tgid
@@ -194,33 +227,63 @@ class _Task(ProcEvent):
     ]
 
 class Exec(_Task):
-    """A process runs another program now. The new image is loaded: cmdline(pid) tells its name."""
+    """A process runs another program. cmdline and truncated say which; they belong to the event's value.
+
+    With source "ebpf" the kernel reads the command line at the exec itself. With "netlink" it comes from /proc when
+    the event is received: of a process that is a zombie by then it is the name in brackets, as ps has it: ["[mkdir]"].
+    """
+
+    _words: bytes | None = None  # the arguments, each with a NUL behind it; written by the source that made the event
+    _length = 0                  # bytes that the kernel has of them
+
+    @property
+    def cmdline(self) -> list[str] | None:
+        """The arguments of the program, as os.fsdecode has them; None if they could not be read."""
+        return _split(self._words)
+
+    @cmdline.setter
+    def cmdline(self, words: list[str] | None) -> None:
+        """Set it: Exec(cmdline=[...]) does so."""
+        self._words = None if words is None else b"".join(os.fsencode(word) + b"\0" for word in words)
+        self._length = len(self._words or b"")
+
+    @property
+    def truncated(self) -> bool:
+        """Whether cmdline lacks its end: it has over 16 KiB, and the process was gone before /proc could be read."""
+        return self._words is not None and len(self._words) < self._length
+
+    def __eq__(self, other: object) -> bool:
+        return (super().__eq__(other) and isinstance(other, Exec)
+                and (self._words, self.truncated) == (other._words, other.truncated))
+
+    def __hash__(self) -> int:
+        return hash((bytes(self), self._words))
 
 class Uid(_Task):
-    """A thread's user ids have changed: the real and the effective one that it has now."""
+    """A thread's user ids have changed. These are the real and the effective one that it has now."""
     _fields_ = [("ruid", u32), ("euid", u32)]  # union { __u32 ruid; } r; union { __u32 euid; } e
 
 class Gid(_Task):
-    """A thread's group ids have changed: the real and the effective one that it has now."""
+    """A thread's group ids have changed. These are the real and the effective one that it has now."""
     _fields_ = [("rgid", u32), ("egid", u32)]  # union { __u32 rgid; } r; union { __u32 egid; } e
 
 class Sid(_Task):
     """A process leads a new session: setsid(2)."""
 
 class Ptrace(_Task):
-    """A thread is traced from now on, or no longer (tracer 0). Not told for PTRACE_TRACEME."""
+    """A thread is traced from now on, or no longer (tracer 0). PTRACE_TRACEME makes no event."""
     _fields_ = [
         ("tracer_tid", s32),   # __kernel_pid_t tracer_pid
         ("tracer_pid", s32),   # __kernel_pid_t tracer_tgid
     ]
 
 class Comm(_Task):
-    """A thread took a name: prctl(PR_SET_NAME), or a write to its /proc/PID/comm. Not told on exec."""
+    """A thread took a name: prctl(PR_SET_NAME), or a write to its /proc/PID/comm. An exec makes no Comm."""
     _fields_ = [("_comm_", ctypes.c_char * 16)]  # char comm[16]
 
     @property
     def comm(self) -> str:
-        """The name as os.fsdecode has it; the kernel keeps 15 bytes, and may cut a letter."""
+        """The name as os.fsdecode has it. The kernel keeps 15 bytes, and may cut a letter."""
         return os.fsdecode(self._comm_)
 
     @comm.setter
@@ -229,17 +292,17 @@ class Comm(_Task):
         self._comm_ = os.fsencode(name)
 
 class Coredump(_Task):
-    """A process is about to dump core; told even where no core is kept."""
+    """A process is about to dump core, even where no core is kept."""
     _fields_ = [
         ("parent_tid", s32),   # __kernel_pid_t parent_pid (since 4.18)
         ("parent_pid", s32),   # __kernel_pid_t parent_tgid
     ]
 
 class Exit(_Task):
-    """A process has ended, and with it its last thread (with threads=True: or a thread has).
+    """A process has ended: its last thread has. Its files are closed, and its parent has been notified.
 
-    Without threads=True tid is pid, whichever thread was the last. exit_code is a status as wait(2) has it, -1 if
-    the kernel lost it. The parent's fields are often 0.
+    tid is pid. exit_code is the status of wait(2), -1 if nobody can know it any more. The parent's fields are often 0:
+    the kernel does not always know them any longer. With threads=True: a thread has ended, with its own exit_code.
     """
     _fields_ = [
         ("exit_code", s32),    # __u32 exit_code; an int in wait(2), and so here
@@ -250,35 +313,44 @@ class Exit(_Task):
 
     @property
     def returncode(self) -> int | None:
-        """The exit status, or -N for death by signal N, as subprocess has it; None if it was lost."""
-        code = int(self.exit_code)
-        return None if code < 0 else -(code & 0x7F) or code >> 8
+        """The exit status, or -N for death by signal N, as subprocess has it; None if it is not known."""
+        return _returncode(self.exit_code)
+
+def _returncode(status: int) -> int | None:
+    """A wait status in subprocess's form; None for -1."""
+    return None if status < 0 else -(status & 0x7F) or status >> 8
 
 class _Ack(ProcEvent):
     _fields_ = [("err", u32)]  # struct { __u32 err; } ack, with what 0
 
-class Lost(collections.namedtuple("Lost", ("count", "timestamp_ns"))):
-    """The kernel dropped `count` messages here, its buffer being full; None if it cannot be known how many.
+_END = -1
 
-    timestamp_ns is CLOCK_MONOTONIC, in nanoseconds, as in events: when it was noticed.
+class _End(collections.namedtuple("_End", ("what", "pid", "timestamp_ns"))):
+    """With threads=True a source puts it behind the last Exit of a process. It is never reported."""
+    __slots__ = ()
+
+class Lost(collections.namedtuple("Lost", ("count", "timestamp_ns"))):
+    """The kernel dropped `count` events here, because they were read too slowly; None: nobody knows how many.
+
+    timestamp_ns is when the loss was noticed: CLOCK_MONOTONIC, in nanoseconds.
     """
     __slots__ = ()
     what = What.NONE
 
 FORK, EXEC, COMM, EXIT, NONZERO_EXIT, LIFE = map(int, (
     What.FORK, What.EXEC, What.COMM, What.EXIT, What.NONZERO_EXIT, What.LIFE))
+_ENDS = EXIT | NONZERO_EXIT
 _EVENTS: dict[int, type[ProcEvent]] = {
     int(What[kind.__name__.upper()]): kind for kind in (Fork, Exec, Uid, Gid, Sid, Ptrace, Comm, Coredump, Exit)}
-
 _COPIES = {what: kind.from_buffer_copy for what, kind in _EVENTS.items()}
 
-# Where the parts lie in a datagram, and how long one event is: Exit is the longest.
+# Where the parts of a datagram lie, and how long it is with one event: Exit is the longest.
 _CN_MSG = ctypes.sizeof(nlmsghdr)
 _PROC_EVENT = _CN_MSG + ctypes.sizeof(cn_msg)
 _SIZE = _PROC_EVENT + ctypes.sizeof(Exit)
 
 def _decode(buffer: bytearray, start: int, end: int) -> Iterator[ProcEvent]:
-    """Copies of the events in the datagram buffer[start:end]: of every message in it that is whole and known."""
+    """Copies of the events in the datagram buffer[start:end]: of every message that is whole and of a known kind."""
     while end - start >= _PROC_EVENT:
         nl = nlmsghdr.from_buffer(buffer, start)
         cn = cn_msg.from_buffer(buffer, start + _CN_MSG)
@@ -291,670 +363,61 @@ def _decode(buffer: bytearray, start: int, end: int) -> Iterator[ProcEvent]:
                 yield kind.from_buffer_copy(buffer, start + _PROC_EVENT)
         start += nl.nlmsg_len + 3 & ~3  # NLMSG_ALIGN
 
-# ------------------------------------------------------------------------------------------- socket filter
+# ----------------------------------------------------------------------------------------- /proc and pidfd
 
-# linux/bpf_common.h, linux/filter.h
-BPF_LD, BPF_JMP, BPF_RET, BPF_MISC = 0x00, 0x05, 0x06, 0x07
-BPF_W, BPF_ABS, BPF_LEN, BPF_TAX = 0x00, 0x20, 0x80, 0x00
-BPF_JA, BPF_JEQ, BPF_JSET, BPF_X = 0x00, 0x10, 0x40, 0x08
-
-class sock_filter(ctypes.Structure):
-    """An instruction of classic BPF."""
-    _fields_ = [
-        ("code", u16),         # __u16 code
-        ("jt", u8),            # __u8 jt: instructions to skip if true
-        ("jf", u8),            # __u8 jf: instructions to skip if false
-        ("k", u32),            # __u32 k
-    ]
-
-class sock_fprog(ctypes.Structure):
-    """A program of classic BPF: SO_ATTACH_FILTER in socket(7)."""
-    _fields_ = [("len", ctypes.c_ushort), ("filter", ctypes.POINTER(sock_filter))]
-
-# Where a filter finds a field: from the datagram's start. For all kinds but FORK the thread's and the process's
-# ids are the first two; a FORK has its parent's there.
-_WHAT, _STAMP, _TGID, _CHILD_TID, _CHILD_TGID = (_PROC_EVENT + at for at in (0, 8, 20, 24, 28))
-
-# What the headers of every event say: the offsets and values of their 32-bit words, but seq, pid and ack.
-_WORDS = memoryview(bytes(nlmsghdr(_SIZE, NLMSG_DONE)) + bytes(
-    cn_msg(CN_IDX_PROC, CN_VAL_PROC, len=_SIZE - _PROC_EVENT))).cast("I")
-_HEADERS = tuple((4 * i, _WORDS[i]) for i in (0, 1, 4, 5, 8))
-
-def _classic_filter(kinds: int, pids: Iterable[int] | None = None, births: bool = False) -> list[tuple[int, ...]]:
-    """The sieve in classic BPF: acks pass, datagrams of another length, this process's own COMM, and `kinds`.
-
-    pids: those of these processes alone (None: of all); births: with those of their children. Constants are
-    swapped, since BPF_LD reads big-endian.
-    """
-    keep, drop = (BPF_RET, 0, 0, 0xFFFFFFFF), (BPF_RET, 0, 0, 0)
-
-    def load(offset: int) -> tuple[int, ...]:
-        """The word of the datagram that is there."""
-        return BPF_LD | BPF_W | BPF_ABS, 0, 0, offset
-
-    def jump(test: int, value: int, true: int, false: int) -> tuple[int, ...]:
-        """Compare the word with a constant, and skip so many instructions."""
-        return BPF_JMP | test, true, false, socket.htonl(value)
-
-    program = [
-        (BPF_LD | BPF_W | BPF_LEN, 0, 0, 0),
-        (BPF_JMP | BPF_JEQ, 1, 0, _SIZE), keep,
-        *(part for offset, number in _HEADERS for part in (load(offset), jump(BPF_JEQ, number, 1, 0), drop)),
-        load(_WHAT),
-        jump(BPF_JEQ, 0, 0, 1), keep,
-        jump(BPF_JEQ, COMM, 0, 3), load(_TGID), jump(BPF_JEQ, os.getpid(), 0, 1), keep,
-        load(_WHAT),
-        jump(BPF_JSET, kinds, 1, 0), drop,
-    ]
-    if pids is None:
-        return [*program, keep]
-    program += [
-        jump(BPF_JEQ, FORK, 0, 5),
-        load(_CHILD_TID), (BPF_MISC | BPF_TAX, 0, 0, 0), load(_CHILD_TGID),
-        (BPF_JMP | BPF_JEQ | BPF_X, 0, 2, 0),  # not equal: a thread of the process that is loaded now
-        load(_TGID) if births else drop,
-        load(_TGID),
-    ]
-    for pid in pids:
-        program += [jump(BPF_JEQ, pid, 0, 1), keep]
-    return [*program, drop]
-
-# linux/bpf.h: the commands and structs of bpf(2), and what a program is made of
-BPF_MAP_CREATE, BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM, BPF_MAP_DELETE_ELEM, BPF_PROG_LOAD = 0, 1, 2, 3, 5
-BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_RINGBUF, BPF_PROG_TYPE_SOCKET_FILTER = 1, 2, 27, 1
-BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE = 1, 2
-BPF_FUNC_map_lookup_elem, BPF_FUNC_map_update_elem, BPF_FUNC_skb_load_bytes = 1, 2, 26
-BPF_FUNC_probe_read_kernel, BPF_FUNC_ringbuf_output = 113, 130
-BPF_LDX, BPF_STX, BPF_ALU64, BPF_IMM, BPF_MEM, BPF_DW = 0x01, 0x03, 0x07, 0x00, 0x60, 0x18
-BPF_ADD, BPF_OR, BPF_MOV, BPF_K, BPF_JNE, BPF_CALL, BPF_EXIT = 0x00, 0x40, 0xB0, 0x00, 0x50, 0x80, 0x90
-R0, R1, R2, R3, R4, R6, R7, R8, R9, R10 = 0, 1, 2, 3, 4, 6, 7, 8, 9, 10  # R10: the end of the stack
-SKB_LEN = 0  # offsetof(struct __sk_buff, len)
-# asm/unistd.h: libc has no function for bpf(2)
-NR_BPF = {"x86_64": 321, "i386": 357, "i686": 357, "armv6l": 386, "armv7l": 386, "aarch64": 280, "riscv64": 280,
-          "loongarch64": 280, "ppc64": 361, "ppc64le": 361, "s390x": 351}
-
-class bpf_insn(ctypes.Structure):
-    """An instruction of eBPF."""
-    _fields_ = [
-        ("code", u8),             # __u8 code
-        ("dst_reg", u8, 4),       # __u8 dst_reg:4
-        ("src_reg", u8, 4),       # __u8 src_reg:4
-        ("off", ctypes.c_int16),  # __s16 off
-        ("imm", s32),             # __s32 imm
-    ]
-
-class bpf_map_create(ctypes.Structure):
-    """Of union bpf_attr, what BPF_MAP_CREATE takes: bpf(2)."""
-    _fields_ = [("map_type", u32), ("key_size", u32), ("value_size", u32), ("max_entries", u32), ("map_flags", u32)]
-
-class bpf_map_elem(ctypes.Structure):
-    """What BPF_MAP_*_ELEM take; the pointers are __aligned_u64."""
-    _fields_ = [("map_fd", u32), ("pad", u32), ("key", u64), ("value", u64), ("flags", u64)]
-
-class bpf_prog_load(ctypes.Structure):
-    """What BPF_PROG_LOAD takes."""
-    _fields_ = [("prog_type", u32), ("insn_cnt", u32), ("insns", u64), ("license", u64), ("log_level", u32),
-                ("log_size", u32), ("log_buf", u64), ("kern_version", u32), ("prog_flags", u32)]
-
-def _bpf(command: int, attribute: ctypes.Structure) -> int:
-    """bpf(2)"""
-    machine = os.uname().machine
-    if ctypes.sizeof(ctypes.c_void_p) == 4:  # of a 32-bit Python on a 64-bit kernel
-        machine = {"x86_64": "i386", "aarch64": "armv7l"}.get(machine, machine)
-    number = ctypes.c_long(NR_BPF.get(machine, -1))  # -1: ENOSYS
-    result = _libc().syscall(number, command, ctypes.byref(attribute), ctypes.sizeof(attribute))
-    if result < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return int(result)
-
-# An eBPF program is a listing of labels and lists of instructions: code, dst, src, off or the label to jump to, imm.
-# The filters below find the datagram on their stack, and `what` in R7.
-DATAGRAM, KEY, VALUE = -80, -84, -104
-
-def _mov(to: int, source: int) -> list[Any]:
-    return [(BPF_ALU64 | BPF_MOV | BPF_X, to, source, 0, 0)]
-
-def _imm(to: int, number: int, operation: int = BPF_MOV) -> list[Any]:
-    return [(BPF_ALU64 | operation | BPF_K, to, 0, 0, number)]
-
-def _stack(to: int, offset: int) -> list[Any]:
-    return _mov(to, R10) + _imm(to, offset, BPF_ADD)
-
-def _ldx(to: int, base: int, offset: int) -> list[Any]:
-    return [(BPF_LDX | BPF_MEM | BPF_W, to, base, offset, 0)]
-
-def _stx(base: int, offset: int, source: int) -> list[Any]:
-    return [(BPF_STX | BPF_MEM | BPF_W, base, source, offset, 0)]
-
-def _map(to: int, fd: int, kind: int = BPF_PSEUDO_MAP_FD) -> list[Any]:
-    return [(BPF_LD | BPF_DW | BPF_IMM, to, kind, 0, fd), (0, 0, 0, 0, 0)]  # a 64-bit constant takes two
-
-def _call(function: int) -> list[Any]:
-    return [(BPF_JMP | BPF_CALL, 0, 0, 0, function)]
-
-def _jmp(test: int, left: int, right: int, label: str) -> list[Any]:  # test | BPF_X: right is a register
-    if test & BPF_X:
-        return [(BPF_JMP | test, left, right, label, 0)]
-    return [(BPF_JMP | test, left, 0, label, right)]
-
-def _ret(result: int) -> list[Any]:
-    return [*_imm(R0, result), (BPF_JMP | BPF_EXIT, 0, 0, 0, 0)]
-
-def _socket_filter(listing: list[Any]) -> int:
-    """Load an eBPF socket filter; its file descriptor. Raises OSError.
-
-    Acks and datagrams of another length pass before the listing begins; what has other headers is dropped.
-    """
-    code: list[Any] = []
-    labels: dict[str, int] = {}
-    for part in [
-        _mov(R6, R1),  # struct __sk_buff *
-        _ldx(R1, R6, SKB_LEN), _jmp(BPF_JNE, R1, _SIZE, "keep"),
-        _mov(R1, R6), _imm(R2, 0), _stack(R3, DATAGRAM), _imm(R4, _SIZE),
-        _call(BPF_FUNC_skb_load_bytes), _jmp(BPF_JNE, R0, 0, "keep"),
-        *(_ldx(R1, R10, DATAGRAM + at) + _jmp(BPF_JNE, R1, word, "drop") for at, word in _HEADERS),
-        _ldx(R7, R10, DATAGRAM + _WHAT), _jmp(BPF_JEQ, R7, 0, "keep"),
-        *listing,
-        "drop", _ret(0),
-        "keep", _ret(-1),
-    ]:
-        if isinstance(part, str):
-            labels[part] = len(code)
-        else:
-            code += part
-    program = (bpf_insn * len(code))(*(
-        bpf_insn(op, to, source, labels[off] - at - 1 if isinstance(off, str) else off, number)
-        for at, (op, to, source, off, number) in enumerate(code)))
-    words = ctypes.create_string_buffer(b"Dual MIT/GPL")  # probe_read_kernel is for those under the GPL
-    return _bpf(BPF_PROG_LOAD, bpf_prog_load(
-        BPF_PROG_TYPE_SOCKET_FILTER, len(code), ctypes.addressof(program), ctypes.addressof(words)))
-
-class sieve_entry(ctypes.Structure):
-    """What our program keeps of a process."""
-    _fields_ = [("passing", u32), ("inherited", u32), ("since", u64)]  # kinds of its events, of its children's; ns
-
-class _Map:
-    """The sieve in eBPF: whose events pass is in a hash map, to which the kernel itself adds the children.
-
-    For each process the map holds the kinds that pass, the kinds that will pass of its children, and since when it is
-    there. When a FORK goes by, the filter itself makes the child's entry out of its parent's, before the child runs.
-    Everything passes while the gate is open; a filter that finds the map full opens it.
-    """
-
-    LEAST = 512  # entries that it has room for: within the 64 KiB that Linux 5.10 lets be locked
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self._fds: list[int] = []
-        try:
-            for kind, value, room in (BPF_MAP_TYPE_HASH, ctypes.sizeof(sieve_entry), size), (BPF_MAP_TYPE_ARRAY, 4, 1):
-                self._fds.append(_bpf(BPF_MAP_CREATE, bpf_map_create(kind, 4, value, room)))
-            self.open = True
-            self.program = _socket_filter(self._listing(*self._fds))
-        except BaseException:
-            self.close()
-            raise
-
-    def set(self, pid: int, passing: int, inherited: int, since: int = 0) -> None:
-        """Let these kinds pass of a process. Raises OSError: E2BIG if the map is full."""
-        self._do(BPF_MAP_UPDATE_ELEM, pid, sieve_entry(passing, inherited, since))
-
-    def get(self, pid: int) -> sieve_entry:
-        """What the map says of a process. Raises OSError: ENOENT if nothing."""
-        entry = sieve_entry()
-        self._do(BPF_MAP_LOOKUP_ELEM, pid, entry)
-        return entry
-
-    def drop(self, pid: int, until: int) -> None:
-        """Forget a process that has been there since then or longer, and not a later one with its pid."""
-        try:
-            if self.get(pid).since <= until:
-                self._do(BPF_MAP_DELETE_ELEM, pid)
-        except FileNotFoundError:
-            pass
-
-    @property
-    def open(self) -> bool:
-        """Whether everything passes."""
-        value = u32()
-        self._do(BPF_MAP_LOOKUP_ELEM, 0, value, 1)
-        return bool(value)
-
-    @open.setter
-    def open(self, value: bool) -> None:
-        """Let everything pass, or only what is in the map."""
-        self._do(BPF_MAP_UPDATE_ELEM, 0, u32(value), 1)
-
-    def _do(self, command: int, pid: int, value: Any = None, which: int = 0) -> None:
-        key = u32(pid)
-        at = ctypes.addressof(value) if value is not None else 0
-        _bpf(command, bpf_map_elem(self._fds[which], 0, ctypes.addressof(key), at))
-
-    def close(self) -> None:
-        """Let go of the maps; a program that is attached keeps what it needs."""
-        fds, self._fds = self._fds, [-1, -1]  # another thread that still asks gets EBADF
-        for fd in fds:
-            os.close(fd)
-
-    @staticmethod
-    def _listing(entries: int, gate: int) -> list[Any]:
-        tgid, child_tid, child_tgid = DATAGRAM + _TGID, DATAGRAM + _CHILD_TID, DATAGRAM + _CHILD_TGID
-        return [
-            _map(R8, gate, BPF_PSEUDO_MAP_VALUE),
-            _stack(R2, tgid), _mov(R9, R7),  # whose entry is to be found (of a birth, the parent's), and what for
-            _jmp(BPF_JNE, R7, FORK, "find"),
-            _ldx(R1, R10, child_tid), _ldx(R3, R10, child_tgid), _jmp(BPF_JEQ | BPF_X, R1, R3, "find"),
-            _stack(R2, child_tgid), _imm(R9, EXIT),  # a thread's birth passes where its end does
-            "find",
-            _map(R1, entries), _call(BPF_FUNC_map_lookup_elem), _jmp(BPF_JEQ, R0, 0, "ask"),
-            _ldx(R1, R0, 4), _jmp(BPF_JNE, R9, FORK, "test"), _jmp(BPF_JEQ, R1, 0, "test"),
-            _stx(R10, VALUE, R1), _stx(R10, VALUE + 4, R1),
-            _ldx(R1, R10, DATAGRAM + _STAMP), _stx(R10, VALUE + 8, R1),
-            _ldx(R1, R10, DATAGRAM + _STAMP + 4), _stx(R10, VALUE + 12, R1),
-            _map(R1, entries), _stack(R2, child_tgid), _stack(R3, VALUE), _imm(R4, 0),
-            _call(BPF_FUNC_map_update_elem), _jmp(BPF_JEQ, R0, 0, "keep"),
-            _imm(R1, 1), _stx(R8, 0, R1), _jmp(BPF_JA, 0, 0, "keep"),
-            "test",
-            _ldx(R1, R0, 0), _jmp(BPF_JSET | BPF_X, R1, R9, "keep"),
-            "ask",
-            _ldx(R1, R8, 0), _jmp(BPF_JNE, R1, 0, "keep"),
-        ]
-
-# linux/bpf.h, Documentation/bpf/ringbuf.rst: how a ring buffer lies in memory
-class bpf_ringbuf_record(ctypes.Structure):
-    """An event in a ring buffer: struct bpf_ringbuf_hdr, and what our program writes."""
-    _fields_ = [
-        ("len", u32),      # __u32 len: of what follows pg_off, with BPF_RINGBUF_BUSY_BIT while it is being written
-        ("pg_off", u32),   # __u32 pg_off
-        ("pid", u32),      # this and all below as our program writes it: whose event it is; of a birth, the child's
-        ("pad", u32),
-        ("event", Exit),   # struct proc_event, of which Exit is the longest
-    ]
-
-_OTHER = 1 << 31  # set in a record's pid if the event is no birth, exec or end of a whole process
-_RECORD = ctypes.sizeof(bpf_ringbuf_record)
-_STRIDE = _RECORD // 4
-_LENGTH = _RECORD - bpf_ringbuf_record.pid.offset
-# net/netlink/af_netlink.h: NETLINK_CB(skb).portid, the sender's, is 12 bytes into sk_buff.cb, which five longs
-# precede. No header tells a program so: _Connector.share() tries whether it is.
-NETLINK_CB_PORTID = 5 * 8 + 12
-
-class _Ring:
-    """All processes' events in memory shared with the kernel: an eBPF socket filter puts them there.
-
-    They then take no system call, and pass through a quarter of the memory that datagrams do. What finds the ring
-    full, and all after it, goes on to the socket, as do acks and what the kernel did not send: all in the ring is
-    older than all such events in the socket.
-    """
-
-    # Of what was taken last, what, pid and timestamp_ns of each; None if any is _OTHER.
-    news: tuple[list[int], list[int], list[int]] | None = None
-
-    def __init__(self, size: int, kinds: int) -> None:
-        self._size, self._taken, self.kinds = size, 0, kinds
-        full = -1
-        self.fd = _bpf(BPF_MAP_CREATE, bpf_map_create(BPF_MAP_TYPE_RINGBUF, 0, 0, size))
-        try:
-            shared = mmap.mmap(self.fd, mmap.PAGESIZE + 2 * size, prot=mmap.PROT_READ, offset=mmap.PAGESIZE)
-            self._consumer_pos = u64.from_buffer(mmap.mmap(self.fd, mmap.PAGESIZE))
-            self._producer_pos = memoryview(shared)[:8].cast("Q")
-            self._data = memoryview(shared)[mmap.PAGESIZE:]  # twice, so that no record is cut at the end
-            self._words, self._longs = self._data.cast("I"), self._data.cast("Q")
-            full = _bpf(BPF_MAP_CREATE, bpf_map_create(BPF_MAP_TYPE_ARRAY, 4, 4, 1))
-            record = DATAGRAM + _PROC_EVENT - 8  # over what of the headers is done with
-            self.program = _socket_filter([
-                _ldx(R2, R10, DATAGRAM + _TGID),
-                _jmp(BPF_JSET, R7, kinds, "wanted"),
-                _jmp(BPF_JNE, R7, COMM, "drop"), _jmp(BPF_JNE, R2, os.getpid(), "drop"),
-                "wanted",
-                _stack(R1, KEY), _imm(R2, 4), _mov(R3, R6), _imm(R3, NETLINK_CB_PORTID, BPF_ADD),
-                _call(BPF_FUNC_probe_read_kernel), _jmp(BPF_JNE, R0, 0, "keep"),
-                _ldx(R1, R10, KEY), _jmp(BPF_JNE, R1, 0, "keep"),
-                _map(R8, full, BPF_PSEUDO_MAP_VALUE), _ldx(R1, R8, 0), _jmp(BPF_JNE, R1, 0, "keep"),
-                _ldx(R1, R10, DATAGRAM + _TGID - 4), _ldx(R2, R10, DATAGRAM + _TGID), _jmp(BPF_JNE, R7, FORK, "whose"),
-                _ldx(R1, R10, DATAGRAM + _CHILD_TID), _ldx(R2, R10, DATAGRAM + _CHILD_TGID),
-                "whose",
-                _jmp(BPF_JNE | BPF_X, R1, R2, "other"), _jmp(BPF_JSET, R7, LIFE, "put"),
-                "other",
-                _imm(R2, _OTHER, BPF_OR),
-                "put",
-                _stx(R10, record, R2),
-                _map(R1, self.fd), _stack(R2, record), _imm(R3, _LENGTH), _imm(R4, 0),
-                _call(BPF_FUNC_ringbuf_output), _jmp(BPF_JEQ, R0, 0, "drop"),
-                _imm(R1, 1), _stx(R8, 0, R1), _jmp(BPF_JA, 0, 0, "keep"),
-            ])
-        except BaseException:
-            os.close(self.fd)
-            raise
-        finally:
-            if full >= 0:
-                os.close(full)
-
-    @property
-    def busy(self) -> bool:
-        """Whether there is anything in it, though it may yet be written."""
-        return self._producer_pos[0] != self._taken
-
-    def take(self, most: int = 1 << 30) -> list[ProcEvent | Lost]:
-        """The oldest events, at most so many."""
-        self.news = None
-        count = min(most, (self._producer_pos[0] - self._taken) // _RECORD)
-        if not count:
-            return []
-        start = self._taken % self._size
-        first, words, data = start // 4, self._words, self._data
-        lengths = words[first:first + count * _STRIDE:_STRIDE].tolist()
-        if lengths.count(_LENGTH) < count:  # another processor is about to write one
-            count = next(i for i, length in enumerate(lengths) if length != _LENGTH)
-            if not count:
-                return []
-        last = first + count * _STRIDE
-        # A number of a column costs 10 ns, a field of an event 30 to 40.
-        whats, pids = words[first + 4:last:_STRIDE].tolist(), words[first + 2:last:_STRIDE].tolist()
-        if max(pids) < _OTHER:
-            self.news = whats, pids, self._longs[start // 8 + 3:last // 2:_STRIDE // 2].tolist()
-        events: list[ProcEvent | Lost] = [
-            _COPIES[what](data, at) for what, at in zip(whats, range(start + 16, 4 * last, _RECORD))]
-        self._taken += count * _RECORD
-        self._consumer_pos.value = self._taken
-        return events
-
-    def close(self) -> None:
-        """Let go of the descriptor; the memory goes with this object."""
-        os.close(self.fd)
-
-# ----------------------------------------------------------------------------------------------- connector
-
-_SLOTS = 64  # datagrams at a call: 0.84 us each; 16 at a call cost 1.0, 256 no less than 64
-_SLOT = 4 + 4 * 76 + 12  # bytes for each, with room for four messages: the kernel sends one, and near is fast
-
-def _foreign() -> list[str]:
-    """Which of this process's namespaces are not the initial ones."""
-    found = []
-    for name, initial in ("pid", PROC_PID_INIT_INO), ("user", PROC_USER_INIT_INO):
-        try:
-            if os.stat(f"/proc/self/ns/{name}").st_ino != initial:
-                found.append(name)
-        except OSError:
-            pass
-    return found
-
-def _refusal(number: int) -> OSError:
-    """Why this process may not listen, in words; number: the kernel's errno, 0 where it did not answer."""
-    foreign = _foreign()
-    if number == errno.ECONNREFUSED:
-        return OSError(number, "process events are told in the initial network namespace only: run on the host, or "
-                       "with its network (docker run --network=host)")
-    if foreign and number in (0, errno.EPERM):
-        options = " ".join({"pid": "--pid=host", "user": "--userns=host"}[name] for name in foreign)
-        return OSError(errno.EPERM, f"process events are told in the initial {' and '.join(foreign)} namespace only: "
-                       f"run on the host, or in its namespace (docker run {options})")
-    if number == errno.EPERM:
-        return OSError(number, "before Linux 6.6 it takes CAP_NET_ADMIN to listen to process events: run as root, or "
-                       "give the program the capability (AmbientCapabilities=CAP_NET_ADMIN in a systemd unit)")
-    if number in (0, errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
-        return OSError(errno.EPROTONOSUPPORT, "this kernel does not tell process events: it takes Linux with "
-                       "CONFIG_CONNECTOR and CONFIG_PROC_EVENTS")
-    return OSError(number, f"cannot listen to process events: {os.strerror(number)}")
-
-class _Connector:
-    """A subscription to the process connector: the socket, its filter, and the memory that they are read from."""
-
-    sock: socket.socket
-    _counted = False  # whether the kernel counts us among its listeners
-    map: _Map | None = None  # of the eBPF filter, if that is what there is
-    ring: _Ring | None = None  # that there is, or was: it may still hold something
-    sharing: _Ring | None = None  # the ring that the filter fills
-    queued = True  # whether the socket may hold something; if not, the next receive() looks into the ring alone
-    ready = True  # whether something may be queued
-    skew = 0  # by how much this process's CLOCK_MONOTONIC is ahead of the kernel's: in a time namespace
-
-    def __init__(self, rcvbuf: int) -> None:
-        self._buffer = bytearray(_SLOTS * _SLOT)
-        self._messages = (mmsghdr * _SLOTS)()
-        self._senders = (sockaddr_nl * _SLOTS)()
-        self._slots = []
-        address = ctypes.addressof(ctypes.c_char.from_buffer(self._buffer))
-        for i, message in enumerate(self._messages):
-            start = i * _SLOT + 4  # so that proc_event, 36 bytes further, lies at a multiple of 8
-            vector = iovec(address + start, _SLOT - 4)
-            message.msg_hdr = user_msghdr(ctypes.addressof(self._senders[i]), ctypes.sizeof(sockaddr_nl),
-                                          ctypes.pointer(vector), 1)
-            message.msg_len, self._senders[i].nl_family, self._senders[i].nl_groups = _SIZE, AF_NETLINK, CN_IDX_PROC
-            self._slots.append((ProcEvent.from_buffer(self._buffer, start + _PROC_EVENT), start + _PROC_EVENT))
-        # As they are when each holds one event of the kernel's: then one comparison is enough for all.
-        self._usual = [(memoryview(array).cast("B"), bytes(array), ctypes.sizeof(array) // _SLOTS)
-                       for array in (self._messages, self._senders)]
-        self._rcvbuf = rcvbuf
-
-    def open(self) -> None:
-        """Subscribe. Raises OSError, with the cause and the remedy in its text."""
-        try:
-            deadline = time.monotonic() + 1
-            patience = 200
-            while not self._subscribe(patience):
-                # An ordinary user can have run the kernel's count of listeners below zero: it answers none then.
-                # Those closed here make up for what was taken.
-                self.sock.close()
-                patience = 0
-                if time.monotonic() > deadline or _foreign():
-                    raise OSError(0, "")
-        except OSError as error:
-            raise _refusal(error.errno or 0) from None
-
-    def _subscribe(self, patience: int) -> bool:
-        """Open a socket and LISTEN; whether the kernel acknowledges it, which it does before send() returns."""
-        if not hasattr(socket, "AF_NETLINK"):
-            raise OSError(errno.EAFNOSUPPORT, "")
-        self.sock = socket.socket(AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, NETLINK_CONNECTOR)
-        self._counted = False
-        try:
-            for option in SO_RCVBUFFORCE, socket.SO_RCVBUF:  # only the second is limited by net.core.rmem_max
-                try:
-                    self.sock.setsockopt(socket.SOL_SOCKET, option, self._rcvbuf)
-                    break
-                except OSError:
-                    pass
-            self.attach(_classic_filter(0))  # acks alone, so that no storm can crowd ours out
-            self.sock.bind((0, CN_IDX_PROC))
-            token, before = int.from_bytes(os.urandom(4), "little"), time.monotonic_ns()
-            self._ask(PROC_CN_MCAST_LISTEN, token)
-            answer = select.poll()
-            answer.register(self.sock, select.POLLIN)
-            while answer.poll(patience):
-                data, (sender, _) = self.sock.recvfrom(_SLOT)
-                if sender or len(data) != _SIZE:
-                    continue
-                cn, ack = cn_msg.from_buffer_copy(data, _CN_MSG), _Ack.from_buffer_copy(data, _PROC_EVENT)
-                if not ack.what and cn.ack == (token + 1) & 0xFFFFFFFF:
-                    if not before <= ack.timestamp_ns <= time.monotonic_ns():
-                        self.skew = time.monotonic_ns() - ack.timestamp_ns
-                    if ack.err:
-                        raise OSError(ack.err, "")
-                    return True
-            return False
-        except BaseException:
-            self.ignore()
-            self.sock.close()
-            raise
-
-    def ignore(self) -> None:
-        """Take back the LISTEN, if there was one."""
-        try:
-            if self._counted:
-                self._ask(PROC_CN_MCAST_IGNORE)
-        except OSError:
-            pass  # nobody is left to be told
-
-    def renew(self, again: bool) -> None:
-        """Have the kernel count us again, where the count has been run down.
-
-        One LISTEN of our own socket is enough if it was ours that somebody took back; if the count is lower still, each
-        LISTEN of another socket raises it by one (again): Linux 6.6 and newer counts one for each.
-        """
-        if not again:
-            self._ask(PROC_CN_MCAST_LISTEN)
-            return
-        with socket.socket(AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, NETLINK_CONNECTOR) as sock:
-            sock.bind((0, CN_IDX_PROC))
-            sock.send(self._request(PROC_CN_MCAST_LISTEN))
-
-    def _ask(self, op: int, token: int = 0) -> None:
-        message = self._request(op, token)
-        self._counted = op == PROC_CN_MCAST_LISTEN  # and no call between, in which a ctrl-C could come
-        self.sock.send(message)
-
-    @staticmethod
-    def _request(op: int, token: int = 0) -> request:
-        """What asks the kernel to LISTEN or IGNORE; its ack carries token + 1."""
-        size = ctypes.sizeof(request)
-        return request(nlmsghdr(nlmsg_len=size, nlmsg_type=NLMSG_DONE),
-                       cn_msg(idx=CN_IDX_PROC, val=CN_VAL_PROC, ack=token, len=size - _PROC_EVENT), op)
-
-    def attach(self, program: list[tuple[int, ...]] | _Map | _Ring) -> None:
-        """Put a filter before the socket in place of the one that is there; nothing is lost by it."""
-        if isinstance(program, list):
-            code = (sock_filter * len(program))(*(sock_filter(*instruction) for instruction in program))
-            self.sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, bytes(sock_fprog(len(program), code)))
-        else:
-            try:
-                self.sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_BPF, program.program)
-            finally:
-                os.close(program.program)
-        old, self.map = self.map, program if isinstance(program, _Map) else None
-        self.sharing = program if isinstance(program, _Ring) else None
-        if old:
-            old.close()
-
-    def share(self, kinds: int) -> _Ring | None:
-        """Have these kinds of events of all processes in a ring, if that can be.
-
-        To be called when nothing has passed the filter yet: what is in the ring counts as older. The processors are
-        those that keep loads in order, as reading what another one writes takes.
-        """
-        size = 1 << (self._rcvbuf >> 5).bit_length() >> 1
-        if self.ring or size < 1 << 16 or os.uname().machine not in ("x86_64", "s390x") or sys.maxsize < 1 << 32:
-            return None
-        try:
-            self.ring = _Ring(size, kinds)
-            self.attach(self.ring)
-            forged = _WORDS.tobytes() + bytes(Exit(EXIT, REBUILT))
-            self.sock.sendto(forged, (self.sock.getsockname()[0], 0))
-            if not any(isinstance(event, Exit) and event.rebuilt for event in self.ring.take()):
-                return self.ring
-        except OSError:
-            pass  # no CAP_BPF, CAP_PERFMON or CAP_NET_ADMIN, or a kernel without
-        if self.ring:
-            self.ring.close()
-            self.ring = None
-        return None
-
-    def close(self) -> None:
-        """Close the socket, and let go of its filters."""
-        for part in getattr(self, "sock", None), self.map, self.ring:
-            if part:
-                part.close()
-
-    def receive(self, most: int) -> list[ProcEvent | Lost]:
-        """The events in at most so many of the datagrams that are there; sets `ready` if there may be more.
-
-        Raises OSError: ENOBUFS, once, when the kernel has dropped some, ahead of what was queued before.
-        """
-        ring, look, self.queued = self.ring, self.queued, True
-        shared = ring.take(most) if ring else []
-        if len(shared) == most:  # all in the ring is older than what went by it, into the socket
-            self.ready = True
-            return shared
-        self.ready = False
-        events = self._datagrams(most) if look else []
-        while events and ring and ring.busy:  # what has come into it meanwhile
-            shared += ring.take()
-        if events and ring:
-            ring.news = None
-        return shared + events
-
-    def _datagrams(self, most: int) -> list[ProcEvent | Lost]:
-        count = _libc().recvmmsg(self.sock.fileno(), self._messages, most, socket.MSG_DONTWAIT, None)
-        number = ctypes.get_errno() if count < 0 else 0
-        self.ready = count == most or number == errno.ENOBUFS
-        if number and number not in (errno.EAGAIN, errno.EINTR):
-            raise OSError(number, os.strerror(number))
-        if count <= 0:
-            return []
-        buffer = self._buffer
-        # The filter lets nothing pass that has the length of an event and not its headers.
-        if all(array[:size * count].tobytes() == usual[:size * count] for array, usual, size in self._usual):
-            try:
-                return [_COPIES[event.what](buffer, start) for event, start in self._slots[:count]]
-            except KeyError:
-                pass  # an ack, or a kind that we do not know
-        events: list[ProcEvent | Lost] = []
-        for message, sender, (_, start) in zip(self._messages[:count], self._senders, self._slots):
-            if not sender.nl_pid:
-                events += _decode(buffer, start - _PROC_EVENT, start - _PROC_EVENT + message.msg_len)
-                if message.msg_hdr.msg_flags & socket.MSG_TRUNC:  # more messages than there is room for
-                    events.append(Lost(None, self.now()))
-            # What the kernel does not write is as it was: so that it is usual again.
-            sender.nl_pid, sender.nl_groups = 0, CN_IDX_PROC
-        return events
-
-    def meminfo(self, index: int) -> int:
-        """One of the kernel's figures on the socket: SK_MEMINFO_DROPS is how many messages it has dropped so far."""
-        info = self.sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, SK_MEMINFO_VARS * 4)
-        return int(memoryview(info).cast("I")[index])
-
-    def now(self) -> int:
-        """CLOCK_MONOTONIC as the kernel stamps events with it, in nanoseconds."""
-        return time.monotonic_ns() - self.skew
-
-# --------------------------------------------------------------------------------------------------- /proc
-
-# Of /proc/PID/stat (proc_pid_stat(5)): ticks since boot when it began, and start, the same in ns of CLOCK_MONOTONIC.
-_Stat = collections.namedtuple("_Stat", ("state", "ppid", "flags", "ticks", "start"))
+# Fields of /proc/PID/stat (proc_pid_stat(5)). start_ns: of CLOCK_MONOTONIC, cut to a tick.
+_Stat = collections.namedtuple("_Stat", ("state", "ppid", "flags", "threads", "start_ns", "exit_code"))
 _TICK = 1_000_000_000 // 100  # USER_HZ is 100 wherever the connector is
 
-def _stat(pid: int, tid: int | None = None) -> _Stat | None:
-    """What /proc tells of a process or a thread; None if it is gone, or hidden (hidepid)."""
+def _stat(pid: int) -> _Stat | None:
+    """What /proc says of a process; None if it is gone, or hidden (hidepid)."""
     try:
-        with open(f"/proc/{pid}/stat" if tid is None else f"/proc/{pid}/task/{tid}/stat", "rb") as file:
+        with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b") ")[2].split()
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
     slept = -time.monotonic_ns() + time.clock_gettime_ns(time.CLOCK_BOOTTIME)  # rather too much than too little
-    ticks = int(fields[19])
-    return _Stat(fields[0].decode(), int(fields[1]), int(fields[6]), ticks, ticks * _TICK - slept)
+    return _Stat(fields[0].decode(), int(fields[1]), int(fields[6]), int(fields[17]),
+                 int(fields[19]) * _TICK - slept, int(fields[49]))
 
-def _processes() -> dict[int, _Stat]:
+def _pids() -> list[int]:
     """All processes that /proc shows, zombies too."""
-    stats = ((int(name), _stat(int(name))) for name in os.listdir("/proc") if name.isdigit())
-    return {pid: stat for pid, stat in stats if stat}
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
-def _descendants(pid: int, stats: dict[int, _Stat]) -> list[int]:
-    """Children, their children and so on, but not this process: who watches what it lives under would never end."""
-    children = collections.defaultdict(list)
-    for child, stat in stats.items():
-        if child not in (pid, os.getpid()):
-            children[stat.ppid].append(child)
-    found = children[pid]
-    for child in found:
-        found += children[child]
+def _tids(pid: int) -> dict[int, bool]:
+    """The threads that /proc lists of a process, and whether the EXIT of each is still to come."""
+    tids = {}
+    try:
+        for tid in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{tid}/stat", "rb") as file:
+                tids[int(tid)] = file.read().rpartition(b") ")[2][:1] not in b"ZX"
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        pass
+    return tids
+
+def _ended(pid: int, stat: _Stat | None) -> bool:
+    """Whether all of a process has: a leader can be a zombie while its threads live."""
+    if not stat or stat.state not in "ZX":
+        return not stat
+    looked, tids = None, _tids(pid) if stat.threads > 1 else {}
+    while tids != looked:  # while a thread takes its leader's place in an exec, a look can find nobody alive
+        if any(tids.values()):
+            return False
+        looked, tids = tids, _tids(pid) if tids else {}
+    return True  # also while a tracer has yet to release its threads
+
+def _children(pid: int) -> list[int]:
+    """The children of a process: proc_pid_task_children(5), or without CONFIG_PROC_CHILDREN all of /proc."""
+    found: list[int] = []
+    try:
+        for tid in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{tid}/children", "rb") as file:
+                found += map(int, file.read().split())
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        if not os.path.exists("/proc/thread-self/children"):
+            stats = ((child, _stat(child)) for child in _pids())
+            return [child for child, stat in stats if stat and stat.ppid == pid]
     return found
-
-def _live_threads(pid: int, since: int) -> set[int]:
-    """The threads of a process that have not ended: none if it is gone, a zombie, or born after `since`."""
-    stat, looked = _stat(pid), None
-    while stat and stat.start <= since:
-        try:
-            threads = {int(tid): _stat(pid, int(tid)) for tid in os.listdir(f"/proc/{pid}/task")}
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            break
-        # A leader that ended first and a traced thread stay listed as zombies: their EXIT is behind them.
-        live = {tid for tid, thread in threads.items() if thread and thread.state not in "ZX"}
-        # While one takes the leader's id by an exec, the leader is still seen dead, and the other no more.
-        if live or threads.keys() == looked:
-            return live
-        stat, looked = _stat(pid), threads.keys()
-    return set()
 
 def _leader(tid: int) -> int | None:
     """The process that a thread belongs to: /proc/TID is there for any thread, though it is not listed."""
@@ -977,7 +440,7 @@ def _hidden(pid: int) -> bool:
     return True
 
 def _missing(pid: int) -> OSError:
-    """Why a process that is not found in /proc, or has no live threads there, cannot be watched."""
+    """Why a process cannot be watched that /proc does not show alive."""
     if _hidden(pid) and not _stat(os.getpid()):
         return OSError(errno.EPERM, f"cannot look after process {pid}: /proc is not mounted, or not this one's")
     if _hidden(pid):
@@ -991,11 +454,29 @@ def _missing(pid: int) -> OSError:
     return OSError(errno.ESRCH, f"process {pid} has ended; it is a zombie until its parent waits for it")
 
 def _check_pid(pid: int) -> None:
-    """Raises TypeError and ValueError for what can be no process's."""
+    """Raises TypeError and ValueError for what cannot be a pid."""
     if isinstance(pid, (bool, What)):
         raise TypeError(f"a pid is a number, not {pid!r}")
     if operator.index(pid) < 1:
         raise ValueError(f"a pid is 1 or more, not {pid}")
+
+def _words(pid: int) -> bytes | None:
+    """The raw command line of a process; of a zombie its name in brackets, as ps has it; None if it is gone."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = file.read()
+        if not words:
+            with open(f"/proc/{pid}/comm", "rb") as file:
+                words = b"[%s]\0" % file.read().rstrip(b"\n")
+        return words
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
+
+def _split(words: bytes | None) -> list[str] | None:
+    """The arguments of a raw command line."""
+    if words is None:
+        return None
+    return [os.fsdecode(word) for word in words.removesuffix(b"\0").split(b"\0")] if words else []
 
 def cmdline(pid: int) -> list[str]:
     """The command line of a live process, from /proc/PID/cmdline; empty for a kernel thread or a zombie.
@@ -1009,53 +490,1931 @@ def cmdline(pid: int) -> list[str]:
     _check_pid(pid)
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
-            text = file.read()
+            return _split(file.read()) or []
     except FileNotFoundError:
         raise _missing(pid) from None
-    return [os.fsdecode(word) for word in text.removesuffix(b"\0").split(b"\0")] if text else []
+
+@functools.lru_cache(maxsize=None)
+def _kernel() -> tuple[int, ...]:
+    """The kernel's version: (6, 12)."""
+    return tuple(int(number) for number in os.uname().release.split("-")[0].split(".")[:2] if number.isdigit())
+
+def _zombie_status(pid: int) -> int | None:
+    """The wait status of a zombie, where /proc shows it: to root and its owner."""
+    stat = _stat(pid)
+    # Before 5.17 it is the leader's own, which is not the process's where the leader ended first.
+    if not stat or not _ended(pid, stat) or _kernel() < (5, 17):
+        return None
+    if not stat.exit_code:  # others see 0; whether we are others shows here (ptrace_may_access() in both)
+        try:
+            os.readlink(f"/proc/{pid}/ns/user")
+        except OSError:
+            return None
+    return int(stat.exit_code)
+
+def _reaped_status(pidfd: int) -> int | None:
+    """The wait status of a process that has been reaped, from its pidfd: Linux 6.15, for anybody."""
+    import fcntl
+
+    info = pidfd_info(mask=PIDFD_INFO_EXIT)
+    try:
+        fcntl.ioctl(pidfd, PIDFD_GET_INFO, info)
+    except OSError:
+        return None
+    return int(info.exit_code) if info.mask & PIDFD_INFO_EXIT else None
+
+@functools.lru_cache(maxsize=None)
+def _pidfd_tells_status() -> bool:
+    """Whether _reaped_status() works here. Only something that ends can show it: a thread that lives for 0.2 ms."""
+    if not hasattr(os, "pidfd_open"):
+        return False
+    pidfd = -1
+
+    def ask() -> None:
+        nonlocal pidfd
+        with contextlib.suppress(OSError):
+            pidfd = os.pidfd_open(threading.get_native_id(), PIDFD_THREAD)
+
+    try:
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        thread.join()
+    except RuntimeError:  # no more threads, or the interpreter is ending
+        return False
+    if pidfd < 0:
+        return False
+    try:
+        reaped = select.poll()
+        reaped.register(pidfd, 0)  # POLLHUP
+        return bool(reaped.poll(1000)) and _reaped_status(pidfd) is not None
+    finally:
+        os.close(pidfd)
+
+# -------------------------------------------------------------------------------------------- subscription
+
+def _foreign() -> list[str]:
+    """Which of this process's namespaces are not the initial ones."""
+    found = []
+    for name, initial in ("pid", PROC_PID_INIT_INO), ("user", PROC_USER_INIT_INO):
+        try:
+            if os.stat(f"/proc/self/ns/{name}").st_ino != initial:
+                found.append(name)
+        except OSError:
+            pass
+    return found
+
+def _refusal(number: int) -> OSError:
+    """Why this process may not listen, and what to do about it. number: the kernel's errno, 0 for no answer."""
+    foreign = _foreign()
+    if number == errno.ECONNREFUSED:
+        return OSError(number, "the kernel reports process events in the initial network namespace only: run on the "
+                       "host, or with its network (docker run --network=host)")
+    if foreign and number in (0, errno.EPERM):
+        options = " ".join({"pid": "--pid=host", "user": "--userns=host"}[name] for name in foreign)
+        return OSError(errno.EPERM, f"the kernel reports process events in the initial {' and '.join(foreign)} "
+                       f"namespace only: run on the host, or in its namespace (docker run {options})")
+    if number == errno.EPERM:
+        return OSError(number, "before Linux 6.6 it takes CAP_NET_ADMIN to listen to process events: run as root, or "
+                       "give the program the capability (AmbientCapabilities=CAP_NET_ADMIN in a systemd unit)")
+    if number in (0, errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
+        return OSError(errno.EPROTONOSUPPORT, "this kernel does not report process events: it takes Linux with "
+                       "CONFIG_CONNECTOR and CONFIG_PROC_EVENTS")
+    return OSError(number, f"cannot listen to process events: {os.strerror(number)}")
+
+class _Subscription:
+    """A socket that the kernel counts among the listeners of the process connector.
+
+    The constructor returns when the kernel has acknowledged it. Raises OSError, with the cause and the remedy.
+    """
+
+    def __init__(self, rcvbuf: int) -> None:
+        self.skew = 0  # ns by which our CLOCK_MONOTONIC is ahead of the kernel's, in a time namespace; _acknowledged()
+        self.rcvbuf = rcvbuf
+        self._counted = False  # whether the kernel counts us; _ask()
+        try:
+            deadline = time.monotonic() + 1
+            patience = 200
+            while not self._subscribe(patience):
+                # An ordinary user can have run the kernel's count of listeners below zero: it answers none then.
+                # Each LISTEN on a fresh socket adds one, and close() takes none away.
+                self.sock.close()
+                patience = 0
+                if time.monotonic() > deadline or _foreign():
+                    raise OSError(0, "")
+        except OSError as error:
+            raise _refusal(error.errno or 0) from None
+        except BaseException:
+            self.close()
+            raise
+
+    def _subscribe(self, patience: int) -> bool:
+        """Open a socket and LISTEN; whether the kernel acknowledges it, which it does before send() returns."""
+        if not hasattr(socket, "AF_NETLINK"):
+            raise OSError(errno.EAFNOSUPPORT, "")
+        self.sock = socket.socket(AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, NETLINK_CONNECTOR)
+        self._counted = False
+        try:
+            for option in SO_RCVBUFFORCE, socket.SO_RCVBUF:  # only the second is limited by net.core.rmem_max
+                try:
+                    self.sock.setsockopt(socket.SOL_SOCKET, option, self.rcvbuf)
+                    break
+                except OSError:
+                    pass
+            self.attach(_classic_filter(0))  # acks alone, so that no storm can crowd ours out
+            self.sock.bind((0, CN_IDX_PROC))
+            token, before = int.from_bytes(os.urandom(4), "little"), time.monotonic_ns()
+            self._ask(PROC_CN_MCAST_LISTEN, token)
+            answer = select.poll()
+            answer.register(self.sock, select.POLLIN)
+            while answer.poll(patience):
+                data, (sender, _) = self.sock.recvfrom(1024)
+                if not sender and self._acknowledged(data, token, before):
+                    return True
+            return False
+        except BaseException:
+            self.close()
+            raise
+
+    def _acknowledged(self, data: bytes, token: int, before: int) -> bool:
+        """Whether this is the answer to our LISTEN. Acks are multicast: others see theirs and ours."""
+        if len(data) != _SIZE:
+            return False
+        cn, ack = cn_msg.from_buffer_copy(data, _CN_MSG), _Ack.from_buffer_copy(data, _PROC_EVENT)
+        if ack.what or cn.ack != (token + 1) & 0xFFFFFFFF:
+            return False
+        if not before <= ack.timestamp_ns <= time.monotonic_ns():
+            self.skew = time.monotonic_ns() - ack.timestamp_ns
+        if ack.err:
+            raise OSError(ack.err, "")
+        return True
+
+    def _ask(self, op: int, token: int = 0) -> None:
+        message = self._request(op, token)
+        self._counted = op == PROC_CN_MCAST_LISTEN  # and no call between, in which a ctrl-C could come
+        self.sock.send(message)
+
+    @staticmethod
+    def _request(op: int, token: int = 0) -> request:
+        """LISTEN or IGNORE; the ack of it carries token + 1."""
+        size = ctypes.sizeof(request)
+        return request(nlmsghdr(nlmsg_len=size, nlmsg_type=NLMSG_DONE),
+                       cn_msg(idx=CN_IDX_PROC, val=CN_VAL_PROC, ack=token, len=size - _PROC_EVENT), op)
+
+    def renew(self, again: bool) -> None:
+        """Make the kernel count us again, where its count has been run down.
+
+        A LISTEN on our own socket is enough if it was our own that somebody took back. If the count is lower still,
+        each LISTEN on another socket adds one (again): Linux 6.6 and newer count one for each.
+        """
+        if not again:
+            self._ask(PROC_CN_MCAST_LISTEN)
+            return
+        with socket.socket(AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, NETLINK_CONNECTOR) as sock:
+            sock.bind((0, CN_IDX_PROC))
+            sock.send(self._request(PROC_CN_MCAST_LISTEN))
+
+    def attach(self, program: list[tuple[int, ...]] | int) -> None:
+        """Put a filter before the socket: classic BPF, or the descriptor of an eBPF program. Nothing is lost by it."""
+        if isinstance(program, int):
+            self.sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_BPF, program)
+        else:
+            code = (sock_filter * len(program))(*(sock_filter(*instruction) for instruction in program))
+            self.sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, bytes(sock_fprog(len(program), code)))
+
+    def send_to_self(self, data: bytes) -> None:
+        """Run the filter on a datagram of our own, in our own context."""
+        self.sock.sendto(data, (self.port, 0))
+
+    @property
+    def port(self) -> int:
+        """The netlink port of the socket."""
+        return int(self.sock.getsockname()[0])
+
+    @property
+    def dropped(self) -> int:
+        """How many messages the kernel has dropped so far, the buffer being full."""
+        info = self.sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, SK_MEMINFO_VARS * 4)
+        return int(memoryview(info).cast("I")[SK_MEMINFO_DROPS])
+
+    def now(self) -> int:
+        """CLOCK_MONOTONIC in nanoseconds, as the kernel stamps events with it."""
+        return time.monotonic_ns() - self.skew
+
+    def close(self, *, ignore: bool = True) -> None:
+        """Take back the LISTEN, but not from a forked child (ignore=False), and close the socket."""
+        try:
+            if ignore and self._counted:
+                self._ask(PROC_CN_MCAST_IGNORE)
+        except OSError:
+            pass  # there is nobody left to listen
+        self.sock.close()
+
+# What the headers of every event say: the offsets and values of their 32-bit words, but seq, pid and ack.
+_WORDS = memoryview(bytes(nlmsghdr(_SIZE, NLMSG_DONE)) + bytes(
+    cn_msg(CN_IDX_PROC, CN_VAL_PROC, len=_SIZE - _PROC_EVENT))).cast("I")
+_HEADERS = tuple((4 * i, _WORDS[i]) for i in (0, 1, 4, 5, 8))
+
+def _classic_filter(kinds: int, pids: Iterable[int] | None = None, forks: bool = False) -> list[tuple[int, ...]]:
+    """A filter in classic BPF: it lets pass acks, other lengths, this process's own COMM, and `kinds`.
+
+    pids: only of these processes (None: of all). forks: with the FORKs of their children. Constants are swapped,
+    since BPF_LD reads big-endian.
+    """
+    keep, drop = (BPF_RET, 0, 0, 0xFFFFFFFF), (BPF_RET, 0, 0, 0)
+    what, tgid, child_pid, child_tgid = (_PROC_EVENT + at for at in (
+        ProcEvent.what.offset, Exec.pid.offset, Fork.tid.offset, Fork.pid.offset))
+
+    def load(offset: int) -> tuple[int, ...]:
+        """The word of the datagram that is there."""
+        return BPF_LD | BPF_W | BPF_ABS, 0, 0, offset
+
+    def jump(test: int, value: int, true: int, false: int) -> tuple[int, ...]:
+        """Compare the word with a constant, and skip so many instructions."""
+        return BPF_JMP | test, true, false, socket.htonl(value)
+
+    program = [
+        (BPF_LD | BPF_W | BPF_LEN, 0, 0, 0),
+        (BPF_JMP | BPF_JEQ, 1, 0, _SIZE), keep,
+        *(part for offset, number in _HEADERS for part in (load(offset), jump(BPF_JEQ, number, 1, 0), drop)),
+        load(what),
+        jump(BPF_JEQ, 0, 0, 1), keep,
+        jump(BPF_JEQ, COMM, 0, 3), load(tgid), jump(BPF_JEQ, os.getpid(), 0, 1), keep,
+        load(what),
+        jump(BPF_JSET, kinds, 1, 0), drop,
+    ]
+    if pids is None:
+        return [*program, keep]
+    program += [
+        jump(BPF_JEQ, FORK, 0, 5),
+        load(child_pid), (BPF_MISC | BPF_TAX, 0, 0, 0), load(child_tgid),
+        (BPF_JMP | BPF_JEQ | BPF_X, 0, 2, 0),  # not equal: a thread of the process that is loaded now
+        load(tgid) if forks else drop,
+        load(tgid),
+    ]
+    for pid in pids:
+        program += [jump(BPF_JEQ, pid, 0, 1), keep]
+    return [*program, drop]
+
+# ------------------------------------------------------------------------------------------ kernel program
+
+# linux/bpf.h: commands of bpf(2), types of maps and programs, helper functions
+BPF_MAP_CREATE, BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM, BPF_MAP_DELETE_ELEM, BPF_PROG_LOAD = 0, 1, 2, 3, 5
+BPF_MAP_LOOKUP_BATCH, BPF_MAP_LOOKUP_AND_DELETE_BATCH = 24, 25
+BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PERCPU_ARRAY, BPF_MAP_TYPE_RINGBUF = 1, 2, 6, 27
+BPF_ANY, BPF_NOEXIST, BPF_EXIST = 0, 1, 2
+BPF_F_NO_PREALLOC, BPF_F_MMAPABLE = 1, 1 << 10
+BPF_PROG_TYPE_SOCKET_FILTER, BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE = 1, 1, 2
+BPF_RINGBUF_BUSY_BIT, BPF_RINGBUF_HDR_SZ = 1 << 31, 8
+# linux/bpf_common.h, linux/bpf.h: parts of an instruction's code
+BPF_LDX, BPF_ST, BPF_STX, BPF_ALU64, BPF_MEM, BPF_ATOMIC, BPF_FETCH = 0x01, 0x02, 0x03, 0x07, 0x60, 0xC0, 0x01
+BPF_DW, BPF_JMP32, BPF_CALL, BPF_EXIT = 0x18, 0x06, 0x80, 0x90
+_HELPERS = {"map_lookup_elem": 1, "map_update_elem": 2, "map_delete_elem": 3, "skb_load_bytes": 26,
+            "get_current_task": 35, "probe_read_user": 112, "probe_read_kernel": 113, "ringbuf_output": 130}
+# asm/unistd.h: libc has no function for bpf(2)
+_NR_BPF = {"x86_64": 321, "aarch64": 280, "s390x": 351}
+
+class bpf_insn(ctypes.Structure):
+    """One eBPF instruction."""
+    _fields_ = [
+        ("code", u8),             # __u8 code
+        ("dst_reg", u8, 4),       # __u8 dst_reg:4
+        ("src_reg", u8, 4),       # __u8 src_reg:4
+        ("off", ctypes.c_int16),  # __s16 off
+        ("imm", s32),             # __s32 imm
+    ]
+
+class bpf_map_create(ctypes.Structure):
+    """union bpf_attr of BPF_MAP_CREATE: bpf(2)."""
+    _fields_ = [("map_type", u32), ("key_size", u32), ("value_size", u32), ("max_entries", u32), ("map_flags", u32)]
+
+class bpf_map_elem(ctypes.Structure):
+    """union bpf_attr of BPF_MAP_*_ELEM; the pointers are __aligned_u64."""
+    _fields_ = [("map_fd", u32), ("pad", u32), ("key", u64), ("value", u64), ("flags", u64)]
+
+class bpf_map_batch(ctypes.Structure):
+    """union bpf_attr of BPF_MAP_*_BATCH."""
+    _fields_ = [("in_batch", u64), ("out_batch", u64), ("keys", u64), ("values", u64), ("count", u32),
+                ("map_fd", u32), ("elem_flags", u64), ("flags", u64)]
+
+class bpf_prog_load(ctypes.Structure):
+    """union bpf_attr of BPF_PROG_LOAD."""
+    _fields_ = [("prog_type", u32), ("insn_cnt", u32), ("insns", u64), ("license", u64), ("log_level", u32),
+                ("log_size", u32), ("log_buf", u64), ("kern_version", u32), ("prog_flags", u32)]
+
+def _bpf(command: int, attribute: ctypes.Structure) -> int:
+    """bpf(2). Raises OSError."""
+    number = _NR_BPF.get(os.uname().machine) if sys.maxsize > 1 << 32 else None
+    if number is None:
+        raise OSError(errno.ENOSYS, f"no eBPF program for this machine: {os.uname().machine}")
+    result = _libc().syscall(ctypes.c_long(number), command, ctypes.byref(attribute), ctypes.sizeof(attribute))
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return int(result)
+
+# The program's own structs. Values of the maps:
+class process_entry(ctypes.Structure):
+    """processes[tgid]: a watched process that has not ended."""
+    _fields_ = [
+        ("kinds", u32),           # events to send to user space
+        ("inherited", u32),       # what its children get for their kinds; 0: they are not followed
+        ("tasks", u32),           # EXITs still to come: one for each FORK; from _UNCOUNTED on if it was there before
+        ("threads", u32),         # how many it has created, or had when the watch began
+        ("leader_gone", u32),     # threads=True: the leader's EXIT has come
+        ("ended", u32),           # threads=True: the process has ended, and some thread's EXIT may still come
+        ("since_ns", u64),        # when it was forked, or the watch began
+    ]
+
+class program_control(ctypes.Structure):
+    """control[0], in memory shared with the kernel: what Python asks of the program, and the counters of losses."""
+    _fields_ = [
+        ("everything", u32),      # kinds that are wanted of every process
+        ("passing", u32),         # kinds that the program must see of every process for that
+        ("self", u32),            # this process: its COMM always passes, see _Health
+        ("sender", u32),          # netlink port to listen to: 0, the kernel; our own during _prove()
+        ("lost", u32),            # records that found the ring full, and processes that found the map full
+        ("unsaved", u32),         # those of them that are not in the overflow map and should be
+    ]
+
+class program_record(ctypes.Structure):
+    """A record in the ring, behind struct bpf_ringbuf_hdr { u32 len, pg_off; }; and a value of overflow[number]."""
+    _fields_ = [
+        ("lost", u32),            # program_control.lost at that moment
+        ("note", u32),            # EXEC: bytes in the whole command line; else 0, _FINAL, _DOUBTFUL or _BELL
+        ("event", Exit),          # struct proc_event; Exit is the longest. EXEC: the command line follows
+    ]
+
+_UNCOUNTED, _COUNTED = 1 << 30, 1 << 29  # tasks that are not counted begin there; as many at most are
+# The process has ended; the datagram's status is another than ours; a Comm of our own that nobody wants, see _probe().
+_FINAL, _DOUBTFUL, _BELL = 1, 2, 3
+_CMDLINE_MAX = 16 << 10
+_PLAIN = ctypes.sizeof(program_record)
+_STRIDE = BPF_RINGBUF_HDR_SZ + _PLAIN
+
+# The program, in the kernel's assembly of eBPF (Documentation/bpf/standardization, LLVM). It runs for each event of
+# the machine, in the thread that causes it. `read(SLOT, size, base + offset)` stands for probe_read_kernel to the
+# stack; struct.member is an offset in the running kernel's structs, from BTF, or in the structs above.
+_PROGRAM = """
+    skb = r1                                            # int filter(struct __sk_buff *skb)
+    r1 = *(u32 *)(skb + 0)                              # if (skb->len != sizeof(datagram)) return KEEP;
+    if r1 != DATAGRAM_SIZE goto keep
+    r1 = skb; r2 = 0; r3 = fp; r3 += DATAGRAM           # bpf_skb_load_bytes(skb, 0, &datagram, sizeof(datagram));
+    r4 = DATAGRAM_SIZE; call skb_load_bytes
+    if r0 != 0 goto keep
+    r1 = *(u32 *)(fp + NLMSG_LEN)                       # if (nlmsg_len != 76 || nlmsg_type != NLMSG_DONE ||
+    if r1 != DATAGRAM_SIZE goto drop
+    r1 = *(u16 *)(fp + NLMSG_TYPE)
+    if r1 != NLMSG_DONE goto drop
+    r1 = *(u32 *)(fp + CN_IDX)                          #     id.idx != CN_IDX_PROC || id.val != CN_VAL_PROC)
+    if r1 != CN_IDX_PROC goto drop
+    r1 = *(u32 *)(fp + CN_VAL)                          #     return DROP;
+    if r1 != CN_VAL_PROC goto drop
+    what = *(u32 *)(fp + WHAT)                          # if (what == PROC_EVENT_NONE) return KEEP;  // an ack
+    if what == 0 goto keep
+
+    r1 = *(u32 *)(fp + TGID)                            # whose = process_tgid, or parent_tgid of a fork;
+    if what != FORK goto look
+    r2 = *(u32 *)(fp + CHILD_PID)
+    r3 = *(u32 *)(fp + CHILD_TGID)
+    if r2 == r3 goto look
+    r1 = r3                                             # if (what == FORK && child_pid != child_tgid)
+look:                                                   #     whose = child_tgid;  // a thread
+    *(u32 *)(fp + KEY) = r1
+    control = &control
+    r1 = map processes; r2 = fp; r2 += KEY; call map_lookup_elem
+    entry = r0                                          # entry = processes[whose];
+    r1 = *(u32 *)(control + program_control.everything)         # kinds = control.everything;
+    r2 = *(u32 *)(control + program_control.passing)            # passing = control.passing;
+    if entry == 0 goto sum
+    r3 = *(u32 *)(entry + process_entry.kinds)                  # if (entry)
+    r1 |= r3; r2 |= r3                                  #     kinds |= entry->kinds, passing |= entry->kinds;
+sum:
+    *(u32 *)(fp + KINDS) = r1
+    if w2 & what goto wanted                            # if (!(passing & what) &&
+    if what != COMM goto drop                           #     !(what == COMM && whose == control.self))
+    r1 = *(u32 *)(fp + KEY)
+    r2 = *(u32 *)(control + program_control.self)               #     return DROP;  // most of the machine's events
+    if r1 != r2 goto drop
+wanted:
+    read(WORD, 4, skb + netlink_skb_parms.portid)       # if (NETLINK_CB(skb).portid != control.sender)
+    if r0 != 0 goto drop
+    r1 = *(u32 *)(fp + WORD)
+    r2 = *(u32 *)(control + program_control.sender)
+    if r1 != r2 goto drop                               #     return DROP;  // somebody forged it
+    *(u32 *)(fp + NOTE) = 0
+    if what == FORK goto fork                           # switch (what)
+    if what == EXIT goto exit
+    if what == EXEC goto exec
+    if what != COMM goto send
+    r1 = *(u32 *)(fp + KINDS)                           # if (what == COMM && !(kinds & COMM)) record.note = BELL;
+    if r1 & COMM goto send
+    *(u32 *)(fp + NOTE) = BELL
+    goto send
+
+fork:                                                   # case FORK:
+    r1 = *(u32 *)(fp + CHILD_PID)
+    r2 = *(u32 *)(fp + CHILD_TGID)
+    if r1 != r2 goto thread
+    r1 = 0
+    if entry == 0 goto inherit
+    r1 = *(u32 *)(entry + process_entry.inherited)              # inherited = entry ? entry->inherited : 0;
+inherit:
+    if r1 != 0 goto add                                 # if (inherited || control.everything & ENDS)
+    r2 = *(u32 *)(control + program_control.everything)
+    if w2 & ENDS goto add
+    goto ask
+add:
+    *(u32 *)(fp + VALUE_KINDS) = r1                     #     processes[child_tgid] = (struct entry) {
+    *(u32 *)(fp + VALUE_INHERITED) = r1                 #         .kinds = inherited, .inherited = inherited,
+    *(u32 *)(fp + VALUE_TASKS) = 1                      #         .tasks = 1, .since_ns = timestamp_ns};
+    *(u32 *)(fp + VALUE_THREADS) = 0
+    *(u32 *)(fp + VALUE_LEADER_GONE) = 0
+    *(u32 *)(fp + VALUE_ENDED) = 0
+    r1 = *(u32 *)(fp + TIMESTAMP); *(u32 *)(fp + VALUE_SINCE) = r1
+    r1 = *(u32 *)(fp + TIMESTAMP_HIGH); *(u32 *)(fp + VALUE_SINCE_HIGH) = r1
+    r1 = map processes; r2 = fp; r2 += CHILD_TGID; r3 = fp; r3 += VALUE; r4 = BPF_ANY; call map_update_elem
+    if r0 == 0 goto ask                                 #     if it is full:
+    r1 = 1
+    lock *(u32 *)(control + program_control.lost) += r1         #         control.lost++, control.unsaved++;
+    goto unsaved                                        #         return DROP;
+thread:
+    if entry == 0 goto ask                              # a thread: if (entry) entry->tasks++, entry->threads++;
+    r1 = 1
+    lock *(u32 *)(entry + process_entry.tasks) += r1
+    lock *(u32 *)(entry + process_entry.threads) += r1
+    THREAD_FORK
+ask:
+    r1 = *(u32 *)(fp + KINDS)                           # if (!(kinds & FORK)) return DROP; else goto send;
+    if r1 & FORK goto send
+    goto drop
+
+exec:                                                   # case EXEC:
+    *(u32 *)(fp + KEY) = 0
+    r1 = map scratch; r2 = fp; r2 += KEY; call map_lookup_elem
+    if r0 == 0 goto drop
+    entry = r0                                          # record = &scratch[this CPU];  // send_msg() in cn_proc.c
+    r1 = skb; r2 = EVENT_AT; r3 = entry                 # // holds a local lock: nobody else is on this CPU's
+    r3 += SCRATCH_EVENT; r4 = EVENT_SIZE; call skb_load_bytes
+    r1 = *(u32 *)(control + program_control.lost)
+    *(u32 *)(entry + 0) = r1                            # record->lost = control.lost; record->event = event;
+    call get_current_task
+    r6 = r0
+    read(POINTER, 8, r6 + task_struct.mm)               # mm = current->mm;
+    r6 = *(u64 *)(fp + POINTER)
+    read(POINTER, 8, r6 + mm_struct.arg_start)          # start = mm->arg_start;  // pages that were just written
+    r7 = *(u64 *)(fp + POINTER)
+    read(POINTER, 8, r6 + mm_struct.arg_end)            # length = mm->arg_end - start;
+    r6 = *(u64 *)(fp + POINTER)
+    r6 -= r7
+    *(u32 *)(entry + 4) = r6                            # record->note = length;
+    if r6 <= CMDLINE_MAX goto fits
+    r6 = CMDLINE_MAX                                    # length = min(length, CMDLINE_MAX);
+fits:
+    r1 = entry; r1 += PLAIN; r2 = r6; r3 = r7; call probe_read_user
+    if r0 == 0 goto readable                            # if (bpf_probe_read_user(record->cmdline, length, start))
+    r6 = 0                                              #     length = 0;
+readable:
+    r1 = map ring; r2 = entry; r3 = PLAIN; r3 += r6; r4 = 0; call ringbuf_output
+    if r0 == 0 goto drop
+    r1 = 1
+    lock *(u32 *)(control + program_control.lost) += r1         # if it does not fit: control.lost++;
+    goto drop
+
+exit:                                                   # case EXIT:
+    call get_current_task
+    task = r0
+    read(POINTER, 8, task + task_struct.signal)         # signal = current->signal;
+    signal = *(u64 *)(fp + POINTER)
+    read(LIVE, 4, signal + signal_struct.live)          # live = atomic_read(&signal->live);
+    read(NR_THREADS, 4, signal + signal_struct.nr_threads)
+    read(FLAGS, 4, signal + signal_struct.flags)
+    read(STATUS, 4, signal + signal_struct.group_exit_code)
+    read(PTRACE, 4, task + task_struct.ptrace)
+    read(POINTER, 8, task + task_struct.group_leader)   # leader = current->group_leader;
+    task = *(u64 *)(fp + POINTER)
+    read(EXIT_STATE, 4, task + task_struct.exit_state)
+    read(WORD, 4, task + task_struct.ptrace)
+    r1 = *(u32 *)(control + program_control.sender)
+    if r1 != 0 goto prove                               # if (control.sender) goto prove;
+    if entry == 0 goto drop                             # if (!entry) return DROP;
+    r7 = -1
+    r7 = atomic_fetch_add((u32 *)(entry + process_entry.tasks), r7)
+    r7 -= 1                                             # left = --entry->tasks;
+    r1 = *(u32 *)(fp + LIVE)                            # if (live) goto alive;
+    if r1 != 0 goto alive
+    if w7 == 0 goto ended                               # if (!left) goto ended;
+    if w7 <= COUNTED goto alive                         # if (left is counted) goto alive;
+    r1 = *(u32 *)(fp + NR_THREADS)                      # // not counted: threads leave nr_threads when released, and
+    if r1 == 0 goto ended                               # // that comes before their events, see kernel/exit.c
+    if r1 != 1 goto traced                              # if (nr_threads == 0 ||
+    r1 = *(u32 *)(fp + EXIT_STATE)                      #     nr_threads == 1 && leader->exit_state ||
+    if r1 != 0 goto ended
+traced:
+    r1 = *(u32 *)(fp + PTRACE)                          #     current->ptrace || leader->ptrace) goto ended;
+    r2 = *(u32 *)(fp + WORD)                            # // a tracer releases threads later
+    r1 |= r2
+    if r1 != 0 goto ended
+    goto alive
+EXIT_BODY
+
+prove:                                                  # a forged EXIT: send what we have read, see _prove()
+    r1 = *(u32 *)(fp + LIVE); *(u32 *)(fp + EXIT_CODE) = r1
+    r1 = *(u32 *)(fp + NR_THREADS); *(u32 *)(fp + EXIT_SIGNAL) = r1
+    r1 = *(u32 *)(fp + EXIT_STATE); *(u32 *)(fp + EXIT_PARENT_PID) = r1
+    r1 = *(u32 *)(fp + FLAGS); *(u32 *)(fp + EXIT_PARENT_TGID) = r1
+
+send:
+    r1 = *(u32 *)(control + program_control.lost)               # record.lost = control.lost;
+    *(u32 *)(fp + RECORD) = r1
+    r1 = map ring; r2 = fp; r2 += RECORD; r3 = PLAIN; r4 = 0; call ringbuf_output
+    if r0 == 0 goto drop                                # if (!bpf_ringbuf_output(ring, &record)) return DROP;
+    r1 = *(u32 *)(fp + NOTE)
+    if r1 == BELL goto drop                             # if (record.note == BELL) return DROP;
+    r1 = 1                                              # number = ++control.lost;
+    r1 = atomic_fetch_add((u32 *)(control + program_control.lost), r1)
+    r1 += 1
+    *(u32 *)(fp + KEY) = r1
+    r1 = *(u32 *)(fp + WHAT)                            # if (what is neither FORK nor EXIT) return DROP;
+    if r1 == FORK goto save
+    if w1 != EXIT goto drop
+save:                                                   # overflow[number] = record;
+    r1 = map overflow; r2 = fp; r2 += KEY; r3 = fp; r3 += RECORD; r4 = BPF_ANY; call map_update_elem
+    if r0 == 0 goto drop
+unsaved:
+    r1 = 1
+    lock *(u32 *)(control + program_control.unsaved) += r1      # if it is full: control.unsaved++;
+drop:
+    r0 = 0; exit
+keep:
+    r0 = -1; exit
+"""
+
+# The end of a process is reported once, by the thread that deletes the entry, with the status of wait_task_zombie().
+_EXIT_OF_PROCESS = """
+alive:
+    goto drop                                           # a thread has ended, no process: return DROP;
+ended:
+    r1 = *(u32 *)(fp + FLAGS)                           # status = signal->flags & SIGNAL_GROUP_EXIT ?
+    if r1 & SIGNAL_GROUP_EXIT goto known                #     signal->group_exit_code : leader->exit_code;
+    read(STATUS, 4, task + task_struct.exit_code)
+known:
+    r8 = *(u32 *)(entry + process_entry.threads)
+    r1 = map processes; r2 = fp; r2 += KEY; call map_delete_elem
+    if r0 != 0 goto drop                                # if (delete processes[tgid] fails) return DROP;
+    r1 = *(u32 *)(fp + EXIT_CODE)
+    r2 = *(u32 *)(fp + STATUS)
+    *(u32 *)(fp + EXIT_CODE) = r2                       # event.exit_code = status;
+    if r8 != 0 goto sure                                # if (it only ever had one thread &&
+    if r1 == r2 goto sure                               #     the kernel's event says another status)
+    *(u32 *)(fp + NOTE) = DOUBTFUL                      #     record.note = DOUBTFUL;
+sure:
+    control = &control
+    r1 = *(u32 *)(fp + TID)
+    r2 = *(u32 *)(fp + TGID)
+    if r1 == r2 goto nonzero                            # if (current is not the leader)
+    *(u32 *)(fp + TID) = r2                             #     event.tid = tgid,
+    read(EXIT_SIGNAL, 4, task + task_struct.exit_signal)  #   event.exit_signal = leader->exit_signal;
+nonzero:
+    r1 = *(u32 *)(fp + KINDS)                           # if (kinds & EXIT || kinds & NONZERO_EXIT && status)
+    if w1 & EXIT goto send                              #     goto send;
+    r1 = *(u32 *)(fp + EXIT_CODE)                       # return DROP;
+    if r1 != 0 goto send
+    goto drop
+"""
+
+# threads=True: each thread's EXIT passes, and the last one is FINAL. The entry of a process that is not counted stays:
+# an EXIT of a thread that was released before may yet come.
+_EXIT_OF_THREAD = """
+ended:
+    r1 = 1
+    *(u32 *)(entry + process_entry.ended) = r1          # entry->ended = 1;
+alive:
+    r1 = *(u32 *)(fp + TID)
+    r2 = *(u32 *)(fp + TGID)
+    if r1 != r2 goto follower                           # if (current is the leader)
+    r1 = 1
+    *(u32 *)(entry + process_entry.leader_gone) = r1    #     entry->leader_gone = 1;
+follower:
+    if w7 == 0 goto last                                # if (!left || left is not counted &&
+    if w7 <= COUNTED goto nonzero
+    r1 = *(u32 *)(entry + process_entry.ended)          #     entry->ended && entry->leader_gone)
+    if r1 == 0 goto nonzero
+    r1 = *(u32 *)(entry + process_entry.leader_gone)
+    if r1 == 0 goto nonzero
+    *(u32 *)(fp + NOTE) = FINAL                         #     record.note = FINAL;
+    goto nonzero
+last:
+    *(u32 *)(fp + NOTE) = FINAL
+    r1 = map processes; r2 = fp; r2 += KEY; call map_delete_elem  # if (!left) delete processes[tgid];
+nonzero:
+    r1 = *(u32 *)(fp + KINDS)                           # if (kinds & EXIT || kinds & NONZERO_EXIT && exit_code)
+    if w1 & EXIT goto send                              #     goto send;
+    r1 = *(u32 *)(fp + EXIT_CODE)                       # return DROP;
+    if r1 != 0 goto send
+    goto drop
+"""
+
+# Where things are on the stack. The datagram is at -80; the record overlays the end of its headers.
+_STACK = {
+    "DATAGRAM": -80, "NLMSG_LEN": -80, "NLMSG_TYPE": -76, "CN_IDX": -64, "CN_VAL": -60,
+    "RECORD": -52, "NOTE": -48, "WHAT": -44, "TIMESTAMP": -36, "TIMESTAMP_HIGH": -32, "TID": -28, "TGID": -24,
+    "CHILD_PID": -20, "CHILD_TGID": -16,
+    "EXIT_CODE": -20, "EXIT_SIGNAL": -16, "EXIT_PARENT_PID": -12, "EXIT_PARENT_TGID": -8,
+    "POINTER": -88, "KEY": -92, "WORD": -96,
+    "VALUE": -128, "VALUE_KINDS": -128, "VALUE_INHERITED": -124, "VALUE_TASKS": -120, "VALUE_THREADS": -116,
+    "VALUE_LEADER_GONE": -112, "VALUE_ENDED": -108, "VALUE_SINCE": -104, "VALUE_SINCE_HIGH": -100,
+    "LIVE": -128, "NR_THREADS": -124, "FLAGS": -120, "STATUS": -116, "EXIT_STATE": -112, "PTRACE": -108, "KINDS": -132,
+}
+_REGISTERS = {**{f"r{n}": n for n in range(11)}, "fp": 10,
+              **{f"w{n}": n for n in range(11)},  # the lower half, for comparisons
+              "skb": 6, "task": 6, "what": 7, "signal": 7, "control": 8, "entry": 9}
+_LOWER = {"what", *(f"w{n}" for n in range(11))}
+_ALU = {"=": 0xB0, "+=": 0x00, "-=": 0x10, "|=": 0x40, "&=": 0x50}
+_JUMPS = {"==": 0x10, "!=": 0x50, "&": 0x40, "<=": 0xB0}
+_WIDTHS = {"u16": 0x08, "u32": 0x00, "u64": 0x18}
+
+def _assemble(listing: str, symbols: dict[str, int]) -> list[tuple[int, int, int, int, Any]]:
+    """The instructions of a listing: code, dst, src, off and imm; for a map, imm is its name."""
+    import re
+
+    code: list[tuple[int, int, int, Any, Any]] = []
+    labels: dict[str, int] = {}
+
+    def value(word: str) -> int:
+        return symbols[word] if word in symbols else int(word, 0)
+
+    def operand(word: str) -> tuple[int, int, int]:
+        """BPF_X, the register, 0; or BPF_K, 0, the constant."""
+        return (BPF_X, _REGISTERS[word], 0) if word in _REGISTERS else (0, 0, value(word))
+
+    word = r"(-?[\w.]+)"
+    memory = rf"\*?\((u16|u32|u64) \*\)\({word} \+ {word}\)"
+    forms = [(re.compile(pattern), kind) for pattern, kind in (
+        (rf"read\({word}, {word}, {word} \+ {word}\)", "read"),
+        (rf"{word} = {memory}", "load"),
+        (rf"{memory} = {word}", "store"),
+        (rf"lock {memory} \+= {word}", "add"),
+        (rf"{word} = atomic_fetch_add\({memory}, \1\)", "fetch_add"),
+        (rf"{word} = map {word}", "map"),
+        (rf"{word} = &{word}", "value"),
+        (rf"if {word} (\S+) {word} goto {word}", "jump"),
+        (rf"goto {word}", "goto"),
+        (rf"{word} (\S*=) {word}", "alu"),
+        (rf"call {word}", "call"),
+        (rf"{word}:", "label"),
+        (r"exit", "exit"),
+    )]
+
+    def emit(statement: str) -> None:
+        matches = ((kind, form.fullmatch(statement)) for form, kind in forms)
+        kind, parts = next((kind, found.groups()) for kind, found in matches if found)
+        if kind == "read":
+            slot, size, base, offset = parts
+            for part in (f"r3 = {base}", f"r3 += {offset}", "r1 = fp", f"r1 += {slot}", f"r2 = {size}",
+                         "call probe_read_kernel"):
+                emit(part)
+        elif kind == "load":
+            to, width, base, offset = parts
+            code.append((BPF_LDX | BPF_MEM | _WIDTHS[width], _REGISTERS[to], _REGISTERS[base], value(offset), 0))
+        elif kind == "store":
+            width, base, offset, right = parts
+            register, source, number = operand(right)
+            code.append(((BPF_STX if register else BPF_ST) | BPF_MEM | _WIDTHS[width], _REGISTERS[base], source,
+                         value(offset), number))
+        elif kind == "add":
+            width, base, offset, right = parts
+            code.append((BPF_STX | BPF_ATOMIC | _WIDTHS[width], _REGISTERS[base], _REGISTERS[right], value(offset), 0))
+        elif kind == "fetch_add":
+            right, width, base, offset = parts
+            code.append((BPF_STX | BPF_ATOMIC | _WIDTHS[width], _REGISTERS[base], _REGISTERS[right], value(offset),
+                         BPF_FETCH))
+        elif kind in ("map", "value"):
+            to, name = parts
+            what = BPF_PSEUDO_MAP_FD if kind == "map" else BPF_PSEUDO_MAP_VALUE
+            code.extend([(BPF_LD | BPF_DW, _REGISTERS[to], what, 0, name), (0, 0, 0, 0, 0)])  # 64 bits take two
+        elif kind == "jump":
+            left, test, right, label = parts
+            register, source, number = operand(right)
+            jump = BPF_JMP32 if left in _LOWER else BPF_JMP
+            code.append((jump | _JUMPS[test] | register, _REGISTERS[left], source, label, number))
+        elif kind == "alu":
+            to, operation, right = parts
+            register, source, number = operand(right)
+            code.append((BPF_ALU64 | _ALU[operation] | register, _REGISTERS[to], source, 0, number))
+        elif kind == "goto":
+            code.append((BPF_JMP, 0, 0, parts[0], 0))
+        elif kind == "call":
+            code.append((BPF_JMP | BPF_CALL, 0, 0, 0, _HELPERS[parts[0]]))
+        elif kind == "label":
+            labels[parts[0]] = len(code)
+        else:
+            code.append((BPF_JMP | BPF_EXIT, 0, 0, 0, 0))
+
+    for line in listing.splitlines():
+        for statement in line.partition("#")[0].split(";"):
+            if statement.strip():
+                emit(statement.strip())
+    return [(op, to, source, labels[off] - at - 1 if isinstance(off, str) else off, number)
+            for at, (op, to, source, off, number) in enumerate(code)]
+
+# The members of the kernel's own structs that the program reads.
+_MEMBERS = {
+    "task_struct": ("signal", "mm", "group_leader", "exit_state", "exit_code", "exit_signal", "ptrace"),
+    "signal_struct": ("live", "nr_threads", "flags", "group_exit_code"),
+    "mm_struct": ("arg_start", "arg_end"),
+    "sk_buff": ("cb",),
+    "netlink_skb_parms": ("portid",),
+}
+
+class _Btf:
+    """The types of the running kernel: Documentation/bpf/btf.rst. They are searched by name, never walked."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        magic, _, _, length, types, types_length, strings, strings_length = struct.unpack_from("=HBBIIIII", data)
+        if magic != 0xEB9F:
+            raise OSError(errno.EINVAL, "/sys/kernel/btf/vmlinux is no BTF")
+        self._types = length + types, length + types + types_length
+        self._strings = length + strings, length + strings + strings_length
+
+    def offsets(self, name: str, members: Iterable[str]) -> dict[str, int]:
+        """The offsets of these members of a struct, in bytes, those of an unnamed first member of it included."""
+        for at in self._uses(name):
+            found = self._struct(at)
+            if found:
+                if "" in found and found[""] == 0 and not found.keys() >= set(members):
+                    found = self._unnamed(next(iter(members)))
+                return {member: found[member] // 8 for member in members}
+        raise KeyError(name)
+
+    def _uses(self, name: str) -> Iterator[int]:
+        """Where the offset of a name stands in the type section."""
+        start, end = self._strings
+        word = struct.pack("=I", self._data.index(b"\0%s\0" % name.encode(), start, end) + 1 - start)
+        start, end = self._types
+        at = self._data.find(word, start, end)
+        while at >= 0:
+            if not (at - start) % 4:
+                yield at
+            at = self._data.find(word, at + 1, end)
+
+    def _struct(self, at: int) -> dict[str, int]:
+        """The bit offsets of the members of the struct btf_type that begins there; nothing if it is none."""
+        _, info, _ = struct.unpack_from("=III", self._data, at)
+        count, kind = info & 0xFFFF, info >> 24 & 0x1F
+        if kind != 4 or info >> 16 & 0xFF or at + 12 + 12 * count > self._types[1]:  # BTF_KIND_STRUCT
+            return {}
+        members = struct.iter_unpack("=III", self._data[at + 12:at + 12 + 12 * count])
+        return {self._name(name): offset & (0xFFFFFF if info >> 31 else 0xFFFFFFFF) for name, _, offset in members}
+
+    def _unnamed(self, member: str) -> dict[str, int]:
+        """The unnamed struct that has this member."""
+        for at in self._uses(member):
+            for begin in range(at - 12, at - 12 * 500, -12):  # back over the members before it
+                name, info, _ = struct.unpack_from("=III", self._data, begin)
+                found = self._struct(begin) if info >> 24 & 0x1F == 4 and begin + 12 * (info & 0xFFFF) >= at else {}
+                if member in found:
+                    if not name:
+                        return found
+                    break
+        raise KeyError(member)
+
+    def _name(self, offset: int) -> str:
+        start = self._strings[0] + offset
+        end = self._data.find(b"\0", start)
+        return self._data[start:end].decode() if 0 <= end < self._strings[1] and end - start < 128 else "?"
+
+@functools.lru_cache(maxsize=None)
+def _layout() -> dict[str, int]:
+    """Where the members of the kernel's structs are. Raises OSError. It takes 12 ms, once."""
+    try:
+        with open("/sys/kernel/btf/vmlinux", "rb") as file:
+            btf = _Btf(file.read())
+        layout = {f"{struct}.{member}": offset for struct, members in _MEMBERS.items()
+                  for member, offset in btf.offsets(struct, members).items()}
+    except FileNotFoundError as error:
+        raise OSError(errno.ENOENT, "the kernel has no BTF: /sys/kernel/btf/vmlinux") from error
+    except (KeyError, ValueError) as error:
+        raise OSError(errno.EINVAL, f"the kernel's BTF lacks {error}") from error
+    layout["netlink_skb_parms.portid"] += layout["sk_buff.cb"]  # NETLINK_CB(skb)
+    return layout
+
+@functools.lru_cache(maxsize=None)
+def _instructions(threads: bool) -> list[tuple[int, int, int, int, Any]]:
+    """The program, for this kernel."""
+    def signed(number: int) -> int:
+        return number - (1 << 32) if number >> 31 else number
+
+    own = {f"{kind.__name__}.{field[0]}": getattr(kind, field[0]).offset
+           for kind in (process_entry, program_control) for field in kind._fields_}
+    constants = {"FORK": FORK, "EXEC": EXEC, "COMM": COMM, "EXIT": signed(EXIT), "ENDS": signed(_ENDS),
+                 "DATAGRAM_SIZE": _SIZE, "EVENT_AT": _PROC_EVENT, "EVENT_SIZE": ctypes.sizeof(Exit),
+                 "NLMSG_DONE": NLMSG_DONE, "CN_IDX_PROC": CN_IDX_PROC, "CN_VAL_PROC": CN_VAL_PROC, "BPF_ANY": BPF_ANY,
+                 "SIGNAL_GROUP_EXIT": SIGNAL_GROUP_EXIT, "CMDLINE_MAX": _CMDLINE_MAX, "PLAIN": _PLAIN,
+                 "SCRATCH_EVENT": program_record.event.offset,
+                 "FINAL": _FINAL, "DOUBTFUL": _DOUBTFUL, "BELL": _BELL, "COUNTED": _COUNTED}
+    listing = _PROGRAM.replace("EXIT_BODY", _EXIT_OF_THREAD if threads else _EXIT_OF_PROCESS)
+    listing = listing.replace("THREAD_FORK", "goto ask" if threads else "goto drop")
+    return _assemble(listing, {**_layout(), **_STACK, **own, **constants})
+
+class _Program:
+    """The eBPF program and its maps, loaded. Raises OSError; the last lines of the verifier are in its text."""
+
+    def __init__(self, threads: bool, ring_size: int, entries: int) -> None:
+        self.fds: dict[str, int] = {}
+        try:
+            for name, kind, key, value, room, flags in (
+                ("processes", BPF_MAP_TYPE_HASH, 4, ctypes.sizeof(process_entry), entries, BPF_F_NO_PREALLOC),
+                ("overflow", BPF_MAP_TYPE_HASH, 4, _PLAIN, entries, BPF_F_NO_PREALLOC),
+                ("control", BPF_MAP_TYPE_ARRAY, 4, ctypes.sizeof(program_control), 1, BPF_F_MMAPABLE),
+                ("scratch", BPF_MAP_TYPE_PERCPU_ARRAY, 4, _PLAIN + _CMDLINE_MAX, 1, 0),
+                ("ring", BPF_MAP_TYPE_RINGBUF, 0, 0, ring_size, 0),
+            ):
+                self.fds[name] = _bpf(BPF_MAP_CREATE, bpf_map_create(kind, key, value, room, flags))
+            code = b"".join(bytes(bpf_insn(op, to, source, off, self.fds[imm] if isinstance(imm, str) else imm))
+                            for op, to, source, off, imm in _instructions(threads))
+            self.fds["program"] = self._load(code)
+        except BaseException:
+            self.close()
+            raise
+
+    @staticmethod
+    def _load(code: bytes) -> int:
+        insns, licence = ctypes.create_string_buffer(code), ctypes.create_string_buffer(b"GPL")
+        attribute = bpf_prog_load(BPF_PROG_TYPE_SOCKET_FILTER, len(code) // ctypes.sizeof(bpf_insn),
+                                  ctypes.addressof(insns), ctypes.addressof(licence))
+        try:
+            return _bpf(BPF_PROG_LOAD, attribute)
+        except OSError as error:
+            if error.errno in (errno.EPERM, errno.ENOSYS):
+                raise
+            log = ctypes.create_string_buffer(1 << 20)
+            attribute.log_level, attribute.log_size, attribute.log_buf = 1, len(log), ctypes.addressof(log)
+            with contextlib.suppress(OSError):
+                os.close(_bpf(BPF_PROG_LOAD, attribute))
+            last = "; ".join(log.value.decode(errors="replace").strip().splitlines()[-4:])
+            raise OSError(error.errno, f"the kernel refuses the eBPF program: {error.strerror}: {last}") from None
+
+    def element(self, command: int, name: str, key: int, value: Any = None, flags: int = BPF_ANY) -> bool:
+        """BPF_MAP_*_ELEM; False where there is no such entry (or with BPF_NOEXIST, where there is one)."""
+        word = u32(key)
+        try:
+            _bpf(command, bpf_map_elem(self.fds[name], 0, ctypes.addressof(word),
+                                       ctypes.addressof(value) if value is not None else 0, flags))
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.EEXIST):
+                return False
+            if error.errno == errno.E2BIG:
+                raise OSError(errno.E2BIG, "too many processes are watched: the map in the kernel is full") from None
+            raise
+        return True
+
+    def all(self, name: str, kind: type[ctypes.Structure], *, take: bool = False) -> dict[int, Any]:
+        """What is in a map; take: and empty it."""
+        found: dict[int, Any] = {}
+        room, cursor, first = 1024, u64(), True
+        while True:
+            keys, values = (u32 * room)(), (kind * room)()
+            batch = bpf_map_batch(0 if first else ctypes.addressof(cursor), ctypes.addressof(cursor),
+                                  ctypes.addressof(keys), ctypes.addressof(values), room, self.fds[name])
+            try:
+                _bpf(BPF_MAP_LOOKUP_AND_DELETE_BATCH if take else BPF_MAP_LOOKUP_BATCH, batch)
+                done = False
+            except OSError as error:
+                if error.errno == errno.ENOSPC:  # one bucket has more
+                    room *= 2
+                    continue
+                if error.errno != errno.ENOENT:  # the end
+                    raise
+                done = True
+            found.update(zip(keys[:batch.count], values[:batch.count]))
+            first = False
+            if done:
+                return found
+
+    def close(self) -> None:
+        """Let go of all; a program that is attached keeps its maps."""
+        while self.fds:
+            os.close(self.fds.popitem()[1])
+
+# ------------------------------------------------------------------------------------------------- sources
+
+# Both sources give process-level events in order, a Lost where it happened, and with threads=True an _End behind a
+# process's last Exit. They have the same methods and attributes, all of which the Watcher calls under its lock:
+#   add(pid, kinds, inherited)  report these kinds of a process, and `inherited` of its children to come, too
+#   remove(pid)                 the contrary of add()
+#   watch_all(kinds)            report these kinds of every process, too; 0: no longer
+#   read(most) -> list          at most about so many events; it never waits
+#   known() -> {pid: ns}        the processes whose Exit is still to come, and since when each is known
+#   columns                     of what read() gave, the columns of _Ring.take(); None if it is not all wanted
+#   ready                       whether read() may find something at once
+#   recount(live, gone)         after a loss: these processes are still there, those are not
+#   status(pid), forget(pid)    the wait status of one that is gone, -1 if nobody knows; it has been reported
+#   look_at_socket() -> list    the socket is readable: what it says of losses
+#   unsure                      whether read() has found a loss after which only /proc says what is true
+#   failed                      why this source is not to be trusted any more, or None
+#   lost                        how many events the kernel has dropped so far
+#   gather                      seconds that a reader may let a storm gather
+#   descriptors                 what to wait on
+
+class _Ring:
+    """The memory of a ring buffer map, shared with the kernel: Documentation/bpf/ringbuf.rst."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        shared = mmap.mmap(fd, mmap.PAGESIZE + 2 * size, prot=mmap.PROT_READ, offset=mmap.PAGESIZE)
+        self._consumer_pos = u64.from_buffer(mmap.mmap(fd, mmap.PAGESIZE))
+        self._producer_pos = memoryview(shared)[:8].cast("Q")
+        self._data = memoryview(shared)[mmap.PAGESIZE:]  # twice, so that no record is cut at the end
+        self._words = self._data.cast("I")
+        self._size = size
+        self._taken = 0  # bytes since the beginning; take()
+        self.doubtful: Exit | None = None  # an Exit whose status the kernel's own event contradicts; take()
+        # x86-64 and s390x see loads in order. Elsewhere each record takes an acquire behind its length, as
+        # smp_load_acquire() in bpf_ringbuf_commit()'s counterparts; a lock that is taken and released is one.
+        self._fence = None if os.uname().machine in ("x86_64", "s390x") else threading.Lock()
+
+    def next_lost(self) -> int | None:
+        """How many were lost before the next record; None if there is none, or it is still being written."""
+        at = self._taken % self._size >> 2
+        if self._producer_pos[0] == self._taken or self._words[at] & BPF_RINGBUF_BUSY_BIT:
+            return None
+        return self._words[at + 2]
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is in it, not even a record that is still being written."""
+        return bool(self._producer_pos[0] == self._taken)
+
+    def take(self, most: int, lost: int) -> tuple[list[Any], Any]:
+        """The oldest events, about `most` at most, up to the first before which more than `lost` were lost.
+
+        The second value is None, or three columns if nothing but plain records are there: each event's `what`, whose
+        event it is (of a FORK the parent's), and the child of a FORK. A number of a column costs 10 ns, a field of an
+        event 35.
+        """
+        words, data, fence = self._words, self._data, self._fence or contextlib.nullcontext()
+        begin = at = self._taken % self._size
+        last = at + self._producer_pos[0] - self._taken
+        events: list[Any] = []
+        columns = None
+        first, count = at >> 2, min(most, (last - at) // _STRIDE)
+        end = first + count * _STRIDE // 4
+
+        def column(word: int) -> list[int]:
+            return words[first + word:end:_STRIDE // 4].tolist()
+
+        if count and column(0).count(_PLAIN) == count:
+            with fence:
+                pass
+            if column(2).count(lost) == count and not any(column(3)):
+                columns = column(4), column(9), column(11)
+                events = [_COPIES[what](data, start) for what, start in zip(columns[0], range(at + 16, last, _STRIDE))]
+                at += count * _STRIDE
+        while at < last and len(events) < most and not columns:
+            word = at >> 2
+            length = words[word]
+            if length & BPF_RINGBUF_BUSY_BIT:
+                break
+            with fence:
+                pass
+            if words[word + 2] != lost and not (words[word + 2] - lost) & 0x80000000:
+                break
+            what, note = words[word + 4], words[word + 3]
+            event: Any = _COPIES[what](data, at + 16)
+            events.append(event)
+            if what == EXEC:
+                event._words, event._length = bytes(data[at + 56:at + 8 + length]), note
+                if len(event._words) < note:
+                    _complete(event)
+            elif note == _FINAL:
+                events.append(_End(_END, event.pid, event.timestamp_ns))
+            elif note == _DOUBTFUL:
+                self.doubtful = event
+            at += length + 15 & ~7
+        self._taken += at - begin
+        self._consumer_pos.value = self._taken
+        return events, columns
+
+def _complete(event: Exec) -> None:
+    """Read what the kernel did not, from /proc, if it is still the same command line."""
+    words = _words(event.pid)
+    if not event._words or (words and len(words) == event._length and words.startswith(event._words)):
+        event._words = words
+
+class _RingSource:
+    """The events as the eBPF program has decided on them, in the context of the processes themselves."""
+
+    name = "ebpf"
+    gather = 0.001                 # nothing is missed by waiting: the kernel has read the names
+    failed: OSError | None = None  # read()
+    columns: Any = None            # read()
+    ready = True                   # read()
+    unsure = False                 # read(); reset by the Watcher, once it has looked
+
+    def __init__(self, subscription: _Subscription, threads: bool) -> None:
+        """Raises OSError where the kernel does not let us, or is not laid out as its BTF says."""
+        self._subscription, self._threads = subscription, threads
+        # An event takes 56 bytes here and some 800 in the socket's buffer: a ring of 1/8 holds as many.
+        size = max(1 << 16, 1 << (subscription.rcvbuf >> 3).bit_length() >> 1)
+        self._program = _Program(threads, size, self._room())
+        self._saved: dict[int, program_record] = {}  # by their numbers: what was lost and has been kept; _recover()
+        self._lost = self._unsaved = 0            # as far as they are reported; read()
+        self._late = False                        # whether more of what was lost may come to be kept; read()
+        try:
+            fds = self._program.fds
+            self._control = program_control.from_buffer(mmap.mmap(fds["control"], mmap.PAGESIZE))
+            self._control.self = os.getpid()
+            self._ring = _Ring(fds["ring"], size)
+            self._drops = subscription.dropped    # of the socket, as far as they are reported; look_at_socket()
+            subscription.attach(fds["program"])
+            self._prove()
+        except BaseException:
+            self._program.close()
+            raise
+        self.descriptors = fds["ring"], subscription.sock.fileno()
+
+    @staticmethod
+    def _room() -> int:
+        """How many entries the maps may have: twice the tasks that there are, or more. Unused they take 16 bytes."""
+        with open("/proc/loadavg") as file:
+            return max(1 << 16, 2 * int(file.read().split()[3].partition("/")[2]))
+
+    def _prove(self) -> None:
+        """Have the program read what we know: our own command line and threads, by datagrams to ourselves."""
+        control, port, me = self._control, self._subscription.port, os.getpid()
+        forged = [_WORDS.tobytes() + bytes(event).ljust(ctypes.sizeof(Exit), b"\0") for event in (
+            Exec(EXEC, REBUILT, 0, me, me), Exit(EXIT, REBUILT, 0, me, me))]
+        control.sender = port ^ 1 << 30  # somebody else: neither we nor the kernel
+        control.everything = control.passing = EXEC | EXIT
+        self._subscription.send_to_self(forged[0])
+        if self._ring.take(9, 0)[0]:
+            raise OSError(errno.EINVAL, "the eBPF program takes others for the kernel")
+        control.sender = port
+        for _ in range(10):  # threads come and go
+            for datagram in forged:
+                self._subscription.send_to_self(datagram)
+            with open("/proc/self/stat", "rb") as file:
+                stat = file.read().rpartition(b") ")[2].split()
+            found, _ = self._ring.take(9, 0)
+            begin, end = int(stat[45]), int(stat[46])  # arg_start, arg_end
+            words = ctypes.string_at(begin, min(end - begin, _CMDLINE_MAX)) if begin else None
+            if ([event.what for event in found] == [EXEC, EXIT] and found[0]._words == words
+                    and found[1].exit_code == found[1].exit_signal == int(stat[17])
+                    and (found[1].parent_tid, found[1].parent_pid & SIGNAL_GROUP_EXIT) == (0, 0)):
+                break
+        else:
+            raise OSError(errno.EINVAL, "the kernel's structs are not as its BTF says")
+        control.everything = control.passing = control.sender = 0
+
+    def add(self, pid: int, kinds: int, inherited: int) -> None:
+        kinds, inherited = (kinds and kinds | EXIT) | (inherited and FORK), inherited and inherited | FORK | EXIT
+        stat = _stat(pid) if self._threads else None
+        value = process_entry(kinds=kinds, inherited=inherited, tasks=_UNCOUNTED, threads=1,
+                              leader_gone=bool(stat and stat.state == "Z"), since_ns=self._subscription.now())
+        while not self._element(BPF_MAP_UPDATE_ELEM, pid, value, BPF_NOEXIST):
+            old = process_entry()
+            if self._element(BPF_MAP_LOOKUP_ELEM, pid, old):
+                value.kinds, value.inherited = kinds | old.kinds, inherited | old.inherited
+                value.since_ns = old.since_ns
+                if self._element(BPF_MAP_UPDATE_ELEM, pid, value, BPF_EXIST):
+                    return
+
+    def remove(self, pid: int) -> None:
+        if self._control.everything & _ENDS:
+            self._element(BPF_MAP_UPDATE_ELEM, pid, process_entry(
+                tasks=_UNCOUNTED, threads=1, since_ns=self._subscription.now()), BPF_EXIST)
+        else:
+            self._element(BPF_MAP_DELETE_ELEM, pid)
+
+    def watch_all(self, kinds: int) -> None:
+        self._control.passing = kinds | (FORK | EXIT if kinds & _ENDS else 0)
+        self._control.everything = kinds
+        if not kinds & _ENDS:
+            for pid, process in self._program.all("processes", process_entry).items():
+                if not process.kinds:
+                    self._element(BPF_MAP_DELETE_ELEM, pid)
+
+    def known(self) -> dict[int, int]:
+        return {pid: process.since_ns for pid, process in self._program.all("processes", process_entry).items()
+                if not process.ended}
+
+    def _element(self, command: int, pid: int, value: Any = None, flags: int = BPF_ANY) -> bool:
+        return self._program.element(command, "processes", pid, value, flags)
+
+    @property
+    def lost(self) -> int:
+        return int(self._control.lost) + self._subscription.dropped
+
+    def read(self, most: int) -> list[Any]:
+        ring, control = self._ring, self._control
+        events, columns = ring.take(most, self._lost)
+        self.columns = None if self._threads else columns  # in which a thread's FORK looks like a process's
+        self.ready = len(events) >= most
+        if self.ready:
+            return events
+        number = ring.next_lost()
+        if number is None and ring.empty:
+            lost = control.lost
+            number = lost if ring.empty else None  # nothing has come between, so all from before the loss is read
+            if self._late:
+                self._late, self.columns = False, None
+                events += self._recover(0)
+        count = 0 if number is None else (number - self._lost) & 0xFFFFFFFF
+        if 0 < count < 1 << 31:  # else it is of a record that had been numbered before others were lost
+            self.columns = None
+            events.append(Lost(count, self._subscription.now()))
+            events += self._recover(count)
+            self.ready = self._late = True
+            if control.unsaved != self._unsaved:
+                self._unsaved, self.unsure = control.unsaved, True
+        if ring.doubtful and not self.failed:
+            self.failed = OSError(errno.EINVAL, f"the kernel reported another status than the eBPF program read: "
+                                  f"{ring.doubtful}")
+        return events
+
+    def _recover(self, count: int) -> list[Any]:
+        """The forks and exits among the next `count` lost ones, and those that came to be kept too late before."""
+        self._saved.update(self._program.all("overflow", program_record, take=True))
+        self._lost = (self._lost + count) & 0xFFFFFFFF
+        events: list[Any] = []
+        for number in sorted(self._saved):
+            if not (self._lost - number) & 0x80000000:
+                saved = self._saved.pop(number)
+                event = _EVENTS[saved.event.what].from_buffer_copy(saved.event)
+                event.cpu = REBUILT
+                events.append(event)
+                if saved.note == _FINAL:
+                    events.append(_End(_END, event.pid, event.timestamp_ns))
+        return events
+
+    def recount(self, live: Iterable[int], gone: Iterable[int]) -> None:
+        pass  # the kernel counts
+
+    def status(self, pid: int) -> int:
+        status = _zombie_status(pid)
+        return -1 if status is None else status
+
+    def forget(self, pid: int) -> None:
+        self._element(BPF_MAP_DELETE_ELEM, pid)
+
+    def look_at_socket(self) -> list[Any]:
+        """Discard others' acks. Where the kernel had no memory to copy an event for us, it says so here."""
+        try:
+            while True:
+                self._subscription.sock.recv(1024, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return []
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+        before, self._drops = self._drops, self._subscription.dropped
+        self.unsure = self.ready = True
+        return [Lost(self._drops - before, self._subscription.now())]
+
+    def close(self) -> None:
+        self._program.close()
+        del self._ring, self._control  # and with them the memory
+
+class _Process:
+    """What the thread tracker knows of a process."""
+
+    __slots__ = ("codes", "doubtful", "inherited", "kinds", "last", "pidfd", "since_ns", "tasks", "tids")
+
+    def __init__(self, kinds: int, inherited: int, since_ns: int) -> None:
+        self.kinds, self.inherited, self.since_ns = kinds, inherited, since_ns
+        self.tasks = 1                      # EXITs still to come
+        self.tids: set[int] | None = None   # of a process that was there before: whose they can be
+        self.codes: set[int] | None = None  # exit codes of its threads; None: it never had several
+        self.last = 0                       # the exit code of the last of them
+        self.doubtful = False               # some of its events are lost, and it has ended since
+        self.pidfd = -1                     # held since it had its second thread, to ask for its status
+
+class _ThreadTracker:
+    """Folds the events of threads into events of processes. Pure: what asks the kernel is given to it.
+
+    The kernel makes one FORK and one EXIT for each task, whatever execs are between: an exec by another thread swaps
+    ids, and their EXITs come in any order. So a process has ended when there were as many EXITs as tasks.
+
+    It is given: tids(pid, ns), its live threads, if it is the process that was there then; status(pid, pidfd, ns), its
+    wait status or None; hold(pid, ns), a pidfd or -1; release(pidfd). _DatagramSource has the real ones.
+    """
+
+    def __init__(self, threads: bool, tids: Callable[[int, int], set[int]],
+                 status: Callable[[int, int, int], int | None],
+                 hold: Callable[[int, int], int], release: Callable[[int], None]) -> None:
+        self._threads, self._tids, self._status, self._hold, self._release = threads, tids, status, hold, release
+        self.everything = 0                          # kinds of all processes; the source
+        self.processes: dict[int, _Process] = {}     # whose Exit is still to come; all methods
+
+    def add(self, pid: int, kinds: int, inherited: int, now: int) -> bool:
+        """Track a process that is there, to be counted; or widen what is wanted of it. Whether it is new."""
+        new = pid not in self.processes
+        process = self.processes.setdefault(pid, _Process(0, 0, now))
+        process.kinds |= kinds
+        process.inherited |= inherited
+        return new
+
+    def count(self, pid: int) -> None:
+        """Take from /proc how many EXITs are still to come."""
+        process = self.processes[pid]
+        tids = self._tids(pid, process.since_ns)
+        if not tids:  # it has just ended, or /proc has come to hide it
+            return
+        process.tids, process.tasks = tids, len(tids)
+        if tids != {pid}:
+            self._has_several(pid, process, process.since_ns)
+
+    def _has_several(self, pid: int, process: _Process, timestamp_ns: int) -> None:
+        if process.codes is None:
+            process.codes = set()
+            process.pidfd = self._hold(pid, timestamp_ns)
+
+    def remove(self, pid: int) -> None:
+        """Track a process no longer."""
+        process = self.processes.pop(pid, None)
+        if process and process.pidfd >= 0:
+            self._release(process.pidfd)
+
+    def fold(self, event: Any) -> list[Any]:
+        """What one event of the kernel means: none, one, or with threads=True an Exit and an _End."""
+        what, pid = event.what, event.pid
+        if what == FORK:
+            return self._fork(event) if event.tid == pid else self._thread(event)
+        process = self.processes.get(pid)
+        if what == EXIT:
+            return self._exit(process, event) if process else []
+        if what == EXEC and process and process.tids is not None:
+            process.tids.add(pid)  # who called it has the leader's id from now on
+        return [event]
+
+    def _fork(self, event: Any) -> list[Any]:
+        parent = self.processes.get(event.parent_pid)
+        inherited = parent.inherited if parent else 0
+        if inherited or self.everything & _ENDS:
+            process = self.processes.get(event.pid)
+            if process and process.since_ns > event.timestamp_ns:  # it was found in /proc before its FORK was read
+                process.kinds |= inherited
+                process.inherited |= inherited
+            else:
+                self.remove(event.pid)
+                self.processes[event.pid] = _Process(inherited, inherited, event.timestamp_ns)
+        return [event]
+
+    def _thread(self, event: Any) -> list[Any]:
+        process = self.processes.get(event.pid)
+        if process and not (process.tids and event.tid in process.tids):
+            process.tasks += 1
+            if process.tids is not None:
+                process.tids.add(event.tid)
+            self._has_several(event.pid, process, event.timestamp_ns)
+        return [event] if self._threads else []
+
+    def _exit(self, process: _Process, event: Any) -> list[Any]:
+        pid, tid = event.pid, event.tid
+        if process.tids is not None:
+            if tid not in process.tids:  # it had ended before it was counted
+                return [event] if self._threads else []
+            if tid != pid:
+                process.tids.discard(tid)
+        process.tasks -= 1
+        if process.codes is not None:
+            process.last = event.exit_code
+            process.codes.add(process.last)
+        if not process.tasks and process.tids is not None and self._tids(pid, process.since_ns):
+            self.count(pid)  # the count was not exact: threads came and went while it was taken
+        if process.tasks:
+            return [event] if self._threads else []
+        if self._threads:
+            self.remove(pid)
+            return [event, _End(_END, pid, event.timestamp_ns)]
+        if process.codes is not None:
+            event.exit_code = self.end_status(pid, event.timestamp_ns)
+            if tid != pid:
+                event.tid, event.exit_signal = pid, SIGCHLD
+        self.remove(pid)
+        return [event]
+
+    def end_status(self, pid: int, timestamp_ns: int) -> int:
+        """The wait status of a process that had several threads; -1 in doubt.
+
+        It is signal->group_exit_code, which no event carries, so ask. Where nobody can be asked any more, infer: a
+        thread that ends by itself has 0, the others have the status of the process; of a core dump only the thread
+        that dumped has the bit 0x80. Where the codes say anything else, a thread has ended by a raw exit(2), the
+        process was killed while it dumped, or two ends have crossed. Then nobody knows.
+        """
+        process = self.processes[pid]
+        status = self._status(pid, process.pidfd, timestamp_ns)
+        if status is not None:
+            return status
+        codes = process.codes or set()
+        status = next((code for code in codes if code & 0x80), process.last)
+        return status if codes and not process.doubtful and codes <= {status, status & ~0x80, 0} else -1
+
+class _DatagramSource:
+    """The events as datagrams of the kernel: for ordinary users and old kernels. What the eBPF program does there is
+    done here, behind a filter in classic BPF."""
+
+    name = "netlink"
+    gather = 0.0004
+    failed = columns = None
+    ready = True     # read()
+    unsure = False   # read(); reset by the Watcher, once it has looked
+    before = 0       # what another source had lost before; the Watcher
+
+    _SLOTS = 64      # datagrams at a call: 0.84 us each; 16 at a call cost 1.0, 256 no less than 64
+    _SLOT = 4 + 4 * 76 + 12  # bytes for each, with room for four messages: the kernel sends one, and near is fast
+    _PIDFDS = 256    # that may be held at a time: a program has 1,024 descriptors by default
+
+    def __init__(self, subscription: _Subscription, threads: bool) -> None:
+        self._subscription = subscription
+        self._tracker = _ThreadTracker(threads, self._live_tids, self._status, self._hold, self._release)
+        self._held = 0                       # pidfds; _hold() and _release()
+        self._behind: list[Any] = []         # events behind a Lost, to be given by the next read()
+        self._gap: int | None = None         # after an overrun: when it was noticed; read()
+        self._drops = subscription.dropped   # as far as they are reported; read()
+        self._filter: Any = None             # what the filter was made from; _sieve()
+        self.descriptors = (subscription.sock.fileno(),)
+        # What recvmmsg(2) fills. proc_event, 36 bytes into a datagram, lies at a multiple of 8.
+        self._buffer = bytearray(self._SLOTS * self._SLOT)
+        self._words = memoryview(self._buffer).cast("I")
+        self._messages = (mmsghdr * self._SLOTS)()
+        self._senders = (sockaddr_nl * self._SLOTS)()
+        address = ctypes.addressof(ctypes.c_char.from_buffer(self._buffer))
+        for i, message in enumerate(self._messages):
+            vector = iovec(address + i * self._SLOT + 4, self._SLOT - 4)
+            message.msg_hdr = user_msghdr(ctypes.addressof(self._senders[i]), ctypes.sizeof(sockaddr_nl),
+                                          ctypes.pointer(vector), 1)
+
+        # What the headers and senders are when each slot holds one event of the kernel: one comparison checks all.
+        for message, sender in zip(self._messages, self._senders):
+            message.msg_len, sender.nl_family, sender.nl_groups = _SIZE, AF_NETLINK, CN_IDX_PROC
+        self._usual = [(memoryview(array).cast("B"), bytes(array), ctypes.sizeof(array) // self._SLOTS)
+                       for array in (self._messages, self._senders)]
+        self._sieve()
+
+    def _sieve(self) -> None:
+        """Make the kernel drop what nobody wants, as far as a filter in classic BPF can see that."""
+        tracker, pids = self._tracker, None
+        processes = tracker.processes
+        kinds = functools.reduce(operator.or_, {process.kinds for process in processes.values()}, tracker.everything)
+        if not tracker.everything and len(processes) < 1000 and not any(p.inherited for p in processes.values()):
+            pids = tuple(processes)
+        wanted = (kinds and kinds | LIFE, pids, bool(kinds & FORK))
+        if wanted != self._filter:
+            try:
+                self._subscription.attach(_classic_filter(*wanted))
+            except OSError:  # too many pids for net.core.optmem_max
+                self._subscription.attach(_classic_filter(wanted[0]))
+            self._filter = wanted
+
+    def add(self, pid: int, kinds: int, inherited: int) -> None:
+        new = self._tracker.add(pid, kinds, inherited, self._subscription.now())
+        self._sieve()
+        if new:
+            self._tracker.count(pid)  # listen first, look second, so that nothing falls between
+
+    def remove(self, pid: int) -> None:
+        process = self._tracker.processes.get(pid)
+        if process and self._tracker.everything & _ENDS:
+            process.kinds = process.inherited = 0
+        else:
+            self._tracker.remove(pid)
+        self._sieve()
+
+    def watch_all(self, kinds: int) -> None:
+        self._tracker.everything = kinds
+        if not kinds & _ENDS:
+            for pid in [pid for pid, process in self._tracker.processes.items() if not process.kinds]:
+                self._tracker.remove(pid)
+        self._sieve()
+
+    def known(self) -> dict[int, int]:
+        return {pid: process.since_ns for pid, process in self._tracker.processes.items()}
+
+    @property
+    def lost(self) -> int:
+        return self.before + self._subscription.dropped
+
+    def read(self, most: int) -> list[Any]:
+        events, self._behind = self._behind, []
+        if not events:
+            events = self._receive(min(most, self._SLOTS))
+        lost = []
+        if self._gap is not None:
+            # What was queued when the overrun was noticed is older than that. The kernel queues nothing more until
+            # all of it has been read, so what comes then is younger.
+            cut = next((i for i, event in enumerate(events) if event.timestamp_ns > self._gap), len(events))
+            if cut < len(events) or not self.ready:
+                events, self._behind = events[:cut], events[cut:]
+                before, self._drops, self._gap = self._drops, self._subscription.dropped, None
+                lost = [Lost(self._drops - before, self._subscription.now())]
+                self.unsure = self.ready = True
+        folded = [part for event in events for part in (self._tracker.fold(event) if event.what else [event])]
+        for event in folded:
+            if event.what == EXEC:
+                process = self._tracker.processes.get(event.pid)
+                if (process.kinds if process else 0) & EXEC or self._tracker.everything & EXEC:
+                    event._words = _words(event.pid)
+                    event._length = len(event._words or b"")
+        return folded + lost
+
+    def _receive(self, most: int) -> list[Any]:
+        """What is in at most so many datagrams. Only those of the kernel count."""
+        count = _libc().recvmmsg(self._subscription.sock.fileno(), self._messages, most, socket.MSG_DONTWAIT, None)
+        number = ctypes.get_errno() if count < 0 else 0
+        self.ready = count == most or number == errno.ENOBUFS
+        if number == errno.ENOBUFS:
+            self._gap = self._subscription.now()
+        elif number and number not in (errno.EAGAIN, errno.EINTR):
+            raise OSError(number, os.strerror(number))
+        if count <= 0:
+            return []
+        buffer, starts = self._buffer, range(4 + _PROC_EVENT, len(self._buffer), self._SLOT)
+        if all(array[:size * count].tobytes() == usual[:size * count] for array, usual, size in self._usual):
+            try:
+                return [_COPIES[self._words[start >> 2]](buffer, start) for start in starts[:count]]
+            except KeyError:
+                pass  # an ack, or a kind that we do not know
+        events: list[Any] = []
+        for message, sender, start in zip(self._messages[:count], self._senders, starts):
+            if not sender.nl_pid:
+                events += _decode(buffer, start - _PROC_EVENT, start - _PROC_EVENT + message.msg_len)
+                if message.msg_hdr.msg_flags & socket.MSG_TRUNC:  # more messages than there is room for
+                    events.append(Lost(None, self._subscription.now()))
+            # What the kernel does not write stays as it is: so that it is usual again.
+            sender.nl_pid, sender.nl_groups = 0, CN_IDX_PROC
+        return events
+
+    def _status(self, pid: int, pidfd: int, timestamp_ns: int) -> int | None:
+        """The wait status of a process whose last EXIT was at that time, if anybody can be asked."""
+        status = _reaped_status(pidfd) if pidfd >= 0 else None
+        if status is None and self._was_there(pid, timestamp_ns):
+            status = _zombie_status(pid)
+        return status
+
+    def _live_tids(self, pid: int, timestamp_ns: int) -> set[int]:
+        return {tid for tid, live in _tids(pid).items() if live} if self._was_there(pid, timestamp_ns) else set()
+
+    def _was_there(self, pid: int, timestamp_ns: int) -> bool:
+        """Whether the process that /proc shows was there at that time: not a later one with its pid."""
+        stat = _stat(pid)
+        return stat is not None and stat.start_ns - self._subscription.skew <= timestamp_ns
+
+    def _hold(self, pid: int, timestamp_ns: int) -> int:
+        if self._held < self._PIDFDS and _pidfd_tells_status():
+            with contextlib.suppress(OSError):
+                pidfd = os.pidfd_open(pid)
+                if self._was_there(pid, timestamp_ns):
+                    self._held += 1
+                    return pidfd
+                os.close(pidfd)
+        return -1
+
+    def _release(self, pidfd: int) -> None:
+        self._held -= 1
+        os.close(pidfd)
+
+    def look_at_socket(self) -> list[Any]:
+        return []  # read() does
+
+    def recount(self, live: Iterable[int], gone: Iterable[int]) -> None:
+        for pid in live:
+            self._tracker.count(pid)
+        for pid in gone:
+            self._tracker.processes[pid].doubtful = True
+
+    def status(self, pid: int) -> int:
+        return self._tracker.end_status(pid, self._subscription.now())
+
+    def forget(self, pid: int) -> None:
+        self._tracker.remove(pid)
+
+    def close(self) -> None:
+        for pid in list(self._tracker.processes):
+            self._tracker.remove(pid)
+
+# --------------------------------------------------------------------------------------------------- table
+
+# What is wanted of a process: kinds of its own events, and of those of its children to come.
+_Watch = tuple[int, int]
+_NOBODY: _Watch = (0, 0)
+
+class _Table:
+    """Who is watched, and which events are reported. Pure: it knows no kernel, no clock and no lock."""
+
+    def __init__(self, threads: bool) -> None:
+        self._threads = threads
+        self.everything = 0                      # kinds wanted of every process; the Watcher
+        self.watched: dict[int, _Watch] = {}     # one by one, or followed; watch(), unwatch() and sift()
+        self.ended: set[int] = set()             # those of them that have ended, while everything was watched too
+
+    def watch(self, pid: int, kinds: int, inherited: int) -> None:
+        """Watch a process, or widen its watch."""
+        before = self.watched.get(pid, _NOBODY)
+        self.watched[pid] = before[0] | kinds, before[1] | inherited
+
+    def covers(self, pid: int, kinds: int) -> bool:
+        """Whether these kinds are wanted of a process and of its children already."""
+        own, inherited = self.watched.get(pid, _NOBODY)
+        return not kinds & ~(own & inherited)
+
+    def sift(self, events: list[Any], columns: Any = None) -> list[Any]:
+        """Those of a source's events that are to be reported. Forks are followed, and ends are noted, on the way."""
+        watched, everything, threads = self.watched, self.everything, self._threads
+        if columns and not watched and not any(what & ~everything for what in set(columns[0])):
+            return events  # the program has decided already
+        whats, whose, children = columns or zip(*map(_key, events)) if events else ((), (), ())
+        reported = []
+        for what, pid, child, event in zip(whats, whose, children, events):
+            own = watched.get(pid, _NOBODY)
+            kinds = everything | own[0]
+            if what == FORK:
+                if child and own[1]:
+                    if child in watched:  # it was found in /proc before its FORK was read
+                        self.watch(child, own[1], own[1])
+                    else:
+                        watched[child] = own if own[0] == own[1] else (own[1], own[1])
+            elif what in (EXIT, _END):
+                if (what == _END or not threads) and watched.pop(pid, None) and everything:
+                    self.ended.add(pid)
+                if kinds & NONZERO_EXIT and what == EXIT and event.exit_code:
+                    kinds |= EXIT
+            if (kinds & what and what != _END) or not what:
+                reported.append(event)
+        return reported
+
+    def unwanted(self, event: Any, pid: int | None) -> bool:
+        """Whether an event was to be reported only for the sake of a watch that ends now; None: of everything."""
+        what, whose, _ = _key(event)
+        if pid is None:
+            return bool(what) and whose not in self.watched and whose not in self.ended
+        return whose == pid and not self.everything & what
+
+def _key(event: Any) -> tuple[int, int, int]:
+    """What an event is, whose it is (a fork of a process is the parent's), and the child of such a fork."""
+    what = event.what
+    if what == FORK and event.tid == event.pid:
+        return FORK, event.parent_pid, event.pid
+    return what, event.pid if what else 0, 0
 
 # ------------------------------------------------------------------------------------------------- watcher
 
-# What the table knows of a process: the events wanted of it, those that its children inherit, since when (an
-# earlier event is not reported), and the entry that was valid before then. A tuple, made at every birth: 0.05 us.
-_Entry = tuple[int, int, int, "Any"]
-_NOTHING: _Entry = (0, 0, 0, None)
-# Events nearer to each other than this (ns) are a storm, in which an iteration lets them gather for so long (s): to
-# be woken for each would cost twice the CPU. No fork and exec of one process are so near.
-_STORM, _GATHER = 60_000, 0.0004
-_TOGETHER = 10_000_000  # ns within which the threads of a process that ends are told to have ended
+# Events nearer to each other than this (ns) are a storm, in which an iteration lets them gather for a moment: to be
+# woken for each would cost twice the CPU. No fork and exec of one process are so near.
+_STORM = 60_000
 _QUIET = 3_000_000_000  # ns without any event after which a waiting reader tests its subscription: 0.1 ms of CPU
+_BATCH = 256            # events to take in at a time, in an iteration
 
-def _more(entry: _Entry, mask: int, inherit: int, now: int, dry: int) -> _Entry:
-    """The entry with further events wanted from now on; nothing is queued any more from before `dry`."""
-    return entry[0] | mask, entry[1] | inherit, now, entry if entry[2] > dry else (*entry[:3], None)
+class _Waiter:
+    """What a reader waits on: one epoll over the source's descriptors and over a pipe, by which others wake it."""
 
-def _at(entry: _Entry | None, when: int) -> _Entry:
-    """What was wanted at that time."""
-    while entry and when < entry[2]:
-        entry = entry[3]
-    return entry or _NOTHING
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._epoll.register(self._pipe[0], select.EPOLLIN)
+        self._napping = select.poll()
+        self._napping.register(self._pipe[0], select.POLLIN)
+        self._set = False  # whether a byte is in the pipe; set() and clear()
 
-def _release(connector: _Connector, waker: tuple[int, int], owner: int) -> None:
-    """Unsubscribe. A forked child shares the socket, and leaves the subscription to its parent."""
-    if os.getpid() == owner:
-        connector.ignore()
-    connector.close()
-    for fd in waker:
-        os.close(fd)
+    def follow(self, new: Iterable[int], old: Iterable[int] = ()) -> None:
+        """Wait on these descriptors, and no longer on the old ones."""
+        for fd in old:
+            self._epoll.unregister(fd)
+        for fd in new:
+            self._epoll.register(fd, select.EPOLLIN)
+
+    def wait(self, seconds: float) -> set[int]:
+        """Which descriptors are readable, after so many seconds at most."""
+        return {fd for fd, _ in self._epoll.poll(seconds)}
+
+    def nap(self, seconds: float) -> None:
+        """Wait, unless somebody calls set()."""
+        self._napping.poll(seconds * 1000)
+
+    def set(self) -> None:
+        """Wake the reader, and be readable until clear()."""
+        if not self._set:
+            self._set = True
+            os.write(self._pipe[1], b"\0")
+
+    def clear(self) -> None:
+        """Be readable only if the source is."""
+        if self._set:
+            self._set = False
+            os.read(self._pipe[0], 1)
+
+    def fileno(self) -> int:
+        return self._epoll.fileno()
+
+    def close(self) -> None:
+        self._epoll.close()
+        for fd in self._pipe:
+            os.close(fd)
+
+class _Pulse:
+    """How the events come: whether there are any, and whether thick and fast. Written by the reader."""
+
+    def __init__(self, now: int) -> None:
+        self.heard = now                          # when something last came
+        self.newest = now                         # when that had happened
+        self.storm = False                        # whether events come thick and fast
+        self.due = now + _QUIET // 2              # when to look again whether all that are known live
+        self.missed: set[tuple[int, int]] = set() # those that had ended at the last look, and since when known
+        self.resyncing = False
+
+    def note(self, events: list[Any], now: int) -> None:
+        """Some events have come."""
+        newest = events[-1].timestamp_ns
+        self.storm = newest - self.newest < _STORM * len(events)
+        self.heard, self.newest = now, newest
+
+def _ended_and_forked(events: list[Any], threads: bool) -> tuple[set[int], set[int]]:
+    """Of which processes these events report the end, and of which the fork. One that comes after a fork of the same
+    pid is the end of a later process."""
+    ended, forked = set(), set()
+    for event in events:
+        if isinstance(event, Fork) and event.tid == event.pid:
+            forked.add(event.pid)
+        elif event.what == (_END if threads else EXIT) and event.pid not in forked:
+            ended.add(event.pid)
+    return ended, forked
+
+def _release(parts: list[Any], owner: int) -> None:
+    """Close all; the subscription is the first. A forked child shares the socket, and leaves that to its parent."""
+    while len(parts) > 1:
+        parts.pop().close()
+    if parts:
+        parts.pop().close(ignore=os.getpid() == owner)
+
+class _Feed:
+    """From the source through the table into the queue; and after a loss from /proc.
+
+    It neither waits nor locks: the Watcher calls it under its lock, and owns the subscription and the waiter.
+    """
+
+    def __init__(self, subscription: Any, waiter: _Waiter, threads: bool) -> None:
+        self._subscription, self._waiter, self._threads = subscription, waiter, threads
+        self.table = _Table(threads)
+        self.queue: collections.deque[Any] = collections.deque()  # to be handed out: the Watcher takes from its left
+        self.pulse = _Pulse(subscription.now())
+        self.error: OSError | None = None  # why the first kind of source does not serve; open() and _fall_back()
+        self.source: Any = None            # open()
+
+    def watch(self, pid: int | None, mask: int, follow: bool) -> None:
+        """Watcher.watch(), its arguments checked."""
+        self.drain()
+        if pid is None:
+            self._watch_all(mask)
+        else:
+            if _leader(pid) != pid or not self._take_up(pid, mask, mask if follow else 0):
+                raise _missing(pid)
+            if follow:
+                self._follow(pid)
+
+    def unwatch(self, pid: int | None) -> None:
+        """Watcher.unwatch()."""
+        self.drain()
+        if pid is None:
+            if not self.table.everything:
+                raise KeyError(pid)
+            self.table.everything = 0
+            self.source.watch_all(0)
+        else:
+            del self.table.watched[pid]
+            self.source.remove(pid)
+        kept = [event for event in self.queue if not self.table.unwanted(event, pid)]
+        self.queue.clear()
+        self.queue.extend(kept)
+        if pid is None:
+            self.table.ended.clear()
+
+    def open(self, kinds: tuple[Any, ...]) -> None:
+        """Take the first kind of source that the kernel allows."""
+        for kind in kinds:
+            try:
+                self.source = kind(self._subscription, self._threads)
+            except OSError as error:
+                if kind is kinds[-1]:
+                    raise
+                self.error = error
+            else:
+                self._waiter.follow(self.source.descriptors)
+                return
+
+    def _watch_all(self, mask: int) -> None:
+        self.table.everything |= mask
+        self.source.watch_all(self.table.everything)  # listen first, look second, so that nothing falls between
+        if mask & _ENDS:
+            for pid in _pids():
+                self._take_up(pid, 0, 0)
+
+    def _take_up(self, pid: int, mask: int, inherited: int) -> bool:
+        """Have the source and the table watch a process that is there; False if it has ended."""
+        try:
+            self.source.add(pid, mask, inherited)
+        except OSError as error:
+            if error.errno == errno.E2BIG and self.pulse.resyncing:
+                return False  # it has been counted as lost
+            raise
+        stat = _stat(pid)
+        if _ended(pid, stat):
+            if pid not in self.table.watched:
+                self.source.forget(pid)
+            return False
+        if mask:
+            self.table.watch(pid, mask, inherited)
+        return True
+
+    def _follow(self, pid: int) -> list[tuple[int, int]]:
+        """Take up the descendants of a followed process that are there; those that were new, with their parents.
+
+        The source has the parent already, so it follows what forks from now on: a process is done when a look at its
+        children finds nobody new. This process is never taken up: who watches what it lives under would never end.
+        """
+        table, found, parents = self.table, [], [pid]
+        for parent in parents:
+            seen = {os.getpid()}
+            while parent in table.watched:
+                new = [child for child in _children(parent) if child not in seen]
+                if not new:
+                    break
+                seen.update(new)
+                self.drain()  # who was forked after its parent was taken up is in the table then
+                mask = table.watched.get(parent, _NOBODY)[1]
+                for child in new:
+                    if mask and not table.covers(child, mask):
+                        known = child in table.watched
+                        if self._take_up(child, mask, mask):
+                            parents.append(child)
+                            if not known:
+                                found.append((child, parent))
+        return found
+
+    def take(self, most: int) -> int:
+        """Take in what there is; when the newest of it happened."""
+        events = self.source.read(most)
+        self.accept(events, self.source.columns)
+        return events[-1].timestamp_ns if events else 0
+
+    def accept(self, events: list[Any], columns: Any = None) -> None:
+        """Put into the queue what is to be reported of it, and look at /proc where the source is not sure."""
+        if events:
+            self.pulse.note(events, self._subscription.now())
+            self.queue.extend(self.table.sift(events, columns))
+        else:
+            self.pulse.storm = False
+        if self.source.failed:
+            self._fall_back()
+        if self.source.unsure and not self.pulse.resyncing:
+            self.resync([])
+
+    def drain(self) -> None:
+        """Take in all that has happened by now: what is decided next is about what comes after it."""
+        until = self._subscription.now()
+        while self.take(_BATCH) <= until and self.source.ready:
+            pass
+
+    def _read_all(self) -> list[Any]:
+        """What the source has by now, as it is."""
+        until, events = self._subscription.now(), []
+        while True:
+            part = self.source.read(_BATCH)
+            events += part
+            if not self.source.ready or (part and part[-1].timestamp_ns > until):
+                return events
+
+    def resync(self, pending: list[Any]) -> None:
+        """After a loss: report the ends and forks that must have been among it, and know again what is there.
+
+        pending: events from behind the loss that have been read already. A process that is gone has its Exit here,
+        unless that comes behind the loss; a descendant that nobody knows has its Fork here, likewise.
+        """
+        source, table, queue, pulse = self.source, self.table, self.queue, self.pulse
+        pulse.resyncing = True
+        try:
+            known = source.known()
+            gone = self._gone(known)
+            source.recount(known.keys() - gone, gone)
+            source.unsure = False  # what is read from here on may be behind another loss
+            there = _pids() if table.everything & _ENDS else []
+            pending += self._read_all()
+            ended, forked = _ended_and_forked(pending, self._threads)
+            now = self._subscription.now()
+            rebuilt: list[Any] = []
+            for pid in sorted(gone - ended):
+                rebuilt.append(Exit(EXIT, REBUILT, now, pid, pid, source.status(pid), SIGCHLD, 0, 0))
+                rebuilt.append(_End(_END, pid, now))
+                source.forget(pid)
+            before = [*queue, *table.sift(rebuilt)]
+            queue.clear()
+            queue.extend(table.sift(pending))
+            found = [(pid, 0) for pid in there if pid not in known.keys() | forked and self._take_up(pid, 0, 0)]
+            for pid in [pid for pid in known if pid in table.watched]:
+                found += self._follow(pid)
+            rebuilt = []
+            for pid, parent in found:
+                stat = _stat(pid)
+                if stat:
+                    started = max(stat.start_ns - self._subscription.skew, known.get(parent, 0))
+                    rebuilt.append(Fork(FORK, REBUILT, started, parent or stat.ppid, parent or stat.ppid, pid, pid))
+            behind = [*queue]
+            queue.clear()
+            queue.extend(itertools.chain(before, table.sift(rebuilt), behind))
+        finally:
+            pulse.resyncing = False
+
+    def _gone(self, known: dict[int, int]) -> set[int]:
+        """Which of these processes, each known since then, and of the watched ones have ended."""
+        # The eBPF program forgets a process as it sends its Exit, even if there was no room for that.
+        return (self.table.watched.keys() - known.keys()) | {
+            pid for pid, since_ns in known.items() if self._is_gone(pid, since_ns)}
+
+    def _is_gone(self, pid: int, since_ns: int) -> bool:
+        """Whether a process that was there at that time has ended: though its pid may be another's now."""
+        stat = _stat(pid)
+        if not stat:
+            return not _hidden(pid)
+        return _ended(pid, stat) or stat.start_ns - self._subscription.skew > since_ns + _TICK
+
+    def look(self) -> None:
+        """Find out whether all that are known live: an EXIT that the kernel had no memory for is not even counted."""
+        began, pulse = time.monotonic_ns(), self.pulse
+        known = self.source.known()
+        missed = {(pid, known.get(pid, 0)) for pid in self._gone(known)}
+        # The Exit of one that has just ended comes in a moment: it is lost if it was missed the last time, too.
+        lost, pulse.missed = missed & pulse.missed, missed
+        if lost:
+            self.queue.append(Lost(None, self._subscription.now()))
+            self.resync([])
+        # At most a thousandth of the time is spent on this, however many are watched.
+        pulse.due = self._subscription.now() + max(_QUIET // 2, 1000 * (time.monotonic_ns() - began))
+
+    def probe(self) -> None:
+        """It is quiet: find out whether the kernel still reports anything, and make it do so.
+
+        An ordinary user can have run the kernel's count of listeners down (6.6 and newer).
+        """
+        deadline, again = time.monotonic() + 1, False
+        events = self._ring_the_bell()
+        while events is None:
+            if time.monotonic() > deadline:
+                raise _refusal(0)
+            self._subscription.renew(again)
+            again = True
+            events = self._ring_the_bell()
+        self.pulse.heard = self._subscription.now()
+        if again:
+            self.queue.append(Lost(None, self._subscription.now()))
+            self.resync(events)
+        else:
+            self.accept(events)
+
+    def _ring_the_bell(self) -> list[Any] | None:
+        """Make an event, and read what there is: without that event, or None if nothing at all came.
+
+        The event is a Comm of this thread, which takes the name that it has: that changes nothing.
+        """
+        name, tid = ctypes.create_string_buffer(16), threading.get_native_id()
+        _libc().prctl(PR_GET_NAME, name)
+        began = self._subscription.now()
+        _libc().prctl(PR_SET_NAME, name)
+        ended = self._subscription.now()
+        events = self._read_all()
+        others = [event for event in events if not (
+            isinstance(event, Comm) and event.tid == tid and began <= event.timestamp_ns <= ended)]
+        return others if events or self.source.unsure else None
+
+    def _fall_back(self) -> None:
+        """Go on with datagrams: the present source is not to be trusted."""
+        old, table = self.source, self.table
+        self.error = old.failed
+        self._waiter.follow((), old.descriptors)
+        self.open((_DatagramSource,))
+        self.source.before = old.lost - self._subscription.dropped
+        old.close()
+        for pid, watch in table.watched.items():
+            self.source.add(pid, *watch)
+        if table.everything:
+            self._watch_all(table.everything)
+        self.queue.append(Lost(None, self._subscription.now()))
+        self.source.unsure = True
+
+    def close(self) -> None:
+        """Let go of the source."""
+        if self.source:
+            self.source.close()
 
 class Watcher:
     """A subscription to process events, and the table of who is watched.
 
-    threads: report every thread's birth and end in place of the processes'.
-    rcvbuf: bytes that the kernel may queue, about 800 an event; cut to what the kernel allows. With watch(None), root
-    has 1/32 of it, 56 bytes an event, in memory shared with the kernel as well.
+    threads: report every thread's start and end in place of the processes'.
+    rcvbuf: bytes that the kernel may queue, about 800 an event. With source "ebpf" it is an eighth of that, at 56
+    bytes an event. An ordinary user gets no more than net.core.rmem_max.
     delay: seconds to wait after being woken, so that events gather: less CPU, later news.
 
     Raises OSError, with the cause and the remedy in its text, where the kernel does not let this process listen:
-    PermissionError, ConnectionRefusedError, or errno EPROTONOSUPPORT; ValueError for a bad rcvbuf or delay. To be
-    closed, or used in a with statement; to watch, unwatch or read is a ValueError then, and in a forked child. One
-    thread at a time reads; all else may be called from any thread.
+    PermissionError, ConnectionRefusedError, or errno EPROTONOSUPPORT. Raises ValueError for a bad rcvbuf or delay.
+    Close it, or use it in a with statement: to watch, unwatch or read raises ValueError then, and in a forked child.
+    One thread at a time reads; everything else may be called from any thread.
 
     >>> with cnproc.Watcher() as watcher:
     ...     watcher.watch(pid, cnproc.What.EXEC | cnproc.What.EXIT)
@@ -1063,65 +2422,46 @@ class Watcher:
     ...         print(event)
     """
 
-    _sieves: tuple[str, ...] = ("ebpf", "classic")  # to be tried in this order
+    # Seams for tests: what listens, and the sources to be tried in this order.
+    _subscribe: Any = _Subscription
+    _sources: tuple[Any, ...] = (_RingSource, _DatagramSource)
 
     def __init__(self, *, threads: bool = False, rcvbuf: int = 32 << 20, delay: float = 0.0) -> None:
         if not 0 < rcvbuf < 1 << 31:
             raise ValueError(f"rcvbuf must be above 0 and below 2 GiB, not {rcvbuf}")
         if not 0 <= delay < 1 << 20:
             raise ValueError(f"delay must be a number of seconds, not {delay}")
-        self._threads = threads
-        self._delay = delay * 1000
-        self._table: dict[int, _Entry] = {}  # the processes watched one by one, or because followed
-        self._everything = _NOTHING  # and what is wanted of all
-        self._known: dict[int, int] = {}  # since when each process is there that is watched in either way
-        self._started: dict[int, int] = {}  # of those that were there before, when: ticks since boot
-        # The live threads of each process that has had several or that was there before; others have their leader.
-        self._live: dict[int, set[int]] = {}
-        # Of each process whose threads are ending: the leader's Exit, if it has come; the newest; the status to tell.
-        self._ending: dict[int, tuple[Any, Any, int]] = {}
-        self._usurped: set[int] = set()  # those that a thread took over by an exec; the old leader may yet be told
-        self._books: tuple[dict[int, Any], ...] = self._table, self._known, self._started, self._live, self._ending
-        # What the books said of processes that have ended, yet to be judged, and whose pids are another's in them now.
-        self._former: dict[int, list[Any]] = {}
-        self._pending: collections.deque[ProcEvent | Lost] = collections.deque()
-        self._gap: int | None = None  # after an overrun: bytes that were queued before it and are still to be read
-        self._loss: Lost | None = None  # an overrun to be told and repaired when what was queued before is told
-        # Those found in /proc after a loss that are yet to be told: when they were seen, and with which live threads.
-        self._found: dict[int, tuple[int, set[int]]] = {}
-        self._buried: set[int] = set()  # those whose ends were told after the last loss without the kernel's EXIT
-        self._repaired = 0  # when /proc was looked at then: of what had happened by then, something may be missing
-        self._lost = 0
-        self._dry = 0  # when the queue was last seen empty
-        self._closed = False
-        self._storm = False  # whether events are coming thick and fast
-        self._opened = False  # whether the map in the kernel lets everything pass
-        self._strangers = 0  # events that came though nobody wants them
-        self._changing = threading.RLock()  # held to change what is watched, to take in what comes, and to judge it
-        self._reading = threading.Lock()  # held to wait, too
-        self._leaving = threading.RLock()  # held to unsubscribe, and to use what is closed then
-        self._selected = False  # whether fileno() has been asked for
-        # When the bell was rung, by which thread: of the last ones, since what they made may never be read.
-        self._bells: collections.deque[tuple[int, int, int]] = collections.deque(maxlen=64)
-        self._plain: Iterator[ProcEvent | Lost] = iter(())  # what is to be told as it is, ahead of what is pending
-        self._reader = 0  # the thread that is in _fill
-        self._connector = _Connector(rcvbuf)
-        self._waker = os.pipe()
+        self._delay = delay
+        self._lock = threading.RLock()     # held to use the feed; never to wait
+        self._reading = threading.Lock()   # held by the reader, also while it waits
+        self._reader = 0                   # the thread that holds it; _fill()
+        self._closed = False               # close()
+        self._selected = False             # whether fileno() has been asked for; fileno()
+        self._lost: int | None = None      # what the source had lost when it was closed; close()
         self._owner = os.getpid()
-        self._finish = weakref.finalize(self, _release, self._connector, self._waker, self._owner)
+        parts: list[Any] = []              # what _release() closes
+        self._finish = weakref.finalize(self, _release, parts, self._owner)
         try:
-            self._connector.open()
+            self._subscription = self._subscribe(rcvbuf)
+            parts.append(self._subscription)
+            self._waiter = _Waiter()
+            parts.append(self._waiter)
+            self._feed = _Feed(self._subscription, self._waiter, threads)
+            parts.append(self._feed)
+            self._feed.open(self._sources)
         except BaseException:
             self._finish()
             raise
-        self._heard = self._connector.now()  # when something last came
-        self._newest = self._sure = self._heard  # when that had happened; and until when nothing is missing
-        self._due = self._heard + _QUIET // 2  # when it is time to look whether all that are watched live
-        self._missed: set[tuple[int, int]] = set()  # those that had ended untold at the last look, and since when known
-        self._woken, self._nap = select.poll(), select.poll()
-        self._woken.register(self._connector.sock, select.POLLIN)
-        self._woken.register(self._waker[0], select.POLLIN)
-        self._nap.register(self._waker[0], select.POLLIN)
+
+    @property
+    def source(self) -> str:
+        """Where the events come from: "ebpf", or "netlink" where the kernel does not allow that."""
+        return str(self._feed.source.name)
+
+    @property
+    def source_error(self) -> OSError | None:
+        """Why the source is "netlink": the kernel's errno, and the last lines of its verifier if that refused."""
+        return self._feed.error
 
     def watch(self, pid: int | None = None, events: int = What.LIFE, *, follow: bool = True) -> None:
         """Report events of a process from now on, or (None) of every process on the machine.
@@ -1129,693 +2469,173 @@ class Watcher:
         events: a combination of What. follow: of its descendants too, of those there are and of those to come. A
         second watch of a process adds to the first.
 
-        Raises ProcessLookupError if the process has ended, PermissionError if /proc hides it (hidepid),
-        ValueError for a pid below 1 or an unknown event.
+        Raises ProcessLookupError if the process has ended, PermissionError if /proc hides it (hidepid), ValueError
+        for a pid below 1 or an unknown event.
         """
         mask = operator.index(events)
         if not mask or mask & ~int(What.ALL):
             raise ValueError(f"events must be of What, and at least one of them, not {mask:#x}")
         if pid is not None:
             _check_pid(pid)
-        try:
-            with self._changing:
-                self._check()
-                if pid is not None or not self._share(mask | LIFE):
-                    self._open(mask)  # hear first, look second, so that nothing falls between
-                known: set[int] = set()
-                try:
-                    now = self._connector.now()
-                    if pid is None:
-                        self._everything = _more(self._everything, mask, 0, now, self._judged())
-                        self._know(_processes(), 0, 0, now)
-                    else:
-                        if _leader(pid) == pid:
-                            known |= self._know([pid], mask, mask if follow else 0, now)
-                        if not known:
-                            raise _missing(pid)
-                        if follow:
-                            known |= self._know(_descendants(pid, _processes()), mask, mask, now)
-                finally:
-                    self._sieve(known)
-        except OSError:
-            self._check()  # closed by another thread meanwhile: that is what there is to say
-            raise
-
-    def _know(self, pids: Iterable[int], mask: int, inherit: int, now: int) -> set[int]:
-        """Take the live ones of these processes into the table, with their threads; which those are."""
-        known = set()
-        for pid in pids:
-            stat, live = _stat(pid), _live_threads(pid, now + self._connector.skew)
-            if stat and live:
-                if pid in self._known and not self._threads_of(pid):
-                    self._former[pid] = self._exchange(pid)
-                self._known[pid], self._started[pid], self._live[pid] = now, stat.ticks, live
-                if mask:
-                    self._table[pid] = _more(self._table.get(pid, _NOTHING), mask, inherit, now, self._judged())
-                known.add(pid)
-        return known
-
-    def _exchange(self, pid: int, entries: Iterable[Any] = ()) -> list[Any]:
-        """Take out what the books say of a process, and put in something else."""
-        taken = [book.pop(pid, None) for book in self._books]
-        for book, entry in zip(self._books, entries):
-            if entry is not None:
-                book[pid] = entry
-        return taken
-
-    def _judged(self) -> int:
-        """Until when all that happened has been judged; 0 if that is not known."""
-        return 0 if self._in_hand() else self._dry
+        with self._changes():
+            self._feed.watch(pid, mask, follow)
 
     def unwatch(self, pid: int | None = None) -> None:
         """Report a process's events no longer, or (None) those of processes not watched one by one or followed.
 
         Its followed descendants stay watched: each has its own watch. Raises KeyError if it is not watched.
         """
-        try:
-            with self._changing:
-                self._check()
-                if not (self._everything if pid is None else self._table.get(pid, _NOTHING))[0]:
-                    raise KeyError(pid)
-                if pid is None:
-                    self._everything = _NOTHING
-                    self._hush()
-                    for other in self._known.keys() - self._table.keys():
-                        self._forget(other)
-                elif self._everything[0]:
-                    del self._table[pid]
-                else:
-                    self._forget(pid)
-                self._sieve()
-        except OSError:
+        with self._changes():
+            self._feed.unwatch(pid)
+
+    @contextlib.contextmanager
+    def _changes(self) -> Iterator[None]:
+        """Hold the lock to change what is watched. A watcher that is closed meanwhile is what there is to say."""
+        with self._lock:
             self._check()
-            raise
-
-    def _forget(self, pid: int, ended: int = 0) -> None:
-        entry = self._exchange(pid)[0]
-        self._usurped.discard(pid)
-        self._former.pop(pid, None)
-        if entry:
-            self._unmap(pid, ended or entry[2])
-
-    def _unmap(self, pid: int, until: int) -> None:
-        """Have the kernel's map forget a process that was there by then."""
-        try:
-            if self._connector.map:
-                self._connector.map.drop(pid, until)
-        except OSError:
-            if not self._closed:
+            try:
+                yield
+            except OSError:
+                self._check()
                 raise
-
-    def _share(self, kinds: int) -> bool:
-        """Have all processes' events in memory shared with the kernel; whether that can be."""
-        fresh = not self._selected and not self._kinds()
-        if "ebpf" in self._sieves and fresh and self._reading.acquire(blocking=False):
-            try:
-                ring = self._connector.share(kinds)
-                if ring:
-                    self._woken.register(ring.fd, select.POLLIN)
-                    return True
             finally:
-                self._reading.release()
-                if self._closed:
-                    self._leave()
-        return False
-
-    def _open(self, mask: int) -> None:
-        """While watch() looks into /proc, let these events of every process pass."""
-        connector = self._connector
-        if not connector.map:
-            connector.attach(_classic_filter(self._kinds() | mask | LIFE))
-        elif connector.map.open and not self._opened:
-            self._renew_map()  # the kernel found it full
-        else:
-            connector.map.open = self._opened = True
-
-    def _sieve(self, changed: Iterable[int] = ()) -> None:
-        """Tell the kernel what may pass; changed: whose entries in the table are not what they were."""
-        connector, table = self._connector, self._table
-        kinds = self._kinds()
-        if self._closed:
-            return
-        if not kinds:
-            connector.attach(_classic_filter(0))
-            return
-        if connector.sharing and connector.sharing.kinds == kinds | LIFE and not self._selected:
-            return
-        if not self._everything[0] and "ebpf" in self._sieves:
-            try:
-                if connector.map:
-                    for pid in (os.getpid(), *changed):
-                        self._learn(pid)
-                else:
-                    self._new_map()
-                self._settle()
-                self._show()
-                return
-            except OSError:
-                self._sieves = ("classic",)  # no CAP_BPF, or no bpf(2), or no memory for it
-        self._opened = False
-        if "classic" not in self._sieves:
-            kinds = 0xFFFFFFFF
-        elif not self._everything[0] and not any(entry[1] for entry in list(table.values())):
-            try:
-                connector.attach(_classic_filter(kinds | LIFE, list(table), bool(kinds & FORK)))
-                return
-            except OSError:
-                pass  # too many for net.core.optmem_max, or for 4096 instructions
-        connector.attach(_classic_filter(kinds | LIFE))
+                if not self._closed:
+                    self._show()
 
     def _show(self) -> None:
-        """Make the descriptor readable, if anybody asked for it, and what is to be told is not in the socket."""
-        ring = self._connector.ring
-        if self._selected and (self._in_hand() or (ring and ring.busy)):
-            self._ring_the_bell()
+        """Wake a reader for what is in hand, and be readable for it if anybody has asked for the descriptor."""
+        if self._feed.queue and (self._selected or self._reader):
+            self._waiter.set()
+        else:
+            self._waiter.clear()
 
-    def _kinds(self) -> int:
-        """All kinds of events that are wanted of anybody."""
-        return functools.reduce(operator.or_, (entry[0] for entry in list(self._table.values())), self._everything[0])
-
-    def _new_map(self, least: int = 0) -> None:
-        """Put a map in the place of the present one, or of a classic filter, open until all are sure to be in it."""
-        fresh = _Map(max(_Map.LEAST, least, 4 * len(self._table)))
-        try:
-            self._connector.attach(fresh)
-        except OSError:
-            fresh.close()
-            raise
-        self._opened = True
-        for pid in [os.getpid(), *self._table]:
-            self._put(pid, *self._table.get(pid, _NOTHING))
-        self._adopt(list(self._pending))
-
-    def _put(self, pid: int, mask: int, inherit: int, since: int, *_: Any) -> None:
-        """Put a process into the map: what it takes to follow it passes, too, and COMM to hear ourselves."""
-        if self._connector.map:
-            passing = (mask and mask | EXEC | EXIT) | (inherit and FORK) | (COMM if pid == os.getpid() else 0)
-            self._connector.map.set(pid, passing, inherit and inherit | LIFE, since)
-
-    def _learn(self, pid: int) -> None:
-        """Put into the map what the kernel did not put there itself."""
-        try:
-            self._put(pid, *self._table.get(pid, _NOTHING))
-        except OSError:
-            self._renew_map()
-
-    def _adopt(self, events: Iterable[ProcEvent | Lost]) -> None:
-        """Put the children into the map that were born before their parent was in it, or that /proc told of."""
-        for event in events:
-            if isinstance(event, Fork) and event.tid == event.pid and self._connector.map:
-                try:
-                    inherit = self._connector.map.get(event.parent_pid).inherited
-                    mask, own, since, _ = self._table.get(event.pid, _NOTHING)
-                    if since < event.timestamp_ns:  # it is not watched for itself since
-                        mask, own, since = 0, 0, event.timestamp_ns
-                    if inherit:
-                        self._put(event.pid, mask | inherit, own | inherit, since)
-                except OSError as error:
-                    if error.errno != errno.ENOENT:  # which is a stranger's
-                        self._renew_map()
-                        return
-
-    def _renew_map(self, factor: int = 2) -> None:
-        """Take a new map, by default a larger one, or do without."""
-        try:
-            if self._connector.map and not self._closed:
-                self._new_map(factor * self._connector.map.size)
-        except OSError:
-            self._sieves = ("classic",)
-            self._sieve()
-
-    def _settle(self) -> None:
-        """Close the map, if nobody is reading, as soon as the births are in it that passed while it was open."""
-        if self._opened and self._reading.acquire(blocking=False):
-            try:
-                for _ in range(1000):
-                    if self._gap is not None or self._loss or not self._receive(_SLOTS):
-                        break
-                self._close_map()
-            finally:
-                self._reading.release()
-                if self._closed:
-                    self._leave()
-
-    def _close_map(self) -> None:
-        connector = self._connector
-        if not connector.map:
-            self._opened = False
-        elif not connector.ready and self._gap is None and not self._loss and not self._closed:
-            connector.map.open = self._opened = False
-
-    def read(self, timeout: float | None = None) -> ProcEvent | Lost | None:
+    def read(self, timeout: float | None = None) -> Any:
         """The next event; None when `timeout` seconds have passed, or when the watcher is closed meanwhile.
 
-        Takes one datagram at a time from the socket, which so stays readable while there are more. Raises ValueError
-        for a timeout below 0, and OSError if a subscription that has gone silent cannot be had again.
+        Raises ValueError for a timeout below 0, and OSError if a subscription that has gone silent cannot be had
+        again.
         """
         self._check()
-        return next(self._stream(self._deadline(timeout), 1), None)
+        deadline = self._deadline(timeout)
+        while not self._feed.queue:
+            if not self._fill(deadline, 1):
+                break
+        try:
+            event = self._feed.queue.popleft()
+        except IndexError:
+            return None
+        if self._selected and not self._feed.queue:
+            with self._lock:
+                if not self._closed:
+                    self._show()
+        return event
 
-    def __iter__(self) -> Iterator[ProcEvent | Lost]:
-        """The events, until the watcher is closed; as many at a time are taken from the socket as there are."""
+    def __iter__(self) -> Iterator[Any]:
+        """The events, until the watcher is closed."""
         self._check()
-        return self._stream(None, _SLOTS)
+        return self._stream(None)
 
     def _deadline(self, timeout: float | None) -> int | None:
         if timeout is None:
             return None
         if not timeout >= 0:
             raise ValueError(f"timeout must be a number of seconds from 0, or None, not {timeout}")
-        return None if timeout > 1 << 30 else self._connector.now() + int(timeout * 1_000_000_000)
+        return None if timeout > 1 << 30 else self._subscription.now() + int(timeout * 1_000_000_000)
 
-    def _stream(self, deadline: int | None, most: int, ending: bool = False) -> Iterator[ProcEvent | Lost]:
-        """The events that are wanted, in the kernel's order, and the table kept by them.
-
-        most: datagrams to take in at a time. ending: end when no process is watched any longer.
-        """
-        pending, table = self._pending, self._table
-        over = False
-        while not self._closed:
-            yield from self._plain
-            while pending and not self._closed:
-                with self._changing:
-                    event = self._judge(pending[0])
-                    pending.popleft()  # not before: it is judged again if /proc could not be read
-                if event is not None:
-                    yield event
-            if over or (ending and not table and self._gap is None and not self._loss):
+    def _stream(self, deadline: int | None, *, ending: bool = False) -> Iterator[Any]:
+        """The events up to the deadline; ending: until no process is watched any longer."""
+        queue = self._feed.queue
+        while True:
+            try:
+                while True:
+                    yield queue.popleft()
+            except IndexError:
+                pass
+            if self._closed or (ending and not self._feed.table.watched):
                 return
-            over = not self._fill(deadline, most)
-            if over and most > 1:
-                return  # while one that is read by itself is told all the same, lest a select miss it
-
-    def _judge(self, event: Any) -> Any:
-        """Keep the books by an event; what is to be told of it, None if nothing."""
-        what = event.what
-        if not what:
-            return event  # Lost
-        table, live, pid, stamp = self._table, self._live, event.pid, event.timestamp_ns
-        born = what == FORK and event.tid == pid
-        whose = event.parent_pid if born else pid
-        if self._former and whose in self._former and stamp < self._known.get(whose, 0):
-            return self._judge_former(whose, event)
-        everything, inherit, since, _ = self._everything
-        if stamp < since:
-            everything = _at(self._everything, stamp)[0]
-        mask = everything
-        if table:
-            entry = table.get(whose, _NOTHING)
-            if stamp < entry[2]:
-                entry = _at(entry, stamp)
-            mask |= entry[0]
-            inherit = entry[1]
-        if not mask:  # a stranger, or from before it was watched
-            self._strangers += 1
-            if what in (FORK, EXIT) and event.tid == pid and pid not in table:
-                self._unmap(pid, stamp)  # the kernel took it in before its parent was unwatched
-            return None
-        if born:
-            if inherit or everything:
-                self._birth(pid, stamp, inherit)
-        elif what == FORK:
-            live.setdefault(pid, {pid}).add(event.tid)
-            if not self._threads:
-                return None
-        elif what == EXEC:
-            if pid in live:
-                if pid in live[pid] and len(live[pid]) > 1:
-                    self._usurped.add(pid)
-                live[pid] = {pid}  # the others are gone, and the one that called has the leader's id now
-                self._ending.pop(pid, None)
-        elif what == EXIT:
-            if pid not in self._known:  # where everything is watched, and something was lost
-                if pid in self._buried:
-                    return None  # late: the process was gone from /proc, and its end has been told
-                if event.tid == pid:
-                    self._known[pid], live[pid] = stamp, {pid} | _live_threads(pid, stamp + self._connector.skew)
-            end = event if pid not in live and event.tid == pid else None
-            if pid in live:
-                end = self._end(Exit.from_buffer_copy(event))
-            if end is not None:
-                self._forget(pid, stamp)
-            if not self._threads:
-                event = end
-            if event is not None and mask & NONZERO_EXIT and event.exit_code:
-                mask |= EXIT
-        elif what == COMM and self._bells and self._rang(event):
-            return None
-        return event if mask & what else None
-
-    def _judge_former(self, pid: int, event: Any) -> Any:
-        """Judge an event from before this pid became another process's that is watched."""
-        present = self._exchange(pid, self._former.pop(pid))
-        try:
-            return self._judge(event)
-        finally:
-            known, former = pid in self._known, self._exchange(pid, present)
-            if known:
-                self._former[pid] = former
-
-    def _birth(self, pid: int, stamp: int, inherit: int) -> None:
-        """Know a process from its birth on, with what it inherits."""
-        if inherit:
-            entry = self._table.get(pid, _NOTHING)
-            if entry[2] > stamp:  # it was watched for itself before its birth was read
-                before = inherit, inherit, stamp, None
-                self._table[pid] = entry[0] | inherit, entry[1] | inherit, entry[2], before
-            else:
-                self._table[pid] = inherit, inherit, stamp, None
-            if self._opened or entry[2] > stamp:  # open: a new map may have been filled meanwhile
-                self._learn(pid)
-        self._known[pid] = stamp
-        self._live.pop(pid, None)  # of those that were found in /proc
-        self._started.pop(pid, None)
-        if self._found and pid in self._found:
-            self._known[pid], self._live[pid] = self._found.pop(pid)  # not its start: that is read anew to be compared
-
-    def _end(self, event: Any) -> Any:
-        """The Exit of a process that has or had several threads, if this one of a thread is its end; else None."""
-        pid, tid = event.pid, event.tid
-        left = self._live.get(pid, set())
-        leader, newest, status = self._ending.get(pid, (None, event, 0))
-        if event.timestamp_ns - newest.timestamp_ns > _TOGETHER:
-            status = 0  # of a thread that ended for itself, before
-        if tid == pid:
-            leader = event
-        if tid in left or pid not in left:
-            # One that was ending by itself when another ended the process has a status of its own, 0, and can be
-            # told before or after it. Only that of the one that dumped core says so.
-            same = not (event.exit_code ^ status) & ~0x80
-            status = event.exit_code | status if same else event.exit_code or status
-        left.discard(tid)
-        if event.timestamp_ns > newest.timestamp_ns:  # two that end at once come in any order
-            newest = event
-        lossy = event.timestamp_ns <= self._repaired + _TOGETHER
-        if not left and (lossy or pid in self._usurped or pid in self._started):
-            # After an exec by a thread the old leader can be told late, and looks like the last; so does a thread
-            # that is told after a loss, and /proc may have left out some: look, then tell.
-            left |= self._threads_of(pid)
-            if not left and (lossy or pid in self._usurped):
-                left |= self._queued(event)
-                if not left and not status and (self._gap is not None or self._loss):
-                    left.add(pid)  # or what tells more is lost: the repair will find it gone
-            if leader and pid in left:
-                leader, status = None, 0
-        if left:
-            self._ending[pid] = leader, newest, status
-            return None
-        end = leader or event
-        end.tid, end.exit_code, end.cpu, end.timestamp_ns = pid, status, newest.cpu, newest.timestamp_ns
-        return end
-
-    def _queued(self, event: Any) -> set[int]:
-        """The threads of the same process whose EXITs are queued behind this one's; not a later one's with its pid."""
-        tids, execed = set(), event.pid in self._usurped
-        later: Any
-        for later in itertools.islice(self._pending, 1, 1000):
-            if later.what and later.pid == event.pid:
-                if later.what == FORK and later.tid == later.pid:
-                    break
-                if later.what == EXEC and later.timestamp_ns - event.timestamp_ns < 10 * _TOGETHER:
-                    execed = True  # by a thread, which waited for the others to end
-                if later.what == EXIT and (later.tid != later.pid or execed):
-                    tids.add(later.tid)
-        return tids
-
-    def _threads_of(self, pid: int) -> set[int]:
-        """The live threads of a process in the table; none if it is gone, though its pid may be another's now."""
-        stat = _stat(pid)
-        if stat and self._started.get(pid, stat.ticks) != stat.ticks:
-            return set()
-        return _live_threads(pid, self._known.get(pid, 0) + self._connector.skew)
+            if not self._fill(deadline, _BATCH):
+                return
 
     def _fill(self, deadline: int | None, most: int) -> bool:
-        """Wait for datagrams and take some in; False if the deadline has passed, or the watcher is closed."""
-        connector = self._connector
+        """Take in events until some are to be handed out; False if the deadline passes, or the watcher is closed."""
         if os.getpid() != self._owner:
             self._check()
-        try:
-            with self._reading:
-                self._reader = threading.get_ident()
-                try:
-                    while not self._closed:
-                        if self._in_hand():
-                            return True  # also what another iteration, or watch() in another thread, took in
-                        if self._loss or connector.ready or self._opened:
-                            with self._changing:
-                                if self._loss:
-                                    self._repair()
-                                    return True
-                                events = self._receive(most, True)
-                                if events:
-                                    # What happened before the deadline still counts, and what came later can wait.
-                                    return deadline is None or events[0].timestamp_ns <= deadline
-                                self._tend()
-                        elif not self._sleep(deadline, most):
+        with self._reading:
+            self._reader = threading.get_ident()
+            try:
+                while not self._closed:
+                    with self._lock:
+                        more = self._feed.source.ready or self._feed.source.unsure
+                        newest = self._feed.take(most) if more and not self._feed.queue else 0
+                        if self._feed.queue:  # also by another thread's watch()
+                            return deadline is None or self._feed.queue[0].timestamp_ns <= deadline
+                        self._feed.table.ended.clear()
+                        self._show()
+                    if not more:
+                        if not self._sleep(deadline, most):
                             return False
-                    return False
-                finally:
-                    self._reader = 0
-        finally:
-            if self._closed:
-                self._leave()
+                    elif deadline is not None and newest > deadline:
+                        return False
+                return False
+            except OSError:
+                if not self._closed:
+                    raise
+                return False
+            finally:
+                self._reader = 0
+                if self._closed:
+                    self._finish()
 
     def _sleep(self, deadline: int | None, most: int) -> bool:
         """Wait until there may be something to take in; False if the deadline has passed."""
-        connector = self._connector
-        if self._dry >= self._due:
-            self._look()
+        feed, pulse, now = self._feed, self._feed.pulse, self._subscription.now()
+        if now >= pulse.due:
+            with self._lock:
+                if not self._closed:
+                    feed.look()
             return True
-        alarm = self._heard + _QUIET
+        alarm = pulse.heard + _QUIET
         until = alarm if deadline is None else min(alarm, deadline)
         # In a storm do not wait to be woken: by the end of the delay there is more, or the next look ends the storm.
-        more = self._storm and self._delay
-        woken = [] if more else self._woken.poll(max(0, until - connector.now()) / 1_000_000)
-        if more or woken:
-            if self._delay:
-                rest = self._delay if deadline is None else (deadline - connector.now()) / 1_000_000
-                self._nap.poll(max(0, min(self._delay, rest)))
-            elif self._storm and most > 1:
-                time.sleep(_GATHER)
-            connector.queued = not woken or connector.sock.fileno() in dict(woken)
-            connector.ready = True
-        elif until == deadline:
-            return False
-        else:
-            self._test()
+        more = pulse.storm and self._delay
+        woken = set() if more else self._waiter.wait(max(0, until - now) / 1e9)
+        if not more and not woken:
+            if until == deadline:
+                return False
+            with self._lock:
+                if not self._closed:
+                    feed.probe()
+            return True
+        if self._delay:
+            self._waiter.nap(self._delay if deadline is None else min(self._delay, max(0, deadline - now) / 1e9))
+        elif pulse.storm and most > 1:
+            time.sleep(self._feed.source.gather)
+        with self._lock:
+            if not self._closed:
+                if self._subscription.sock.fileno() in woken:
+                    self._feed.accept(self._feed.source.look_at_socket())
+                self._feed.source.ready = True
         return True
-
-    def _tend(self) -> None:
-        """All that was queued has been told. Close the map if it is open; grow it if the kernel found it full."""
-        if self._opened:
-            self._close_map()
-        elif self._strangers > _SLOTS and self._connector.map and self._connector.map.open:
-            self._renew_map()  # which opens it; the next look closes it
-        self._strangers = 0
-
-    def _receive(self, most: int, plain: bool = False) -> list[ProcEvent | Lost]:
-        """Take datagrams in, and tell a loss where it happened: between what was queued by then and the rest.
-
-        During an overrun the kernel queues nothing until the queue has been read empty, so from reading to reading
-        fewer bytes are queued. When there are not, all from before the loss has been read.
-        """
-        connector, gap, now = self._connector, self._gap, self._connector.now()
-        try:
-            events = connector.receive(most if gap is None else 1)
-        except OSError as error:
-            if error.errno != errno.ENOBUFS:
-                raise
-            gap = 1 << 32
-            events = connector.ring.take() if connector.ring else []
-        self._storm = False
-        if events:
-            if plain and self._plainly():
-                self._plain = iter(events)
-            else:
-                self._pending.extend(itertools.chain(self._plain, events))
-            newest = events[-1].timestamp_ns
-            self._storm = newest - self._newest < _STORM * len(events)
-            self._heard, self._newest = now, newest
-            if self._opened:
-                self._adopt(events)
-        if not connector.ready:
-            self._dry = now
-        if gap is not None:
-            queued = connector.meminfo(SK_MEMINFO_RMEM_ALLOC)
-            self._gap = queued if 0 < queued < gap else None
-            if self._gap is None:
-                dropped = connector.meminfo(SK_MEMINFO_DROPS)
-                self._loss = Lost(dropped - self._lost, connector.now())
-                self._lost = dropped
-        return events
-
-    def _in_hand(self) -> bool:
-        """Whether there is something to tell without looking for more."""
-        return bool(self._pending or operator.length_hint(self._plain))
-
-    def _plainly(self) -> bool:
-        """Keep the books at once for what came last, if it may all be told as it is; whether that is so.
-
-        So it is with most when everything is watched and nobody by himself: processes of one thread, their births,
-        programs and ends. It is what makes that cheap: 0.15 us in place of 0.6.
-        """
-        news, everything = self._connector.ring and self._connector.ring.news, self._everything
-        if not news or everything[0] & LIFE != LIFE or self._table or self._threads or self._found or self._buried:
-            return False
-        whats, pids, stamps = news
-        if min(stamps) < everything[2] or not self._live.keys().isdisjoint(pids):
-            return False
-        known = self._known
-        for what, pid, stamp in zip(whats, pids, stamps):
-            if what == FORK:
-                known[pid] = stamp
-            elif what != EXEC:
-                known.pop(pid, None)
-        return True
-
-    def _hush(self) -> None:
-        """Use up what is told as it is: an iteration holds the same iterator."""
-        for _ in self._plain:
-            pass
-
-    def _repair(self) -> None:
-        """Put into the stream the loss, and what /proc tells about it; all from before has been told.
-
-        An Exit for each process of the table that is gone, unless the queue has the kernel's own; a Fork for each
-        descendant that is new, likewise. The live threads of all are read again.
-        """
-        connector, table, pending, skew = self._connector, self._table, self._pending, self._connector.skew
-        loss, since = self._loss or Lost(None, connector.now()), self._newest  # when it began
-        if connector.map:
-            self._renew_map(1)  # the present one may have some whose births and ends are lost; open until all are in it
-        live = {pid: threads for pid in list(self._known) for threads in [self._threads_of(pid)]
-                if threads or not _hidden(pid)}
-        stats = _processes()  # after the other: what was born between them has its FORK in the queue
-        looked = self._repaired = connector.now()
-        for pause in 0, 0.01:  # an EXIT is told a little after the process is gone
-            time.sleep(pause)
-            limit, connector.ready = connector.now(), True
-            while connector.ready and self._loss is loss and (not pending or pending[-1].timestamp_ns < limit):
-                self._receive(_SLOTS)
-        ends: dict[int, dict[int, int]] = collections.defaultdict(dict)
-        reborn = set()
-        for event in pending:
-            if isinstance(event, Exit) and event.pid not in reborn:
-                ends[event.pid][event.tid] = event.exit_code
-            elif isinstance(event, Fork) and event.tid == event.pid:
-                reborn.add(event.pid)
-        further = self._gap is not None or self._loss is not loss
-        rebuilt: list[ProcEvent] = []
-        self._buried.clear()
-        for pid, threads in live.items():
-            # The leader's EXIT has the status, but where it ended first; and if more is lost after it, that may be so.
-            told = ends[pid]
-            last = pid in told or pid not in self._live.get(pid, {pid})
-            if threads or (any(told.values()) if further else told and last):
-                self._live[pid] = threads or set(told)
-            else:
-                self._live.pop(pid, None)
-                self._buried.add(pid)
-                rebuilt.append(Exit(EXIT, REBUILT, looked, pid, pid, -1, SIGCHLD, 0, 0))
-        known = {pid for pid, threads in live.items() if threads} | reborn
-        # Since when, of those whose children are followed: a start time is cut to a tick, and no child is older.
-        parents = {pid: table[pid][2] for pid in known if table.get(pid, _NOTHING)[1]}
-        for pid, stat in sorted(stats.items(), key=lambda item: item[1].start):
-            followed = self._everything[0] or stat.ppid in parents
-            if not followed or pid in known or pid == os.getpid() or stat.start - skew + _TICK <= since:
-                continue
-            threads = _live_threads(pid, looked + skew)
-            if stat.state not in "ZX":
-                threads.add(pid)  # though it has ended by now: that will be told
-            if threads:
-                born = max(stat.start - skew, since, parents.get(stat.ppid, self._everything[2]))
-                parents[pid] = born
-                self._found[pid] = looked, threads
-                rebuilt.append(Fork(FORK, REBUILT, born, stat.ppid, stat.ppid, pid, pid))
-        pending.extendleft(reversed([loss, *rebuilt]))
-        if self._loss is loss:  # and not another one
-            self._loss = None
-        self._adopt(rebuilt)
-
-    def _test(self) -> None:
-        """It is quiet: find out whether the kernel still tells us anything, and have it do so.
-
-        An ordinary user can have run the kernel's count of listeners down (6.6 and newer).
-        """
-        connector, deadline, newest = self._connector, time.monotonic() + 1, self._newest
-        again = False
-        while not self._hears():
-            if time.monotonic() > deadline:
-                raise _refusal(0)
-            connector.renew(again)
-            again = True
-        if again:
-            self._loss, self._newest = self._loss or Lost(None, connector.now()), newest  # since then it was deaf
-            if self._gap is None:
-                with self._changing:
-                    self._repair()  # ahead of what has been heard since
-        self._heard = connector.now()
-        if self._heard >= self._due:
-            self._look()
-
-    def _hears(self) -> bool:
-        """Whether anything comes when the bell rings."""
-        self._ring_the_bell()
-        with self._changing:
-            self._receive(_SLOTS)
-        return bool(self._in_hand() or self._gap is not None or self._loss)
-
-    def _look(self) -> None:
-        """Find out whether all that are watched live: an EXIT that the kernel had no memory for is not even counted."""
-        began, connector = time.monotonic_ns(), self._connector
-        # One that has ended may be told in a moment: it is missed when it was so the last time, too.
-        missed = {(pid, since) for pid, since in list(self._known.items())
-                  if (pid in self._table or not os.path.exists(f"/proc/{pid}"))  # 3 us where everything is watched
-                  and not self._threads_of(pid) and not _hidden(pid)}
-        if missed & self._missed:
-            self._loss, self._newest = self._loss or Lost(None, connector.now()), self._sure
-        elif not missed:
-            self._sure = self._newest
-            if not self._missed:
-                self._buried.clear()
-        self._missed = missed
-        # At most a thousandth of the time is spent on this, however many are watched.
-        self._due = connector.now() + max(_QUIET // 2, 1000 * (time.monotonic_ns() - began))
-
-    def _ring_the_bell(self) -> None:
-        """Set this thread's name to what it is: that makes an event, which is not told, and changes nothing."""
-        name, tid = ctypes.create_string_buffer(16), threading.get_native_id()
-        _libc().prctl(PR_GET_NAME, name)
-        began = self._connector.now()
-        _libc().prctl(PR_SET_NAME, name)
-        self._bells.append((tid, began, self._connector.now()))
-
-    def _rang(self, event: Any) -> bool:
-        """Whether it was the bell: a thread can take no other name meanwhile."""
-        return any(event.tid == tid and began <= event.timestamp_ns <= ended for tid, began, ended in list(self._bells))
 
     def close(self) -> None:
         """Unsubscribe. A reader that is blocked in another thread returns at once."""
-        with self._leaving:
+        if os.getpid() != self._owner:
+            self._closed = True
+            self._finish()
+            return
+        with self._lock:
             if self._closed:
                 return
-            self._lost, self._closed = self.lost, True
-        self._hush()
-        if os.getpid() != self._owner:
-            self._leave()  # in a forked child: its parent goes on reading
-            return
-        reader = self._reader
-        with self._leaving:
-            if reader and self._finish.alive:
-                os.write(self._waker[1], b"\0")
+            if self._finish.alive:  # else the interpreter is ending, and has closed it
+                self._lost = self._feed.source.lost
+                self._waiter.set()
+            self._closed = True
+            self._feed.queue.clear()
         # A reader does the rest on its way out: also the one that this call, from a signal handler, interrupts.
+        reader = self._reader
         if self._reading.acquire(blocking=False) or (
                 reader not in (0, threading.get_ident()) and self._reading.acquire(timeout=1)):
             self._reading.release()
-            self._leave()
-
-    def _leave(self) -> None:
-        with self._leaving:
             self._finish()
 
     def _check(self) -> None:
@@ -1827,13 +2647,13 @@ class Watcher:
     @property
     def pids(self) -> frozenset[int]:
         """The processes watched now, one by one or because followed; those of watch(None) are not among them."""
-        return frozenset(self._table)
+        return frozenset(self._feed.table.watched.copy())
 
     @property
     def lost(self) -> int:
-        """How many messages the kernel has dropped so far; they are told as Lost when the reader gets there."""
-        with self._leaving:
-            return self._lost if self._closed else self._connector.meminfo(SK_MEMINFO_DROPS)
+        """How many events the kernel has dropped so far. They are reported as Lost when the reader gets there."""
+        with self._lock:
+            return self._feed.source.lost if self._lost is None else self._lost
 
     @property
     def closed(self) -> bool:
@@ -1841,18 +2661,14 @@ class Watcher:
         return self._closed
 
     def fileno(self) -> int:
-        """The socket's file descriptor, readable when there is something to read; read(0) may find it unwanted.
+        """A file descriptor that is readable when there is something to read; read(0) may find it unwanted.
 
         Read every few seconds though it is not readable: only then is a subscription that has gone silent noticed.
         """
         self._check()
-        if not self._selected:
-            with self._changing:
-                self._selected = True
-                if self._connector.sharing:
-                    self._sieve()  # no memory shared with the kernel: it would not make this readable
-                self._show()
-        return self._connector.sock.fileno()
+        with self._changes():
+            self._selected = True
+        return self._waiter.fileno()
 
     def __enter__(self) -> Watcher:
         self._check()
@@ -1861,14 +2677,14 @@ class Watcher:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-# ------------------------------------------------------------------------------------------ watch and wait
+# ----------------------------------------------------------------------------------------------- functions
 
 def watch(*pids: int, events: int = What.LIFE, follow: bool = True, threads: bool = False,
-          timeout: float | None = None) -> Iterator[ProcEvent | Lost]:
-    """What these processes do from now on, and (follow) their descendants; without pids, every process.
+          timeout: float | None = None) -> Iterator[Any]:
+    """Events of these processes from now on, and (follow) of their descendants; without pids, of every process.
 
-    Ends when the last of them has ended, or after `timeout` seconds. It subscribes when called. Raises what
-    Watcher and Watcher.watch raise, and ValueError for a timeout below 0.
+    Ends when the last of them has ended, or after `timeout` seconds. It subscribes when called. Raises what Watcher
+    and Watcher.watch raise, and ValueError for a timeout below 0.
 
     >>> for event in cnproc.watch(pid, events=cnproc.What.EXIT):
     ...     print(event)
@@ -1884,32 +2700,148 @@ def watch(*pids: int, events: int = What.LIFE, follow: bool = True, threads: boo
         watcher.close()
         raise
 
-    def stream() -> Iterator[ProcEvent | Lost]:
+    def stream() -> Iterator[Any]:
         with watcher:
-            yield from watcher._stream(deadline, _SLOTS, ending=bool(pids))
+            yield from watcher._stream(deadline, ending=bool(pids))
 
     return stream()
+
+class _Waiting:
+    """A wait for the end of a process, a step at a time: wait for fileno() for rest() seconds, until it is over()."""
+
+    def __init__(self, pid: int, timeout: float | None) -> None:
+        """Raises what wait() raises."""
+        _check_pid(pid)
+        if timeout is not None and not timeout >= 0:
+            raise ValueError(f"timeout must be a number of seconds from 0, or None, not {timeout}")
+        self._pid, self._timeout = pid, timeout
+        self._deadline = time.monotonic() + timeout if timeout is not None and timeout < 1 << 30 else None
+        self._by: Any = None                    # a pidfd, or the Watcher
+        self._reaped: select.epoll | None = None # waits for the parent to wait; over()
+        self.returncode: int | None = None      # over()
+        stat = _stat(pid)
+        if _ended(pid, stat):
+            status = _zombie_status(pid)
+            if status is None:
+                raise _missing(pid)
+            self.returncode = _returncode(status)
+        elif _pidfd_tells_status():
+            try:
+                self._by = os.pidfd_open(pid)
+            except OSError as error:
+                if error.errno not in (errno.ESRCH, errno.EINVAL, errno.ENOENT):  # the last two: a thread
+                    raise
+                raise _missing(pid) from None
+        else:
+            self._by = Watcher(rcvbuf=1 << 20)
+            try:
+                self._by.watch(pid, What.EXIT, follow=False)
+            except BaseException:
+                self._by.close()
+                raise
+
+    def over(self) -> bool:
+        """Whether it is; returncode has the result then. Raises TimeoutError."""
+        if self._by is None:
+            return True
+        if isinstance(self._by, Watcher):
+            event = self._by.read(0)
+            while event is not None and not isinstance(event, Exit):
+                event = self._by.read(0)
+            self.returncode = event.returncode if event else None
+            over = event is not None or not self._by.pids
+        else:
+            status = self._ask()
+            self.returncode = None if status is None else _returncode(status)
+            over = status is not None
+        if not over and self.rest() == 0:
+            raise TimeoutError(errno.ETIMEDOUT, f"process {self._pid} has not ended within {self._timeout} seconds")
+        return over
+
+    def _ask(self) -> int | None:
+        ended = select.poll()
+        ended.register(self._by, select.POLLIN)
+        if not ended.poll(0):
+            return None
+        status = _reaped_status(self._by)
+        if status is None:
+            status = _zombie_status(self._pid)
+        if status is None and not self._reaped:  # another user's: its status is known when its parent has waited for it
+            self._reaped = select.epoll()
+            self._reaped.register(self._by, 0)  # EPOLLHUP; EPOLLIN is there already
+            status = _reaped_status(self._by)
+        return status
+
+    def rest(self) -> float:
+        """How many seconds are left, and at most so many that a Watcher notices a subscription that has gone silent."""
+        most = _QUIET / 1e9 if isinstance(self._by, Watcher) else 1e6
+        return most if self._deadline is None else min(most, max(0.0, self._deadline - time.monotonic()))
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when over() is worth another look."""
+        by = self._reaped or self._by
+        return int(by if isinstance(by, int) else by.fileno())
+
+    def __enter__(self) -> _Waiting:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if isinstance(self._by, Watcher):
+            self._by.close()
+        elif self._by is not None:
+            os.close(self._by)
+        if self._reaped:
+            self._reaped.close()
 
 def wait(pid: int, timeout: float | None = None) -> int | None:
     """Wait for the end of any process, not only of a child.
 
-    Returns what subprocess calls its returncode: the exit status, or -N for death by signal N; None if the
-    process is gone, but its status was lost. Raises ProcessLookupError if it has ended already, TimeoutError
-    after `timeout` seconds, ValueError for one below 0, and what Watcher and Watcher.watch raise.
+    Returns what subprocess calls its returncode: the exit status, or -N for death by signal N. A zombie's status is
+    returned where /proc shows it: to root and its owner.
+
+    From Linux 6.15 on it takes no privileges, and works in any namespace (PIDFD_GET_INFO in linux/pidfd.h). The status
+    of another user's process is known there once its parent has waited for it. Before, it listens as a Watcher does;
+    then None says that the process is gone, and that nobody can know its status any more.
+
+    Raises ProcessLookupError if there is no such process, TimeoutError after `timeout` seconds, ValueError for one
+    below 0, and before Linux 6.15 what Watcher and Watcher.watch raise.
 
     >>> cnproc.wait(pid)
     0
     """
-    _check_pid(pid)
-    with Watcher() as watcher:
-        deadline = watcher._deadline(timeout)
-        watcher.watch(pid, What.EXIT, follow=False)
-        for event in watcher._stream(deadline, 1, ending=True):
-            if isinstance(event, Exit):
-                return event.returncode
-        if watcher.pids:
-            raise TimeoutError(errno.ETIMEDOUT, f"process {pid} has not ended within {timeout} seconds")
-    return None
+    with _Waiting(pid, timeout) as waiting:
+        while not waiting.over():
+            woken = select.poll()
+            woken.register(waiting.fileno(), select.POLLIN)
+            woken.poll(waiting.rest() * 1000)
+        return waiting.returncode
+
+async def _readable(fd: int, seconds: float | None) -> None:
+    """Wait until a descriptor is readable, or so many seconds, on asyncio's event loop."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    woken = asyncio.Event()
+    loop.add_reader(fd, woken.set)
+    try:
+        await asyncio.wait_for(woken.wait(), seconds)
+    except asyncio.TimeoutError:
+        pass
+    finally:
+        loop.remove_reader(fd)
+
+async def wait_async(pid: int, timeout: float | None = None) -> int | None:
+    """As wait(), for asyncio. From Linux 6.15 on a wait takes one file descriptor: no thread, no subscription.
+
+    Returns and raises what wait() does.
+
+    >>> await cnproc.wait_async(pid)
+    0
+    """
+    with _Waiting(pid, timeout) as waiting:
+        while not waiting.over():
+            await _readable(waiting.fileno(), waiting.rest())
+        return waiting.returncode
 
 # -------------------------------------------------------------------------------------------- command line
 
@@ -1927,83 +2859,84 @@ _SAYS = {  # of each kind of event but Exit, in a line of text
     Ptrace: "traced by {0.tracer_pid}",
 }
 
-class _Narrator:
-    """Tells events as lines of text or JSON; keeps each process's command line and birth for that."""
+class _Lines:
+    """Shows events as lines of text or JSON; keeps each process's command line and start for that."""
 
     def __init__(self, watcher: Watcher, args: Any) -> None:
         import json
         import shlex
         import signal
 
-        self._watcher, self._wanted, self._json = watcher, int(args.events), args.json
-        self._children = args.follow or not args.pid  # whether their ends are told, too
-        self._now, self._skew, self._host = watcher._connector.now, watcher._connector.skew, socket.gethostname()
+        self._wanted, self._json = int(args.events), args.json
+        self._children = args.follow or not args.pid  # whether their ends are shown, too
+        self._now, self._skew = watcher._subscription.now, watcher._subscription.skew
+        self._host = socket.gethostname()
         self._dumps, self._join, self._signals = json.dumps, shlex.join, {int(n): n.name for n in signal.Signals}
         self._second, self._clock = -1, ""  # the time of day of the latest event, and how it is written
         self._names: dict[int, tuple[list[str], str]] = {}  # the words of the command line, and it in one, as shown
-        self._births: dict[int, int] = {}
+        self._starts: dict[int, int] = {}
         self._found: set[int] = set()
 
     def meet(self, pid: int) -> _Stat | None:
         """Learn of a process that was there before."""
         stat = _stat(pid)
         if stat:
-            self._births[pid], self._names[pid] = stat.start - self._skew, self._name(pid)
+            self._starts[pid], self._names[pid] = stat.start_ns - self._skew, self._name(_words(pid))
         return stat
 
     def found(self, pid: int) -> Iterator[str]:
-        """Tell of a descendant that was there before: of its birth, and if it has run one, of its program."""
+        """Show a descendant that was there before: its fork and, if it has executed one, its program."""
         stat = self.meet(pid)
         if stat:
             self._found.add(pid)
-            yield self.hear(Fork(FORK, REBUILT, self._births[pid], stat.ppid, stat.ppid, pid, pid))
+            yield self.show(Fork(FORK, REBUILT, self._starts[pid], stat.ppid, stat.ppid, pid, pid))
             if not stat.flags & PF_FORKNOEXEC:
-                yield self.hear(Exec(EXEC, REBUILT, self._now(), pid, pid))
+                yield self.show(Exec(EXEC, REBUILT, self._now(), pid, pid, cmdline=_split(_words(pid))))
 
-    def hear(self, event: Any) -> str:
-        """Learn from an event; the line that tells it, empty if it is not wanted."""
-        tell = self._object if self._json else self._line
+    def show(self, event: Any) -> str:
+        """The line for an event, empty if it is not wanted."""
+        line = self._object if self._json else self._line
         if isinstance(event, Lost):
-            return tell(event, ([], ""), None)
+            return line(event, ([], ""), None)
         pid, wanted, ran = event.pid, self._wanted, None
-        born = isinstance(event, Fork) and event.tid == pid
+        forked = isinstance(event, Fork) and event.tid == pid
         if pid in self._found and not event.rebuilt:
             self._found.remove(pid)
-            if born:
-                return ""  # while the watch began, and it has been told
-        name = self._name(pid) if isinstance(event, Exec) else self._names.get(
-            event.parent_pid if born else pid, ([], ""))
-        if born and self._children:
-            self._births[pid] = event.timestamp_ns
-        if isinstance(event, Exec) or (born and self._children):
+            if forked:
+                return ""  # while the watch began, and it has been shown
+        name = self._name(event._words) if isinstance(event, Exec) else self._names.get(
+            event.parent_pid if forked else pid, ([], ""))
+        if forked and self._children:
+            self._starts[pid] = event.timestamp_ns
+        if isinstance(event, Exec) or (forked and self._children):
             self._names[pid] = name
         if isinstance(event, Exit):
             wanted |= EXIT if wanted & NONZERO_EXIT and event.exit_code else 0
-            if event.tid == pid and pid in self._births:
-                ran = (event.timestamp_ns - self._births[pid]) / 1e9
-            if pid not in self._watcher._known:
+            if event.tid == pid and pid in self._starts:
+                ran = (event.timestamp_ns - self._starts[pid]) / 1e9
+            if event.tid == pid:
                 self._names.pop(pid, None)
-                self._births.pop(pid, None)
-        return tell(event, name, ran) if event.what & wanted else ""
+                self._starts.pop(pid, None)
+        return line(event, name, ran) if event.what & wanted else ""
 
     def _object(self, event: Any, name: tuple[list[str], str], ran: float | None) -> str:
         clock = self._time(event, time.gmtime, "%Y-%m-%dT%H:%M:%S")
-        told = {"event": type(event).__name__.lower(), "time": f"{clock}Z",
+        shown = {"event": type(event).__name__.lower(), "time": f"{clock}Z",
                 "timestamp_ns": event.timestamp_ns, "host": self._host}
         if isinstance(event, Lost):
-            told["count"] = event.count
+            shown["count"] = event.count
         else:
-            told.update(pid=event.pid, tid=event.tid)
-            told.update((field, getattr(event, field)) for field in _fields(event.__class__)[3:])
+            shown.update(pid=event.pid, tid=event.tid)
+            shown.update((field, getattr(event, field)) for field in _names(event.__class__)[3:])
             if isinstance(event, Comm):
-                told["comm"] = _utf8(event.comm)
+                shown["comm"] = _utf8(event.comm)
             if isinstance(event, (Exec, Exit)):
-                told["cmdline"] = name[0]
+                shown["cmdline"] = name[0]
             if isinstance(event, Exit):
-                told.update(returncode=event.returncode, duration=ran)
+                shown.update(returncode=event.returncode, duration=ran)
             if event.rebuilt:
-                told["rebuilt"] = True
-        return self._dumps(told)
+                shown["rebuilt"] = True
+        return self._dumps(shown)
 
     def _line(self, event: Any, name: tuple[list[str], str], ran: float | None) -> str:
         pid, tid = (event.pid, event.tid) if not isinstance(event, Lost) else ("-", "-")
@@ -2012,7 +2945,7 @@ class _Narrator:
         elif isinstance(event, Lost):
             said = f"{'some' if event.count is None else event.count} events; what /proc knows follows"
         elif isinstance(event, Fork) and tid != pid:
-            said = "born"
+            said = "started"
         elif isinstance(event, Ptrace) and not event.tracer_pid:
             said = "traced no longer"
         else:
@@ -2040,16 +2973,10 @@ class _Narrator:
             self._second, self._clock = second, time.strftime(form, zone(second))
         return f"{self._clock}.{rest // 1000:06}"
 
-    def _name(self, pid: int) -> tuple[list[str], str]:
-        """The command line; of a kernel thread, the name in brackets; none of a process that has ended by now."""
-        try:
-            words, stat = cmdline(pid), _stat(pid)
-            if not words and stat and stat.flags & PF_KTHREAD:
-                with open(f"/proc/{pid}/comm", "rb") as file:
-                    words = [f"[{os.fsdecode(file.read()).rstrip()}]"]
-        except OSError:
-            words = []
-        return [_utf8(word) for word in words], _printable(self._join(words))
+    def _name(self, words: bytes | None) -> tuple[list[str], str]:
+        """The command line, and it in one as a shell would take it."""
+        parts = _split(words) or []
+        return [_utf8(part) for part in parts], _printable(self._join(parts))
 
 def _printable(text: str) -> str:
     """The text with \\x1b for a control character: a name may hold anything, and a terminal obeys it."""
@@ -2082,13 +3009,13 @@ def _arguments(argv: list[str] | None) -> Any:
 
     kinds = [*(kind.__name__.upper() for kind in _EVENTS.values()), "NONZERO_EXIT"]
     parser = argparse.ArgumentParser(
-        prog="cnproc", description="Tells what processes do, as the Linux kernel reports it.", epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        prog="cnproc", description="Reports process starts, execs and exits, live from the Linux kernel.",
+        epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("pid", nargs="*", type=pid, metavar="PID", help="these processes, until the last has ended (default: all)")
     add("-e", "--events", type=events, action="append", metavar="KIND,...",
         help=f"of {', '.join(kinds).lower()}, all (default: fork,exec,exit)")
-    add("-t", "--threads", action="store_true", help="tell every thread's birth and end")
+    add("-t", "--threads", action="store_true", help="report the start and end of every thread")
     add("--no-follow", dest="follow", action="store_false", help="leave out the descendants")
     add("-j", "--json", action="store_true", help="one JSON object a line")
     add("-d", "--duration", type=seconds, metavar="SECONDS", help="end after so long")
@@ -2100,24 +3027,27 @@ def _arguments(argv: list[str] | None) -> Any:
 def _run(args: Any) -> int:
     with Watcher(threads=args.threads) as watcher:
         deadline = watcher._deadline(args.duration)
-        narrator = _Narrator(watcher, args)
+        if watcher.source == "ebpf":
+            watcher._delay = 0.03  # the kernel has read the names: lines may gather, which takes a third of the CPU
+        lines = _Lines(watcher, args)
+        only = args.events == EXEC and not args.pid  # all that it takes is in the event
         for pid in args.pid or [None]:
             try:
-                watcher.watch(pid, args.events | What.LIFE, follow=args.follow)
+                watcher.watch(pid, args.events if only else args.events | What.LIFE, follow=args.follow)
             except OSError as error:
                 if pid is None:
                     raise
                 _complain(error)
         if args.pid and not watcher.pids:
             return 1
-        for pid in args.pid or list(watcher._known):
-            narrator.meet(pid)
-        before = (line for pid in sorted(watcher.pids.difference(args.pid)) for line in narrator.found(pid))
-        after = map(narrator.hear, watcher._stream(deadline, _SLOTS, ending=bool(args.pid)))
+        for pid in [] if only else args.pid or _pids():
+            lines.meet(pid)
+        before = (line for pid in sorted(watcher.pids.difference(args.pid)) for line in lines.found(pid))
+        after = map(lines.show, watcher._stream(deadline, ending=bool(args.pid)))
         for line in itertools.chain(before, after):
             if line:
                 print(line)
-            if not watcher._in_hand():  # a system call a line costs a storm 1 us
+            if not watcher._feed.queue:  # a system call a line costs a storm 1 us
                 sys.stdout.flush()
         sys.stdout.flush()
     return 0
@@ -2126,7 +3056,7 @@ def _complain(error: OSError) -> None:
     if sys.stderr:  # else print() would take standard output
         print(f"cnproc: {error.strerror or error}", file=sys.stderr)
 
-def _main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     import io
     import signal
 
@@ -2158,4 +3088,4 @@ def _main(argv: list[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 if __name__ == "__main__":
-    raise SystemExit(_main())
+    raise SystemExit(main())
