@@ -839,13 +839,13 @@ class program_record(ctypes.Structure):
     """A record in the ring, behind struct bpf_ringbuf_hdr { u32 len, pg_off; }; and a value of overflow[number]."""
     _fields_ = [
         ("lost", u32),            # program_control.lost at that moment
-        ("note", u32),            # EXEC: bytes in the whole command line; else 0, _FINAL, _DOUBTFUL or _BELL
+        ("note", u32),            # EXEC: bytes in the whole command line; else 0, _FINAL, _DOUBTFUL or _PROBE
         ("event", Exit),          # struct proc_event; Exit is the longest. EXEC: the command line follows
     ]
 
 _UNCOUNTED, _COUNTED = 1 << 30, 1 << 29  # tasks that are not counted begin there; as many at most are
 # The process has ended; the datagram's status is another than ours; a Comm of our own that nobody wants, see _probe().
-_FINAL, _DOUBTFUL, _BELL = 1, 2, 3
+_FINAL, _DOUBTFUL, _PROBE = 1, 2, 3
 _CMDLINE_MAX = 16 << 10
 _PLAIN = ctypes.sizeof(program_record)
 _STRIDE = BPF_RINGBUF_HDR_SZ + _PLAIN
@@ -905,9 +905,9 @@ wanted:
     if what == EXIT goto exit
     if what == EXEC goto exec
     if what != COMM goto send
-    r1 = *(u32 *)(fp + KINDS)                           # if (what == COMM && !(kinds & COMM)) record.note = BELL;
+    r1 = *(u32 *)(fp + KINDS)                           # if (what == COMM && !(kinds & COMM)) record.note = PROBE;
     if r1 & COMM goto send
-    *(u32 *)(fp + NOTE) = BELL
+    *(u32 *)(fp + NOTE) = PROBE
     goto send
 
 fork:                                                   # case FORK:
@@ -1028,7 +1028,7 @@ send:
     r1 = map ring; r2 = fp; r2 += RECORD; r3 = PLAIN; r4 = 0; call ringbuf_output
     if r0 == 0 goto drop                                # if (!bpf_ringbuf_output(ring, &record)) return DROP;
     r1 = *(u32 *)(fp + NOTE)
-    if r1 == BELL goto drop                             # if (record.note == BELL) return DROP;
+    if r1 == PROBE goto drop                             # if (record.note == PROBE) return DROP;
     r1 = 1                                              # number = ++control.lost;
     r1 = atomic_fetch_add((u32 *)(control + program_control.lost), r1)
     r1 += 1
@@ -1311,7 +1311,7 @@ def _instructions(threads: bool) -> list[tuple[int, int, int, int, Any]]:
                  "NLMSG_DONE": NLMSG_DONE, "CN_IDX_PROC": CN_IDX_PROC, "CN_VAL_PROC": CN_VAL_PROC, "BPF_ANY": BPF_ANY,
                  "SIGNAL_GROUP_EXIT": SIGNAL_GROUP_EXIT, "CMDLINE_MAX": _CMDLINE_MAX, "PLAIN": _PLAIN,
                  "SCRATCH_EVENT": program_record.event.offset,
-                 "FINAL": _FINAL, "DOUBTFUL": _DOUBTFUL, "BELL": _BELL, "COUNTED": _COUNTED}
+                 "FINAL": _FINAL, "DOUBTFUL": _DOUBTFUL, "PROBE": _PROBE, "COUNTED": _COUNTED}
     listing = _PROGRAM.replace("EXIT_BODY", _EXIT_OF_THREAD if threads else _EXIT_OF_PROCESS)
     listing = listing.replace("THREAD_FORK", "goto ask" if threads else "goto drop")
     return _assemble(listing, {**_layout(), **_STACK, **own, **constants})
@@ -2354,13 +2354,13 @@ class _Feed:
         An ordinary user can have run the kernel's count of listeners down (6.6 and newer).
         """
         deadline, again = time.monotonic() + 1, False
-        events = self._ring_the_bell()
+        events = self._send_probe()
         while events is None:
             if time.monotonic() > deadline:
                 raise _refusal(0)
             self._subscription.renew(again)
             again = True
-            events = self._ring_the_bell()
+            events = self._send_probe()
         self.pulse.heard = self._subscription.now()
         if again:
             self.queue.append(Lost(None, self._subscription.now()))
@@ -2368,7 +2368,7 @@ class _Feed:
         else:
             self.accept(events)
 
-    def _ring_the_bell(self) -> list[Any] | None:
+    def _send_probe(self) -> list[Any] | None:
         """Make an event, and read what there is: without that event, or None if nothing at all came.
 
         The event is a Comm of this thread, which takes the name that it has: that changes nothing.
