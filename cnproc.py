@@ -819,7 +819,6 @@ class process_entry(ctypes.Structure):
         ("inherited", u32),       # what its children get for their kinds; 0: they are not followed
         ("tasks", u32),           # EXITs still to come: one for each FORK; from _UNCOUNTED on if it was there before
         ("threads", u32),         # how many it has created, or had when the watch began
-        ("leader_gone", u32),     # threads=True: the leader's EXIT has come
         ("ended", u32),           # threads=True: the process has ended, and some thread's EXIT may still come
         ("since_ns", u64),        # when it was forked, or the watch began
     ]
@@ -829,7 +828,7 @@ class program_control(ctypes.Structure):
     _fields_ = [
         ("everything", u32),      # kinds that are wanted of every process
         ("passing", u32),         # kinds that the program must see of every process for that
-        ("self", u32),            # this process: its COMM always passes, see _Health
+        ("self", u32),            # this process: its COMM always passes, see probe()
         ("sender", u32),          # netlink port to listen to: 0, the kernel; our own during _prove()
         ("lost", u32),            # records that found the ring full, and processes that found the map full
         ("unsaved", u32),         # those of them that are not in the overflow map and should be
@@ -927,8 +926,8 @@ add:
     *(u32 *)(fp + VALUE_INHERITED) = r1                 #         .kinds = inherited, .inherited = inherited,
     *(u32 *)(fp + VALUE_TASKS) = 1                      #         .tasks = 1, .since_ns = timestamp_ns};
     *(u32 *)(fp + VALUE_THREADS) = 0
-    *(u32 *)(fp + VALUE_LEADER_GONE) = 0
     *(u32 *)(fp + VALUE_ENDED) = 0
+    *(u32 *)(fp + VALUE_PAD) = 0
     r1 = *(u32 *)(fp + TIMESTAMP); *(u32 *)(fp + VALUE_SINCE) = r1
     r1 = *(u32 *)(fp + TIMESTAMP_HIGH); *(u32 *)(fp + VALUE_SINCE_HIGH) = r1
     r1 = map processes; r2 = fp; r2 += CHILD_TGID; r3 = fp; r3 += VALUE; r4 = BPF_ANY; call map_update_elem
@@ -1085,25 +1084,11 @@ nonzero:
 # an EXIT of a thread that was released before may yet come.
 _EXIT_OF_THREAD = """
 ended:
+    *(u32 *)(fp + NOTE) = FINAL                         # record.note = FINAL;
     r1 = 1
     *(u32 *)(entry + process_entry.ended) = r1          # entry->ended = 1;
 alive:
-    r1 = *(u32 *)(fp + TID)
-    r2 = *(u32 *)(fp + TGID)
-    if r1 != r2 goto follower                           # if (current is the leader)
-    r1 = 1
-    *(u32 *)(entry + process_entry.leader_gone) = r1    #     entry->leader_gone = 1;
-follower:
-    if w7 == 0 goto last                                # if (!left || left is not counted &&
-    if w7 <= COUNTED goto nonzero
-    r1 = *(u32 *)(entry + process_entry.ended)          #     entry->ended && entry->leader_gone)
-    if r1 == 0 goto nonzero
-    r1 = *(u32 *)(entry + process_entry.leader_gone)
-    if r1 == 0 goto nonzero
-    *(u32 *)(fp + NOTE) = FINAL                         #     record.note = FINAL;
-    goto nonzero
-last:
-    *(u32 *)(fp + NOTE) = FINAL
+    if w7 != 0 goto nonzero
     r1 = map processes; r2 = fp; r2 += KEY; call map_delete_elem  # if (!left) delete processes[tgid];
 nonzero:
     r1 = *(u32 *)(fp + KINDS)                           # if (kinds & EXIT || kinds & NONZERO_EXIT && exit_code)
@@ -1121,7 +1106,7 @@ _STACK = {
     "EXIT_CODE": -20, "EXIT_SIGNAL": -16, "EXIT_PARENT_PID": -12, "EXIT_PARENT_TGID": -8,
     "POINTER": -88, "KEY": -92, "WORD": -96,
     "VALUE": -128, "VALUE_KINDS": -128, "VALUE_INHERITED": -124, "VALUE_TASKS": -120, "VALUE_THREADS": -116,
-    "VALUE_LEADER_GONE": -112, "VALUE_ENDED": -108, "VALUE_SINCE": -104, "VALUE_SINCE_HIGH": -100,
+    "VALUE_ENDED": -112, "VALUE_PAD": -108, "VALUE_SINCE": -104, "VALUE_SINCE_HIGH": -100,
     "LIVE": -128, "NR_THREADS": -124, "FLAGS": -120, "STATUS": -116, "EXIT_STATE": -112, "PTRACE": -108, "KINDS": -132,
 }
 _REGISTERS = {**{f"r{n}": n for n in range(11)}, "fp": 10,
@@ -1567,16 +1552,20 @@ class _RingSource:
 
     def add(self, pid: int, kinds: int, inherited: int) -> None:
         kinds, inherited = (kinds and kinds | EXIT) | (inherited and FORK), inherited and inherited | FORK | EXIT
-        stat = _stat(pid) if self._threads else None
         value = process_entry(kinds=kinds, inherited=inherited, tasks=_UNCOUNTED, threads=1,
-                              leader_gone=bool(stat and stat.state == "Z"), since_ns=self._subscription.now())
+                              since_ns=self._subscription.now())
         while not self._element(BPF_MAP_UPDATE_ELEM, pid, value, BPF_NOEXIST):
             old = process_entry()
             if self._element(BPF_MAP_LOOKUP_ELEM, pid, old):
                 value.kinds, value.inherited = kinds | old.kinds, inherited | old.inherited
                 value.since_ns = old.since_ns
                 if self._element(BPF_MAP_UPDATE_ELEM, pid, value, BPF_EXIST):
-                    return
+                    break
+        if self._threads:  # count, so that the last EXIT is known as such: unless threads come and go meanwhile
+            live = sum(_tids(pid).values())
+            if live and self._element(BPF_MAP_LOOKUP_ELEM, pid, value) and value.tasks == _UNCOUNTED:
+                value.tasks = live
+                self._element(BPF_MAP_UPDATE_ELEM, pid, value, BPF_EXIST)
 
     def remove(self, pid: int) -> None:
         if self._control.everything & _ENDS:
@@ -2876,6 +2865,8 @@ class _Lines:
         self._names: dict[int, tuple[list[str], str]] = {}  # the words of the command line, and it in one, as shown
         self._starts: dict[int, int] = {}
         self._found: set[int] = set()
+        self._gone: collections.deque[int] = collections.deque()  # whose leaders have ended
+        self._kept = 64 if args.threads else 0                    # of them: their threads' ends may come later
 
     def meet(self, pid: int) -> _Stat | None:
         """Learn of a process that was there before."""
@@ -2915,8 +2906,11 @@ class _Lines:
             if event.tid == pid and pid in self._starts:
                 ran = (event.timestamp_ns - self._starts[pid]) / 1e9
             if event.tid == pid:
-                self._names.pop(pid, None)
-                self._starts.pop(pid, None)
+                self._gone.append(pid)
+            if len(self._gone) > self._kept:
+                gone = self._gone.popleft()
+                self._names.pop(gone, None)
+                self._starts.pop(gone, None)
         return line(event, name, ran) if event.what & wanted else ""
 
     def _object(self, event: Any, name: tuple[list[str], str], ran: float | None) -> str:
