@@ -12,7 +12,7 @@ Everything else needs the initial PID, user and network namespaces, and before L
 the first and pid for the second.
 
 The file reads from the kernel to the user: kernel ABI, events, /proc and pidfd, subscription, kernel program,
-sources, table, watcher, functions, command line. Each part knows only those above it. Nothing happens at import.
+sources, table, watcher, functions, command line. Each part uses only those above it. Nothing happens at import.
 """
 from __future__ import annotations
 
@@ -384,19 +384,25 @@ def _pids() -> list[int]:
     """All processes that /proc shows, zombies too."""
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
+def _task_files(pid: int, name: str) -> Iterator[tuple[int, bytes]]:
+    """The threads that /proc lists of a process, with this file of each; a thread that is gone meanwhile has none."""
+    try:
+        tids = os.listdir(f"/proc/{pid}/task")
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return
+    for tid in tids:
+        try:
+            with open(f"/proc/{pid}/task/{tid}/{name}", "rb") as file:
+                yield int(tid), file.read()
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            pass
+
 def _tids(pid: int) -> dict[int, bool]:
     """The threads that /proc lists of a process, and whether the EXIT of each is still to come."""
-    tids = {}
-    try:
-        for tid in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{tid}/stat", "rb") as file:
-                tids[int(tid)] = file.read().rpartition(b") ")[2][:1] not in b"ZX"
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
-        pass
-    return tids
+    return {tid: stat.rpartition(b") ")[2][:1] not in b"ZX" for tid, stat in _task_files(pid, "stat")}
 
 def _ended(pid: int, stat: _Stat | None) -> bool:
-    """Whether all of a process has: a leader can be a zombie while its threads live."""
+    """Whether a process has ended with all its threads: a leader can be a zombie while they live."""
     if not stat or stat.state not in "ZX":
         return not stat
     looked, tids = None, _tids(pid) if stat.threads > 1 else {}
@@ -408,22 +414,16 @@ def _ended(pid: int, stat: _Stat | None) -> bool:
 
 def _children(pid: int) -> list[int]:
     """The children of a process: proc_pid_task_children(5), or without CONFIG_PROC_CHILDREN all of /proc."""
-    found: list[int] = []
-    try:
-        for tid in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{tid}/children", "rb") as file:
-                found += map(int, file.read().split())
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
-        if not os.path.exists("/proc/thread-self/children"):
-            stats = ((child, _stat(child)) for child in _pids())
-            return [child for child, stat in stats if stat and stat.ppid == pid]
-    return found
+    if os.path.exists("/proc/thread-self/children"):
+        return [int(child) for _, children in _task_files(pid, "children") for child in children.split()]
+    stats = ((child, _stat(child)) for child in _pids())
+    return [child for child, stat in stats if stat and stat.ppid == pid]
 
 def _leader(tid: int) -> int | None:
     """The process that a thread belongs to: /proc/TID is there for any thread, though it is not listed."""
     try:
-        with open(f"/proc/{tid}/status") as file:
-            return next(int(line.split()[1]) for line in file if line.startswith("Tgid:"))
+        with open(f"/proc/{tid}/status", "rb") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith(b"Tgid:"))
     except OSError:
         return None
 
@@ -460,7 +460,7 @@ def _check_pid(pid: int) -> None:
     if operator.index(pid) < 1:
         raise ValueError(f"a pid is 1 or more, not {pid}")
 
-def _words(pid: int) -> bytes | None:
+def _raw_cmdline(pid: int) -> bytes | None:
     """The raw command line of a process; of a zombie its name in brackets, as ps has it; None if it is gone."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
@@ -524,7 +524,7 @@ def _reaped_status(pidfd: int) -> int | None:
     return int(info.exit_code) if info.mask & PIDFD_INFO_EXIT else None
 
 @functools.lru_cache(maxsize=None)
-def _pidfd_tells_status() -> bool:
+def _pidfd_has_status() -> bool:
     """Whether _reaped_status() works here. Only something that ends can show it: a thread that lives for 0.2 ms."""
     if not hasattr(os, "pidfd_open"):
         return False
@@ -586,6 +586,8 @@ class _Subscription:
 
     The constructor returns when the kernel has acknowledged it. Raises OSError, with the cause and the remedy.
     """
+
+    sock: Any = None  # _subscribe()
 
     def __init__(self, rcvbuf: int) -> None:
         self.skew = 0  # ns by which our CLOCK_MONOTONIC is ahead of the kernel's, in a time namespace; _acknowledged()
@@ -696,6 +698,11 @@ class _Subscription:
         info = self.sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, SK_MEMINFO_VARS * 4)
         return int(memoryview(info).cast("I")[SK_MEMINFO_DROPS])
 
+    def was_there(self, pid: int, timestamp_ns: int) -> bool:
+        """Whether the process that /proc shows was there at that time: not a later one with its pid."""
+        stat = _stat(pid)
+        return stat is not None and stat.start_ns - self.skew <= timestamp_ns
+
     def now(self) -> int:
         """CLOCK_MONOTONIC in nanoseconds, as the kernel stamps events with it."""
         return time.monotonic_ns() - self.skew
@@ -707,7 +714,8 @@ class _Subscription:
                 self._ask(PROC_CN_MCAST_IGNORE)
         except OSError:
             pass  # there is nobody left to listen
-        self.sock.close()
+        if self.sock:
+            self.sock.close()
 
 # What the headers of every event say: the offsets and values of their 32-bit words, but seq, pid and ack.
 _WORDS = memoryview(bytes(nlmsghdr(_SIZE, NLMSG_DONE)) + bytes(
@@ -813,12 +821,12 @@ def _bpf(command: int, attribute: ctypes.Structure) -> int:
 
 # The program's own structs. Values of the maps:
 class process_entry(ctypes.Structure):
-    """processes[tgid]: a watched process that has not ended."""
+    """processes[tgid]: a watched process, or with watch(None) any; until it has ended."""
     _fields_ = [
         ("kinds", u32),           # events to send to user space
         ("inherited", u32),       # what its children get for their kinds; 0: they are not followed
         ("tasks", u32),           # EXITs still to come: one for each FORK; from _UNCOUNTED on if it was there before
-        ("threads", u32),         # how many it has created, or had when the watch began
+        ("threads", u32),         # not 0: it has, or may have had, more than one
         ("ended", u32),           # threads=True: the process has ended, and some thread's EXIT may still come
         ("since_ns", u64),        # when it was forked, or the watch began
     ]
@@ -828,7 +836,7 @@ class program_control(ctypes.Structure):
     _fields_ = [
         ("everything", u32),      # kinds that are wanted of every process
         ("passing", u32),         # kinds that the program must see of every process for that
-        ("self", u32),            # this process: its COMM always passes, see probe()
+        ("self", u32),            # this process: its COMM always passes, see _Feed.probe()
         ("sender", u32),          # netlink port to listen to: 0, the kernel; our own during _prove()
         ("lost", u32),            # records that found the ring full, and processes that found the map full
         ("unsaved", u32),         # those of them that are not in the overflow map and should be
@@ -936,11 +944,12 @@ add:
     lock *(u32 *)(control + program_control.lost) += r1         #         control.lost++, control.unsaved++;
     goto unsaved                                        #         return DROP;
 thread:
-    if entry == 0 goto ask                              # a thread: if (entry) entry->tasks++, entry->threads++;
+    if entry == 0 goto counted                          # a thread: if (entry) entry->tasks++, entry->threads++;
     r1 = 1
     lock *(u32 *)(entry + process_entry.tasks) += r1
     lock *(u32 *)(entry + process_entry.threads) += r1
-    THREAD_FORK
+counted:
+    THREAD_FORK                                         # if (!threads) return DROP;  // see _instructions()
 ask:
     r1 = *(u32 *)(fp + KINDS)                           # if (!(kinds & FORK)) return DROP; else goto send;
     if r1 & FORK goto send
@@ -950,16 +959,17 @@ exec:                                                   # case EXEC:
     *(u32 *)(fp + KEY) = 0
     r1 = map scratch; r2 = fp; r2 += KEY; call map_lookup_elem
     if r0 == 0 goto drop
-    entry = r0                                          # record = &scratch[this CPU];  // send_msg() in cn_proc.c
-    r1 = skb; r2 = EVENT_AT; r3 = entry                 # // holds a local lock: nobody else is on this CPU's
+    # send_msg() in cn_proc.c holds a local lock, so nobody else uses this CPU's scratch
+    entry = r0                                          # record = &scratch[this CPU];
+    r1 = skb; r2 = EVENT_AT; r3 = entry                 # record->event = event;
     r3 += SCRATCH_EVENT; r4 = EVENT_SIZE; call skb_load_bytes
-    r1 = *(u32 *)(control + program_control.lost)
-    *(u32 *)(entry + 0) = r1                            # record->lost = control.lost; record->event = event;
+    r1 = *(u32 *)(control + program_control.lost)       # record->lost = control.lost;
+    *(u32 *)(entry + 0) = r1
     call get_current_task
     r6 = r0
     read(POINTER, 8, r6 + task_struct.mm)               # mm = current->mm;
     r6 = *(u64 *)(fp + POINTER)
-    read(POINTER, 8, r6 + mm_struct.arg_start)          # start = mm->arg_start;  // pages that were just written
+    read(POINTER, 8, r6 + mm_struct.arg_start)          # start = mm->arg_start;  // in pages that exec has written
     r7 = *(u64 *)(fp + POINTER)
     read(POINTER, 8, r6 + mm_struct.arg_end)            # length = mm->arg_end - start;
     r6 = *(u64 *)(fp + POINTER)
@@ -1013,7 +1023,13 @@ traced:
     r1 |= r2
     if r1 != 0 goto ended
     goto alive
-EXIT_BODY
+EXIT_BODY                                               # see _EXIT_OF_PROCESS and _EXIT_OF_THREAD
+nonzero:
+    r1 = *(u32 *)(fp + KINDS)                           # if (kinds & EXIT || kinds & NONZERO_EXIT && exit_code)
+    if w1 & EXIT goto send                              #     goto send;
+    r1 = *(u32 *)(fp + EXIT_CODE)                       # return DROP;
+    if r1 != 0 goto send
+    goto drop
 
 prove:                                                  # a forged EXIT: send what we have read, see _prove()
     r1 = *(u32 *)(fp + LIVE); *(u32 *)(fp + EXIT_CODE) = r1
@@ -1038,9 +1054,9 @@ send:
 save:                                                   # overflow[number] = record;
     r1 = map overflow; r2 = fp; r2 += KEY; r3 = fp; r3 += RECORD; r4 = BPF_ANY; call map_update_elem
     if r0 == 0 goto drop
-unsaved:
+unsaved:                                                # it is full, or processes is:
     r1 = 1
-    lock *(u32 *)(control + program_control.unsaved) += r1      # if it is full: control.unsaved++;
+    lock *(u32 *)(control + program_control.unsaved) += r1      # control.unsaved++;
 drop:
     r0 = 0; exit
 keep:
@@ -1072,12 +1088,6 @@ sure:
     if r1 == r2 goto nonzero                            # if (current is not the leader)
     *(u32 *)(fp + TID) = r2                             #     event.tid = tgid,
     read(EXIT_SIGNAL, 4, task + task_struct.exit_signal)  #   event.exit_signal = leader->exit_signal;
-nonzero:
-    r1 = *(u32 *)(fp + KINDS)                           # if (kinds & EXIT || kinds & NONZERO_EXIT && status)
-    if w1 & EXIT goto send                              #     goto send;
-    r1 = *(u32 *)(fp + EXIT_CODE)                       # return DROP;
-    if r1 != 0 goto send
-    goto drop
 """
 
 # threads=True: each thread's EXIT passes, and the last one is FINAL. The entry of a process that is not counted stays:
@@ -1090,12 +1100,6 @@ ended:
 alive:
     if w7 != 0 goto nonzero
     r1 = map processes; r2 = fp; r2 += KEY; call map_delete_elem  # if (!left) delete processes[tgid];
-nonzero:
-    r1 = *(u32 *)(fp + KINDS)                           # if (kinds & EXIT || kinds & NONZERO_EXIT && exit_code)
-    if w1 & EXIT goto send                              #     goto send;
-    r1 = *(u32 *)(fp + EXIT_CODE)                       # return DROP;
-    if r1 != 0 goto send
-    goto drop
 """
 
 # Where things are on the stack. The datagram is at -80; the record overlays the end of its headers.
@@ -1274,11 +1278,11 @@ def _layout() -> dict[str, int]:
     try:
         with open("/sys/kernel/btf/vmlinux", "rb") as file:
             btf = _Btf(file.read())
-        layout = {f"{struct}.{member}": offset for struct, members in _MEMBERS.items()
-                  for member, offset in btf.offsets(struct, members).items()}
+        layout = {f"{name}.{member}": offset for name, members in _MEMBERS.items()
+                  for member, offset in btf.offsets(name, members).items()}
     except FileNotFoundError as error:
         raise OSError(errno.ENOENT, "the kernel has no BTF: /sys/kernel/btf/vmlinux") from error
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, struct.error) as error:
         raise OSError(errno.EINVAL, f"the kernel's BTF lacks {error}") from error
     layout["netlink_skb_parms.portid"] += layout["sk_buff.cb"]  # NETLINK_CB(skb)
     return layout
@@ -1297,7 +1301,7 @@ def _instructions(threads: bool) -> list[tuple[int, int, int, int, Any]]:
                  "SIGNAL_GROUP_EXIT": SIGNAL_GROUP_EXIT, "CMDLINE_MAX": _CMDLINE_MAX, "PLAIN": _PLAIN,
                  "SCRATCH_EVENT": program_record.event.offset,
                  "FINAL": _FINAL, "DOUBTFUL": _DOUBTFUL, "PROBE": _PROBE, "COUNTED": _COUNTED}
-    listing = _PROGRAM.replace("EXIT_BODY", _EXIT_OF_THREAD if threads else _EXIT_OF_PROCESS)
+    listing = _PROGRAM.replace("EXIT_BODY ", _EXIT_OF_THREAD if threads else _EXIT_OF_PROCESS)
     listing = listing.replace("THREAD_FORK", "goto ask" if threads else "goto drop")
     return _assemble(listing, {**_layout(), **_STACK, **own, **constants})
 
@@ -1388,12 +1392,13 @@ class _Program:
 #   add(pid, kinds, inherited)  report these kinds of a process, and `inherited` of its children to come, too
 #   remove(pid)                 the contrary of add()
 #   watch_all(kinds)            report these kinds of every process, too; 0: no longer
-#   read(most) -> list          at most about so many events; it never waits
+#   read(most) -> list          about so many events at most; it never waits
 #   known() -> {pid: ns}        the processes whose Exit is still to come, and since when each is known
 #   columns                     of what read() gave, the columns of _Ring.take(); None if it is not all wanted
-#   ready                       whether read() may find something at once
+#   ready                       whether read() may find something at once; also set by who has waited
 #   recount(live, gone)         after a loss: these processes are still there, those are not
-#   status(pid), forget(pid)    the wait status of one that is gone, -1 if nobody knows; it has been reported
+#   status(pid, since_ns)       the wait status of one that is gone and was there then; -1 if nobody knows
+#   forget(pid)                 its end has been reported
 #   look_at_socket() -> list    the socket is readable: what it says of losses
 #   unsure                      whether read() has found a loss after which only /proc says what is true
 #   failed                      why this source is not to be trusted any more, or None
@@ -1413,8 +1418,8 @@ class _Ring:
         self._size = size
         self._taken = 0  # bytes since the beginning; take()
         self.doubtful: Exit | None = None  # an Exit whose status the kernel's own event contradicts; take()
-        # x86-64 and s390x see loads in order. Elsewhere each record takes an acquire behind its length, as
-        # smp_load_acquire() in bpf_ringbuf_commit()'s counterparts; a lock that is taken and released is one.
+        # x86-64 and s390x see loads in order. Elsewhere libbpf has smp_load_acquire() for producer_pos and for each
+        # length, and smp_store_release() for consumer_pos: here a lock that is taken and released stands for each.
         self._fence = None if os.uname().machine in ("x86_64", "s390x") else threading.Lock()
 
     def next_lost(self) -> int | None:
@@ -1430,7 +1435,7 @@ class _Ring:
         return bool(self._producer_pos[0] == self._taken)
 
     def take(self, most: int, lost: int) -> tuple[list[Any], Any]:
-        """The oldest events, about `most` at most, up to the first before which more than `lost` were lost.
+        """The oldest events, about `most` at most. Stops before the first record that counts more losses than `lost`.
 
         The second value is None, or three columns if nothing but plain records are there: each event's `what`, whose
         event it is (of a FORK the parent's), and the child of a FORK. A number of a column costs 10 ns, a field of an
@@ -1439,6 +1444,8 @@ class _Ring:
         words, data, fence = self._words, self._data, self._fence or contextlib.nullcontext()
         begin = at = self._taken % self._size
         last = at + self._producer_pos[0] - self._taken
+        with fence:
+            pass
         events: list[Any] = []
         columns = None
         first, count = at >> 2, min(most, (last - at) // _STRIDE)
@@ -1450,9 +1457,10 @@ class _Ring:
         if count and column(0).count(_PLAIN) == count:
             with fence:
                 pass
-            if column(2).count(lost) == count and not any(column(3)):
-                columns = column(4), column(9), column(11)
-                events = [_COPIES[what](data, start) for what, start in zip(columns[0], range(at + 16, last, _STRIDE))]
+            whats = column(4)
+            if column(2).count(lost) == count and not any(column(3)) and EXEC not in whats:
+                columns = whats, column(9), column(11)
+                events = [_COPIES[what](data, start) for what, start in zip(whats, range(at + 16, last, _STRIDE))]
                 at += count * _STRIDE
         while at < last and len(events) < most and not columns:
             word = at >> 2
@@ -1476,13 +1484,17 @@ class _Ring:
                 self.doubtful = event
             at += length + 15 & ~7
         self._taken += at - begin
+        with fence:
+            pass
         self._consumer_pos.value = self._taken
         return events, columns
 
 def _complete(event: Exec) -> None:
-    """Read what the kernel did not, from /proc, if it is still the same command line."""
-    words = _words(event.pid)
-    if not event._words or (words and len(words) == event._length and words.startswith(event._words)):
+    """Read what the kernel did not, from /proc: all of it, or the rest if it is still the same command line."""
+    words = _raw_cmdline(event.pid)
+    if not event._words:
+        event._words, event._length = words, len(words or b"")
+    elif words and len(words) == event._length and words.startswith(event._words):
         event._words = words
 
 class _RingSource:
@@ -1493,12 +1505,12 @@ class _RingSource:
     failed: OSError | None = None  # read()
     columns: Any = None            # read()
     ready = True                   # read()
-    unsure = False                 # read(); reset by the Watcher, once it has looked
+    unsure = False                 # read(); reset by _Feed.resync()
 
     def __init__(self, subscription: _Subscription, threads: bool) -> None:
         """Raises OSError where the kernel does not let us, or is not laid out as its BTF says."""
         self._subscription, self._threads = subscription, threads
-        # An event takes 56 bytes here and some 800 in the socket's buffer: a ring of 1/8 holds as many.
+        # An event takes 56 bytes here and some 800 in the socket's buffer: a ring of 1/8 holds at least as many.
         size = max(1 << 16, 1 << (subscription.rcvbuf >> 3).bit_length() >> 1)
         self._program = _Program(threads, size, self._room())
         self._saved: dict[int, program_record] = {}  # by their numbers: what was lost and has been kept; _recover()
@@ -1613,8 +1625,8 @@ class _RingSource:
             events.append(Lost(count, self._subscription.now()))
             events += self._recover(count)
             self.ready = self._late = True
-            if control.unsaved != self._unsaved:
-                self._unsaved, self.unsure = control.unsaved, True
+        if control.unsaved != self._unsaved:
+            self._unsaved, self.unsure = control.unsaved, True
         if ring.doubtful and not self.failed:
             self.failed = OSError(errno.EINVAL, f"the kernel reported another status than the eBPF program read: "
                                   f"{ring.doubtful}")
@@ -1638,8 +1650,8 @@ class _RingSource:
     def recount(self, live: Iterable[int], gone: Iterable[int]) -> None:
         pass  # the kernel counts
 
-    def status(self, pid: int) -> int:
-        status = _zombie_status(pid)
+    def status(self, pid: int, since_ns: int) -> int:
+        status = _zombie_status(pid) if self._subscription.was_there(pid, since_ns) else None
         return -1 if status is None else status
 
     def forget(self, pid: int) -> None:
@@ -1648,8 +1660,9 @@ class _RingSource:
     def look_at_socket(self) -> list[Any]:
         """Discard others' acks. Where the kernel had no memory to copy an event for us, it says so here."""
         try:
-            while True:
+            for _ in range(256):
                 self._subscription.sock.recv(1024, socket.MSG_DONTWAIT)
+            return []
         except BlockingIOError:
             return []
         except OSError as error:
@@ -1768,8 +1781,8 @@ class _ThreadTracker:
         if process.codes is not None:
             process.last = event.exit_code
             process.codes.add(process.last)
-        if not process.tasks and process.tids is not None and self._tids(pid, process.since_ns):
-            self.count(pid)  # the count was not exact: threads came and went while it was taken
+        if not process.tasks and process.tids is not None:
+            self.count(pid)  # threads came and went while it was taken, so look whether any is left
         if process.tasks:
             return [event] if self._threads else []
         if self._threads:
@@ -1806,8 +1819,8 @@ class _DatagramSource:
     gather = 0.0004
     failed = columns = None
     ready = True     # read()
-    unsure = False   # read(); reset by the Watcher, once it has looked
-    before = 0       # what another source had lost before; the Watcher
+    unsure = False   # read(); reset by _Feed.resync()
+    before = 0       # what another source had lost before; _Feed._fall_back()
 
     _SLOTS = 64      # datagrams at a call: 0.84 us each; 16 at a call cost 1.0, 256 no less than 64
     _SLOT = 4 + 4 * 76 + 12  # bytes for each, with room for four messages: the kernel sends one, and near is fast
@@ -1857,7 +1870,9 @@ class _DatagramSource:
 
     def add(self, pid: int, kinds: int, inherited: int) -> None:
         new = self._tracker.add(pid, kinds, inherited, self._subscription.now())
-        self._sieve()
+        passing, pids, _ = self._filter
+        if pids is not None or kinds & ~passing:
+            self._sieve()
         if new:
             self._tracker.count(pid)  # listen first, look second, so that nothing falls between
 
@@ -1902,7 +1917,7 @@ class _DatagramSource:
             if event.what == EXEC:
                 process = self._tracker.processes.get(event.pid)
                 if (process.kinds if process else 0) & EXEC or self._tracker.everything & EXEC:
-                    event._words = _words(event.pid)
+                    event._words = _raw_cmdline(event.pid)
                     event._length = len(event._words or b"")
         return folded + lost
 
@@ -1929,6 +1944,7 @@ class _DatagramSource:
                 events += _decode(buffer, start - _PROC_EVENT, start - _PROC_EVENT + message.msg_len)
                 if message.msg_hdr.msg_flags & socket.MSG_TRUNC:  # more messages than there is room for
                     events.append(Lost(None, self._subscription.now()))
+                    self.unsure = True
             # What the kernel does not write stays as it is: so that it is usual again.
             sender.nl_pid, sender.nl_groups = 0, CN_IDX_PROC
         return events
@@ -1936,23 +1952,20 @@ class _DatagramSource:
     def _status(self, pid: int, pidfd: int, timestamp_ns: int) -> int | None:
         """The wait status of a process whose last EXIT was at that time, if anybody can be asked."""
         status = _reaped_status(pidfd) if pidfd >= 0 else None
-        if status is None and self._was_there(pid, timestamp_ns):
+        if status is None and self._subscription.was_there(pid, timestamp_ns):
             status = _zombie_status(pid)
         return status
 
     def _live_tids(self, pid: int, timestamp_ns: int) -> set[int]:
-        return {tid for tid, live in _tids(pid).items() if live} if self._was_there(pid, timestamp_ns) else set()
-
-    def _was_there(self, pid: int, timestamp_ns: int) -> bool:
-        """Whether the process that /proc shows was there at that time: not a later one with its pid."""
-        stat = _stat(pid)
-        return stat is not None and stat.start_ns - self._subscription.skew <= timestamp_ns
+        if not self._subscription.was_there(pid, timestamp_ns):
+            return set()
+        return {tid for tid, live in _tids(pid).items() if live}
 
     def _hold(self, pid: int, timestamp_ns: int) -> int:
-        if self._held < self._PIDFDS and _pidfd_tells_status():
+        if self._held < self._PIDFDS and _pidfd_has_status():
             with contextlib.suppress(OSError):
                 pidfd = os.pidfd_open(pid)
-                if self._was_there(pid, timestamp_ns):
+                if self._subscription.was_there(pid, timestamp_ns):
                     self._held += 1
                     return pidfd
                 os.close(pidfd)
@@ -1971,8 +1984,8 @@ class _DatagramSource:
         for pid in gone:
             self._tracker.processes[pid].doubtful = True
 
-    def status(self, pid: int) -> int:
-        return self._tracker.end_status(pid, self._subscription.now())
+    def status(self, pid: int, since_ns: int) -> int:
+        return self._tracker.end_status(pid, since_ns)
 
     def forget(self, pid: int) -> None:
         self._tracker.remove(pid)
@@ -1992,9 +2005,10 @@ class _Table:
 
     def __init__(self, threads: bool) -> None:
         self._threads = threads
-        self.everything = 0                      # kinds wanted of every process; the Watcher
+        self.everything = 0                      # kinds wanted of every process; _Feed
         self.watched: dict[int, _Watch] = {}     # one by one, or followed; watch(), unwatch() and sift()
-        self.ended: set[int] = set()             # those of them that have ended, while everything was watched too
+        self.ended: set[int] = set()             # of them, those that have ended while everything was watched too, and
+        # whose events may still be in the queue; sift(), cleared by _Feed.unwatch() and by the reader of an empty queue
 
     def watch(self, pid: int, kinds: int, inherited: int) -> None:
         """Watch a process, or widen its watch."""
@@ -2032,11 +2046,12 @@ class _Table:
         return reported
 
     def unwanted(self, event: Any, pid: int | None) -> bool:
-        """Whether an event was to be reported only for the sake of a watch that ends now; None: of everything."""
+        """Whether only the watch wanted an event that is being removed: that of a process, or (None) of everything."""
         what, whose, _ = _key(event)
-        if pid is None:
-            return bool(what) and whose not in self.watched and whose not in self.ended
-        return whose == pid and not self.everything & what
+        if not what or (pid is not None and whose != pid) or whose in self.ended:
+            return False
+        kinds = self.watched.get(whose, _NOBODY)[0] if pid is None else self.everything
+        return not kinds & what and not (what == EXIT and kinds & NONZERO_EXIT and event.exit_code)
 
 def _key(event: Any) -> tuple[int, int, int]:
     """What an event is, whose it is (a fork of a process is the parent's), and the child of such a fork."""
@@ -2100,15 +2115,15 @@ class _Waiter:
             os.close(fd)
 
 class _Pulse:
-    """How the events come: whether there are any, and whether thick and fast. Written by the reader."""
+    """How the events come: whether there are any, and whether thick and fast. Written under the Watcher's lock."""
 
     def __init__(self, now: int) -> None:
-        self.heard = now                          # when something last came
+        self.heard = now                          # when something last came; note() and _Feed.probe()
         self.newest = now                         # when that had happened
         self.storm = False                        # whether events come thick and fast
         self.due = now + _QUIET // 2              # when to look again whether all that are known live
         self.missed: set[tuple[int, int]] = set() # those that had ended at the last look, and since when known
-        self.resyncing = False
+        self.resyncing = False                    # _Feed.resync()
 
     def note(self, events: list[Any], now: int) -> None:
         """Some events have come."""
@@ -2184,7 +2199,7 @@ class _Feed:
             except OSError as error:
                 if kind is kinds[-1]:
                     raise
-                self.error = error
+                self.error = OSError(error.errno, error.strerror)  # without its traceback, which refers to us
             else:
                 self._waiter.follow(self.source.descriptors)
                 return
@@ -2281,7 +2296,7 @@ class _Feed:
         pulse.resyncing = True
         try:
             known = source.known()
-            gone = self._gone(known)
+            gone = self._gone(known) - _ended_and_forked(pending, self._threads)[0]
             source.recount(known.keys() - gone, gone)
             source.unsure = False  # what is read from here on may be behind another loss
             there = _pids() if table.everything & _ENDS else []
@@ -2290,13 +2305,15 @@ class _Feed:
             now = self._subscription.now()
             rebuilt: list[Any] = []
             for pid in sorted(gone - ended):
-                rebuilt.append(Exit(EXIT, REBUILT, now, pid, pid, source.status(pid), SIGCHLD, 0, 0))
+                status = source.status(pid, known.get(pid, now))
+                rebuilt.append(Exit(EXIT, REBUILT, now, pid, pid, status, SIGCHLD, 0, 0))
                 rebuilt.append(_End(_END, pid, now))
                 source.forget(pid)
             before = [*queue, *table.sift(rebuilt)]
             queue.clear()
             queue.extend(table.sift(pending))
-            found = [(pid, 0) for pid in there if pid not in known.keys() | forked and self._take_up(pid, 0, 0)]
+            listed = (known.keys() - gone) | forked
+            found = [(pid, 0) for pid in there if pid not in listed and self._take_up(pid, 0, 0)]
             for pid in [pid for pid in known if pid in table.watched]:
                 found += self._follow(pid)
             rebuilt = []
@@ -2426,7 +2443,7 @@ class Watcher:
         self._reader = 0                   # the thread that holds it; _fill()
         self._closed = False               # close()
         self._selected = False             # whether fileno() has been asked for; fileno()
-        self._lost: int | None = None      # what the source had lost when it was closed; close()
+        self._lost = 0                     # what the source had lost when it was closed; close()
         self._owner = os.getpid()
         parts: list[Any] = []              # what _release() closes
         self._finish = weakref.finalize(self, _release, parts, self._owner)
@@ -2479,20 +2496,21 @@ class Watcher:
 
     @contextlib.contextmanager
     def _changes(self) -> Iterator[None]:
-        """Hold the lock to change what is watched. A watcher that is closed meanwhile is what there is to say."""
+        """Hold the lock to change what is watched. If a signal handler closes the watcher meanwhile, say that."""
         with self._lock:
             self._check()
             try:
                 yield
-            except OSError:
+            except Exception:
                 self._check()
                 raise
             finally:
-                if not self._closed:
-                    self._show()
+                self._show()
 
     def _show(self) -> None:
         """Wake a reader for what is in hand, and be readable for it if anybody has asked for the descriptor."""
+        if self._closed:
+            return
         if self._feed.queue and (self._selected or self._reader):
             self._waiter.set()
         else:
@@ -2506,17 +2524,12 @@ class Watcher:
         """
         self._check()
         deadline = self._deadline(timeout)
-        while not self._feed.queue:
-            if not self._fill(deadline, 1):
-                break
-        try:
-            event = self._feed.queue.popleft()
-        except IndexError:
-            return None
-        if self._selected and not self._feed.queue:
-            with self._lock:
-                if not self._closed:
-                    self._show()
+        if not self._feed.queue:
+            self._fill(deadline, 1)
+        with self._lock:
+            event = self._feed.queue.popleft() if self._feed.queue else None
+            if self._selected:
+                self._show()
         return event
 
     def __iter__(self) -> Iterator[Any]:
@@ -2533,13 +2546,13 @@ class Watcher:
 
     def _stream(self, deadline: int | None, *, ending: bool = False) -> Iterator[Any]:
         """The events up to the deadline; ending: until no process is watched any longer."""
-        queue = self._feed.queue
+        queue, lock = self._feed.queue, self._lock
         while True:
-            try:
-                while True:
-                    yield queue.popleft()
-            except IndexError:
-                pass
+            while queue:
+                with lock:  # another thread's unwatch() may rewrite the queue
+                    event = queue.popleft() if queue else None
+                if event is not None:
+                    yield event
             if self._closed or (ending and not self._feed.table.watched):
                 return
             if not self._fill(deadline, _BATCH):
@@ -2549,31 +2562,38 @@ class Watcher:
         """Take in events until some are to be handed out; False if the deadline passes, or the watcher is closed."""
         if os.getpid() != self._owner:
             self._check()
-        with self._reading:
-            self._reader = threading.get_ident()
-            try:
-                while not self._closed:
-                    with self._lock:
-                        more = self._feed.source.ready or self._feed.source.unsure
-                        newest = self._feed.take(most) if more and not self._feed.queue else 0
-                        if self._feed.queue:  # also by another thread's watch()
-                            return deadline is None or self._feed.queue[0].timestamp_ns <= deadline
-                        self._feed.table.ended.clear()
-                        self._show()
-                    if not more:
-                        if not self._sleep(deadline, most):
-                            return False
-                    elif deadline is not None and newest > deadline:
-                        return False
-                return False
-            except OSError:
-                if not self._closed:
-                    raise
-                return False
-            finally:
-                self._reader = 0
+        try:
+            with self._reading:
+                self._reader = threading.get_ident()
+                try:
+                    return self._wait(deadline, most)
+                finally:
+                    self._reader = 0
+        except OSError:
+            if not self._closed:
+                raise
+            return False
+        finally:
+            if self._closed:
+                self._finish()
+
+    def _wait(self, deadline: int | None, most: int) -> bool:
+        feed = self._feed
+        while True:
+            with self._lock:
                 if self._closed:
-                    self._finish()
+                    return False
+                more = feed.source.ready or feed.source.unsure
+                newest = feed.take(most) if more and not feed.queue else 0
+                if feed.queue:  # also by another thread's watch()
+                    return deadline is None or bool(feed.queue[0].timestamp_ns <= deadline)
+                feed.table.ended.clear()
+                self._show()
+            if not more:
+                if not self._sleep(deadline, most):
+                    return False
+            elif deadline is not None and newest > deadline:
+                return False
 
     def _sleep(self, deadline: int | None, most: int) -> bool:
         """Wait until there may be something to take in; False if the deadline has passed."""
@@ -2601,8 +2621,9 @@ class Watcher:
             time.sleep(self._feed.source.gather)
         with self._lock:
             if not self._closed:
-                if self._subscription.sock.fileno() in woken:
-                    self._feed.accept(self._feed.source.look_at_socket())
+                lost = self._feed.source.look_at_socket() if self._subscription.sock.fileno() in woken else []
+                if lost:
+                    self._feed.accept(lost)
                 self._feed.source.ready = True
         return True
 
@@ -2641,8 +2662,10 @@ class Watcher:
     @property
     def lost(self) -> int:
         """How many events the kernel has dropped so far. They are reported as Lost when the reader gets there."""
+        if self._closed or os.getpid() != self._owner:
+            return self._lost
         with self._lock:
-            return self._feed.source.lost if self._lost is None else self._lost
+            return self._lost if self._closed else int(self._feed.source.lost)
 
     @property
     def closed(self) -> bool:
@@ -2714,7 +2737,7 @@ class _Waiting:
             if status is None:
                 raise _missing(pid)
             self.returncode = _returncode(status)
-        elif _pidfd_tells_status():
+        elif _pidfd_has_status():
             try:
                 self._by = os.pidfd_open(pid)
             except OSError as error:
@@ -2872,7 +2895,7 @@ class _Lines:
         """Learn of a process that was there before."""
         stat = _stat(pid)
         if stat:
-            self._starts[pid], self._names[pid] = stat.start_ns - self._skew, self._name(_words(pid))
+            self._starts[pid], self._names[pid] = stat.start_ns - self._skew, self._name(_raw_cmdline(pid))
         return stat
 
     def found(self, pid: int) -> Iterator[str]:
@@ -2882,7 +2905,7 @@ class _Lines:
             self._found.add(pid)
             yield self.show(Fork(FORK, REBUILT, self._starts[pid], stat.ppid, stat.ppid, pid, pid))
             if not stat.flags & PF_FORKNOEXEC:
-                yield self.show(Exec(EXEC, REBUILT, self._now(), pid, pid, cmdline=_split(_words(pid))))
+                yield self.show(Exec(EXEC, REBUILT, self._now(), pid, pid, cmdline=_split(_raw_cmdline(pid))))
 
     def show(self, event: Any) -> str:
         """The line for an event, empty if it is not wanted."""
@@ -2899,7 +2922,7 @@ class _Lines:
             event.parent_pid if forked else pid, ([], ""))
         if forked and self._children:
             self._starts[pid] = event.timestamp_ns
-        if isinstance(event, Exec) or (forked and self._children):
+        if (isinstance(event, Exec) and wanted != EXEC) or (forked and self._children):
             self._names[pid] = name
         if isinstance(event, Exit):
             wanted |= EXIT if wanted & NONZERO_EXIT and event.exit_code else 0

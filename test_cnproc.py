@@ -278,7 +278,7 @@ class FakeSource:
     def recount(self, live, gone):
         self.calls.append(("recount", set(live), set(gone)))
 
-    def status(self, pid):
+    def status(self, pid, since_ns):
         return -1
 
     def look_at_socket(self):
@@ -306,7 +306,7 @@ class Table(unittest.TestCase):
 
     def test_generated_histories_agree_with_a_model(self):
         kinds = (What.FORK, What.EXEC, What.EXIT, What.NONZERO_EXIT, What.SID, What.LIFE, What.ALL)
-        for seed in range(300):
+        for seed in range(30 if EMULATED else 300):
             chance = random.Random(seed)
             table, alive, model, everything = cnproc._Table(False), {1}, {}, 0
             for step in range(120):
@@ -449,7 +449,7 @@ class Tracker(unittest.TestCase):
 
     def test_generated_histories_have_one_exit_which_is_the_last(self):
         statuses = []
-        for seed in range(1500):
+        for seed in range(150 if EMULATED else 1500):
             for before in 0, 3:
                 played = self.play(seed, before)
                 if played:
@@ -461,7 +461,7 @@ class Tracker(unittest.TestCase):
                     if exits[0].exit_code != -1:
                         self.assertEqual(exits[0].exit_code, process.status, (seed, before))
                     statuses.append(exits[0].exit_code)
-        self.assertGreater(len(statuses), 2000)
+        self.assertGreater(len(statuses), 150)
         self.assertLess(statuses.count(-1) / len(statuses), 0.25)  # where nobody can be asked
 
     def test_in_doubt_the_kernel_is_asked(self):
@@ -2062,7 +2062,7 @@ def unfiltered(rcvbuf=32 << 20, quiet=None):
         patch = lambda *args: stack.enter_context(unittest.mock.patch.object(*args))  # noqa: E731
         patch(cnproc.Watcher, "_sources", (cnproc._DatagramSource,))
         patch(cnproc, "_classic_filter", lambda *_: [(cnproc.BPF_RET, 0, 0, 0xFFFFFFFF)])
-        patch(cnproc, "_pidfd_tells_status", lambda: False)
+        patch(cnproc, "_pidfd_has_status", lambda: False)
         patch(cnproc.Watcher.__init__, "__kwdefaults__", dict(threads=False, rcvbuf=rcvbuf, delay=0.0))
         if quiet is not None:
             patch(cnproc, "_QUIET", quiet)
@@ -2125,7 +2125,7 @@ class Loss(Case):
             self.assertLess(max(stamps[:-1]), stamps[-1])
             later = storm(1)
             events = self.until(watcher, lambda event: isinstance(event, Exit) and event.pid in later)
-            self.assertFalse(events[-1].rebuilt)
+            self.assertEqual(events[-1].rebuilt, any(isinstance(event, Lost) for event in events))
 
     def test_lost_stands_behind_the_older_events_however_they_are_read(self):
         # By hand: a sender that was preempted can queue an older event while the queue is read.
@@ -2181,7 +2181,8 @@ leave()
             watcher = self.watcher(child.pid)
             self.go(child)
             child.stdout.readline()
-            self.assertIsNone(watcher.read(0))  # the leader's EXIT has been read
+            for event in iter(lambda: watcher.read(0), None):  # the leader's EXIT is read
+                self.assertIsInstance(event, Lost)
             self.overrun(watcher)
             self.go(child)  # the EXEC and the end are lost
             child.wait()
@@ -2499,7 +2500,7 @@ class WaitTests:
 
     def setUp(self):
         super().setUp()
-        patch = unittest.mock.patch.object(cnproc, "_pidfd_tells_status", lambda: self.pidfd)
+        patch = unittest.mock.patch.object(cnproc, "_pidfd_has_status", lambda: self.pidfd)
         patch.start()
         self.addCleanup(patch.stop)
 
@@ -2556,7 +2557,7 @@ class WaitTests:
 
     def test_unwatched_processes_do_not_wake_it(self):
         child = self.shell("")
-        way = "" if self.pidfd else "cnproc._pidfd_tells_status = lambda: False; "
+        way = "" if self.pidfd else "cnproc._pidfd_has_status = lambda: False; "
         waiter = self.listener(sys.executable, "-c", f"import cnproc; {way}cnproc.wait({child.pid})", cwd=HERE,
                                stderr=subprocess.DEVNULL)
         eventually(lambda: waits(waiter.pid))
@@ -2571,7 +2572,7 @@ class WaitByConnector(WaitTests, Case):
     pass
 
 
-@unittest.skipUnless(cnproc._pidfd_tells_status(), "takes Linux 6.15")
+@unittest.skipUnless(cnproc._pidfd_has_status(), "takes Linux 6.15")
 class WaitByPidfd(WaitTests, Case):
     pidfd = True
 
@@ -2631,7 +2632,7 @@ class WaitAsyncByConnector(Async, WaitByConnector):
     pass
 
 
-@unittest.skipUnless(cnproc._pidfd_tells_status(), "takes Linux 6.15")
+@unittest.skipUnless(cnproc._pidfd_has_status(), "takes Linux 6.15")
 class WaitAsyncByPidfd(Async, WaitTests, Case):
     pidfd = True
 
