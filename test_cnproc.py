@@ -642,7 +642,7 @@ class OverFake(unittest.TestCase):
         sources = unittest.mock.Mock(side_effect=refused), FakeSource
         with unittest.mock.patch.object(cnproc.Watcher, "_sources", sources):
             watcher, source = self.watcher()
-        self.assertEqual((watcher.source, watcher.source_error), ("fake", refused))
+        self.assertEqual((watcher.source, str(watcher.source_error)), ("fake", str(refused)))
 
     def test_a_resync_reports_ends_and_keeps_the_kernels_own(self):
         watcher, source = self.watcher()
