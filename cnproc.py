@@ -2158,10 +2158,33 @@ class _Feed:
     def __init__(self, subscription: Any, waiter: _Waiter, threads: bool) -> None:
         self._subscription, self._waiter, self._threads = subscription, waiter, threads
         self.table = _Table(threads)
-        self.queue: collections.deque[Any] = collections.deque()  # to be handed out: the Watcher takes from its left
+        self.queue: collections.deque[Any] = collections.deque()  # to be handed out, behind `batch`; under the lock
+        # What iterations hand out, without the lock: a list's iterator gives each event once, whoever asks for it.
+        self.batch: Iterator[Any] = iter(())
         self.pulse = _Pulse(subscription.now())
         self.error: OSError | None = None  # why the first kind of source does not serve; open() and _fall_back()
         self.source: Any = None            # open()
+
+    @property
+    def in_hand(self) -> bool:
+        """Whether there is something to hand out."""
+        return bool(self.queue or operator.length_hint(self.batch))
+
+    def next_batch(self) -> bool:
+        """Put what is in the queue into `batch`, unless there is still some; False if there is nothing in hand."""
+        if self.queue and not operator.length_hint(self.batch):
+            self.batch = iter([*self.queue])
+            self.queue.clear()
+        return self.in_hand
+
+    def next(self) -> Any:
+        """The next event to hand out, or None."""
+        event = next(self.batch, None)
+        return self.queue.popleft() if event is None and self.queue else event
+
+    def _recall(self) -> None:
+        """Take back into the queue what has not been handed out."""
+        self.queue.extendleft(reversed([*self.batch]))
 
     def watch(self, pid: int | None, mask: int, follow: bool) -> None:
         """Watcher.watch(), its arguments checked."""
@@ -2185,6 +2208,7 @@ class _Feed:
         else:
             del self.table.watched[pid]
             self.source.remove(pid)
+        self._recall()
         kept = [event for event in self.queue if not self.table.unwanted(event, pid)]
         self.queue.clear()
         self.queue.extend(kept)
@@ -2511,7 +2535,7 @@ class Watcher:
         """Wake a reader for what is in hand, and be readable for it if anybody has asked for the descriptor."""
         if self._closed:
             return
-        if self._feed.queue and (self._selected or self._reader):
+        if self._feed.in_hand and (self._selected or self._reader):
             self._waiter.set()
         else:
             self._waiter.clear()
@@ -2524,10 +2548,10 @@ class Watcher:
         """
         self._check()
         deadline = self._deadline(timeout)
-        if not self._feed.queue:
+        if not self._feed.in_hand:
             self._fill(deadline, 1)
         with self._lock:
-            event = self._feed.queue.popleft() if self._feed.queue else None
+            event = self._feed.next()
             if self._selected:
                 self._show()
         return event
@@ -2546,13 +2570,12 @@ class Watcher:
 
     def _stream(self, deadline: int | None, *, ending: bool = False) -> Iterator[Any]:
         """The events up to the deadline; ending: until no process is watched any longer."""
-        queue, lock = self._feed.queue, self._lock
+        feed = self._feed
         while True:
-            while queue:
-                with lock:  # another thread's unwatch() may rewrite the queue
-                    event = queue.popleft() if queue else None
-                if event is not None:
-                    yield event
+            yield from feed.batch
+            with self._lock:
+                if feed.next_batch():
+                    continue
             if self._closed or (ending and not self._feed.table.watched):
                 return
             if not self._fill(deadline, _BATCH):
@@ -2587,7 +2610,8 @@ class Watcher:
                 newest = feed.take(most) if more and not feed.queue else 0
                 if feed.queue:  # also by another thread's watch()
                     return deadline is None or bool(feed.queue[0].timestamp_ns <= deadline)
-                feed.table.ended.clear()
+                if not feed.in_hand:
+                    feed.table.ended.clear()
                 self._show()
             if not more:
                 if not self._sleep(deadline, most):
@@ -2640,7 +2664,8 @@ class Watcher:
                 self._lost = self._feed.source.lost
                 self._waiter.set()
             self._closed = True
-            self._feed.queue.clear()
+            while self._feed.next():
+                pass
         # A reader does the rest on its way out: also the one that this call, from a signal handler, interrupts.
         reader = self._reader
         if self._reading.acquire(blocking=False) or (
@@ -3064,7 +3089,7 @@ def _run(args: Any) -> int:
         for line in itertools.chain(before, after):
             if line:
                 print(line)
-            if not watcher._feed.queue:  # a system call a line costs a storm 1 us
+            if not watcher._feed.in_hand:  # a system call a line costs a storm 1 us
                 sys.stdout.flush()
         sys.stdout.flush()
     return 0

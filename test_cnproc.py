@@ -535,6 +535,17 @@ class OverFake(unittest.TestCase):
         source.give(*events)
         self.assertEqual([next(iter(watcher)) for _ in range(4)] + [watcher.read(0) for _ in range(6)], events)
 
+    def test_an_iteration_within_an_iteration_takes_its_share(self):
+        watcher, source = self.watcher()
+        events = [execed(7) for _ in range(20)]
+        source.give(*events)
+        told = []
+        for event in watcher._stream(watcher._deadline(0)):
+            told.append(event)
+            inner = iter(watcher)
+            told += [next(inner) for _ in range(min(3, len(events) - len(told)))]
+        self.assertEqual(told, events)
+
     def test_read_times_out(self):
         watcher, source = self.watcher()
         for timeout in 0, 0.0005, 0.05:
