@@ -862,11 +862,11 @@ _STRIDE = BPF_RINGBUF_HDR_SZ + _PLAIN
 # stack; struct.member is an offset in the running kernel's structs, from BTF, or in the structs above.
 _PROGRAM = """
     skb = r1                                            # int filter(struct __sk_buff *skb)
-    r1 = *(u32 *)(skb + 0)                              # if (skb->len != sizeof(datagram)) return KEEP;
-    if r1 != DATAGRAM_SIZE goto keep
+    r1 = *(u32 *)(skb + 0)                              # if (skb->len != sizeof(datagram)) return DROP;
+    if r1 != DATAGRAM_SIZE goto drop
     r1 = skb; r2 = 0; r3 = fp; r3 += DATAGRAM           # bpf_skb_load_bytes(skb, 0, &datagram, sizeof(datagram));
     r4 = DATAGRAM_SIZE; call skb_load_bytes
-    if r0 != 0 goto keep
+    if r0 != 0 goto drop
     r1 = *(u32 *)(fp + NLMSG_LEN)                       # if (nlmsg_len != 76 || nlmsg_type != NLMSG_DONE ||
     if r1 != DATAGRAM_SIZE goto drop
     r1 = *(u16 *)(fp + NLMSG_TYPE)
@@ -875,8 +875,8 @@ _PROGRAM = """
     if r1 != CN_IDX_PROC goto drop
     r1 = *(u32 *)(fp + CN_VAL)                          #     return DROP;
     if r1 != CN_VAL_PROC goto drop
-    what = *(u32 *)(fp + WHAT)                          # if (what == PROC_EVENT_NONE) return KEEP;  // an ack
-    if what == 0 goto keep
+    what = *(u32 *)(fp + WHAT)                          # if (what == PROC_EVENT_NONE) return DROP;  // an ack
+    if what == 0 goto drop
 
     r1 = *(u32 *)(fp + TGID)                            # whose = process_tgid, or parent_tgid of a fork;
     if what != FORK goto look
@@ -1058,9 +1058,7 @@ unsaved:                                                # it is full, or process
     r1 = 1
     lock *(u32 *)(control + program_control.unsaved) += r1      # control.unsaved++;
 drop:
-    r0 = 0; exit
-keep:
-    r0 = -1; exit
+    r0 = 0; exit                                        # return DROP;  // the socket itself stays empty
 """
 
 # The end of a process is reported once, by the thread that deletes the entry, with the status of wait_task_zombie().
@@ -1658,19 +1656,18 @@ class _RingSource:
         self._element(BPF_MAP_DELETE_ELEM, pid)
 
     def look_at_socket(self) -> list[Any]:
-        """Discard others' acks. Where the kernel had no memory to copy an event for us, it says so here."""
+        """Where the kernel had no memory to copy an event for us, it says so here. Nothing else comes here."""
         try:
-            for _ in range(256):
-                self._subscription.sock.recv(1024, socket.MSG_DONTWAIT)
-            return []
+            self._subscription.sock.recv(1024, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return []
         except OSError as error:
             if error.errno != errno.ENOBUFS:
                 raise
-        before, self._drops = self._drops, self._subscription.dropped
-        self.unsure = self.ready = True
-        return [Lost(self._drops - before, self._subscription.now())]
+            before, self._drops = self._drops, self._subscription.dropped
+            self.unsure = self.ready = True
+            return [Lost(self._drops - before, self._subscription.now())]
+        return []
 
     def close(self) -> None:
         self._program.close()

@@ -1948,6 +1948,14 @@ class Ring(Case):
         events = self.until(watcher, lambda event: isinstance(event, Exit) and event.pid == child.pid)
         self.assertNotIn(1, [event.pid for event in events])
 
+    def test_acks_of_other_listeners_are_no_loss(self):
+        watcher = self.ebpf(rcvbuf=4096)
+        watcher.watch(os.getpid(), What.SID)
+        for _ in range(100):
+            ask(1, 2)
+        self.assertIsNone(watcher.read(0))
+        self.assertEqual(watcher.lost, 0)
+
     def test_a_kernel_that_is_not_as_its_btf_says_is_refused_with_the_reason(self):
         layout = cnproc._layout()
         for name, reason in (("mm_struct.arg_start", "BTF"), ("signal_struct.live", "BTF"),
