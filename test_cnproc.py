@@ -1957,6 +1957,7 @@ class Ring(Case):
         self.assertEqual(watcher.lost, 0)
 
     def test_a_kernel_that_is_not_as_its_btf_says_is_refused_with_the_reason(self):
+        self.ebpf()
         layout = cnproc._layout()
         for name, reason in (("mm_struct.arg_start", "BTF"), ("signal_struct.live", "BTF"),
                              ("netlink_skb_parms.portid", "BTF|tell the kernel")):
@@ -1980,6 +1981,7 @@ class Ring(Case):
         self.assertRegex(str(watcher.source_error), "(?s)refuses the eBPF program: Permission denied: .*invalid mem")
 
     def test_without_btf_the_source_is_netlink(self):
+        self.ebpf()
         with unittest.mock.patch.object(cnproc, "_layout", side_effect=OSError(errno.ENOENT, "the kernel has no BTF")):
             cnproc._instructions.cache_clear()
             watcher = self.watcher()
