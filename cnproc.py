@@ -403,14 +403,16 @@ def _tids(pid: int) -> dict[int, bool]:
 
 def _ended(pid: int, stat: _Stat | None) -> bool:
     """Whether a process has ended with all its threads: a leader can be a zombie while they live."""
-    if not stat or stat.state not in "ZX":
-        return not stat
-    looked, tids = None, _tids(pid) if stat.threads > 1 else {}
-    while tids != looked:  # while a thread takes its leader's place in an exec, a look can find nobody alive
+    looked = None
+    while stat and stat.state in "ZX" and stat.threads > 1:
+        tids = _tids(pid)
         if any(tids.values()):
             return False
-        looked, tids = tids, _tids(pid) if tids else {}
-    return True  # also while a tracer has yet to release its threads
+        if tids and tids == looked:
+            return True  # a tracer has yet to release its threads
+        # While a thread takes its leader's place in an exec, a look can find nobody alive, or nobody at all.
+        looked, stat = tids, _stat(pid)
+    return not stat or stat.state in "ZX"
 
 def _children(pid: int) -> list[int]:
     """The children of a process: proc_pid_task_children(5), or without CONFIG_PROC_CHILDREN all of /proc."""

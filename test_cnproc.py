@@ -1476,18 +1476,18 @@ class Reading(Case):
         dropped = watcher.lost
         self.assertGreater(dropped, 100)
         early = self.until(watcher, lambda event: isinstance(event, Lost))
-        self.assertEqual(early[-1], Lost(dropped, early[-1].timestamp_ns))
         self.assertGreater(len(early), 2)
         self.assertFalse(any(event.rebuilt for event in early[:-1]))
         self.assertNotIn(2, statuses(early))
-        if watcher.source == "netlink":
-            self.assertEqual(dropped, drops(watcher))
-        else:  # the kernel counts only what is wanted: a Fork and an Exit of each child
-            self.assertEqual(len(early) - 1 + dropped, 2 * number)
+        if watcher.source == "netlink":  # the kernel counts the events of others, too, until there is room again
+            self.assertIn(early[-1].count, range(dropped, drops(watcher) + 1))
+        else:  # it counts only what is wanted: a Fork and an Exit of each child
+            self.assertEqual((early[-1].count, len(early) - 1 + dropped), (dropped, 2 * number))
         self.go(child)
         late = self.rest(watcher)
         self.assertIn(2, statuses([event for event in late if not isinstance(event, Lost) and not event.rebuilt]))
-        self.assertEqual((watcher.lost, [event for event in late if isinstance(event, Lost)]), (dropped, []))
+        if watcher.source == "ebpf":
+            self.assertEqual((watcher.lost, [event for event in late if isinstance(event, Lost)]), (dropped, []))
 
     def test_a_large_rcvbuf_is_cut_to_what_is_allowed(self):
         watcher = self.watcher(rcvbuf=1 << 30)
