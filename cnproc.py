@@ -116,7 +116,7 @@ SO_RCVBUFFORCE, SO_ATTACH_FILTER, SO_ATTACH_BPF, SO_MEMINFO = 33, 26, 50, 55
 SK_MEMINFO_DROPS, SK_MEMINFO_VARS = 8, 9
 PROC_PID_INIT_INO, PROC_USER_INIT_INO = 0xEFFFFFFC, 0xEFFFFFFD
 PR_SET_NAME, PR_GET_NAME, SIGCHLD = 15, 16, 17
-PF_FORKNOEXEC, PF_KTHREAD, SIGNAL_GROUP_EXIT = 0x40, 0x200000, 4
+PF_FORKNOEXEC, SIGNAL_GROUP_EXIT = 0x40, 4
 
 # linux/bpf_common.h, linux/filter.h
 BPF_LD, BPF_JMP, BPF_RET, BPF_MISC = 0x00, 0x05, 0x06, 0x07
@@ -1117,27 +1117,17 @@ _REGISTERS = {**{f"r{n}": n for n in range(11)}, "fp": 10,
               **{f"w{n}": n for n in range(11)},  # the lower half, for comparisons
               "skb": 6, "task": 6, "what": 7, "signal": 7, "control": 8, "entry": 9}
 _LOWER = {"what", *(f"w{n}" for n in range(11))}
-_ALU = {"=": 0xB0, "+=": 0x00, "-=": 0x10, "|=": 0x40, "&=": 0x50}
+_ALU = {"=": 0xB0, "+=": 0x00, "-=": 0x10, "|=": 0x40}
 _JUMPS = {"==": 0x10, "!=": 0x50, "&": 0x40, "<=": 0xB0}
 _WIDTHS = {"u16": 0x08, "u32": 0x00, "u64": 0x18}
 
-def _assemble(listing: str, symbols: dict[str, int]) -> list[tuple[int, int, int, int, Any]]:
-    """The instructions of a listing: code, dst, src, off and imm; for a map, imm is its name."""
+def _forms() -> list[tuple[Any, str]]:
+    """The statements of a listing: a pattern and a name for each."""
     import re
-
-    code: list[tuple[int, int, int, Any, Any]] = []
-    labels: dict[str, int] = {}
-
-    def value(word: str) -> int:
-        return symbols[word] if word in symbols else int(word, 0)
-
-    def operand(word: str) -> tuple[int, int, int]:
-        """BPF_X, the register, 0; or BPF_K, 0, the constant."""
-        return (BPF_X, _REGISTERS[word], 0) if word in _REGISTERS else (0, 0, value(word))
 
     word = r"(-?[\w.]+)"
     memory = rf"\*?\((u16|u32|u64) \*\)\({word} \+ {word}\)"
-    forms = [(re.compile(pattern), kind) for pattern, kind in (
+    return [(re.compile(pattern), kind) for pattern, kind in (
         (rf"read\({word}, {word}, {word} \+ {word}\)", "read"),
         (rf"{word} = {memory}", "load"),
         (rf"{memory} = {word}", "store"),
@@ -1153,55 +1143,63 @@ def _assemble(listing: str, symbols: dict[str, int]) -> list[tuple[int, int, int
         (r"exit", "exit"),
     )]
 
-    def emit(statement: str) -> None:
-        matches = ((kind, form.fullmatch(statement)) for form, kind in forms)
-        kind, parts = next((kind, found.groups()) for kind, found in matches if found)
-        if kind == "read":
-            slot, size, base, offset = parts
-            for part in (f"r3 = {base}", f"r3 += {offset}", "r1 = fp", f"r1 += {slot}", f"r2 = {size}",
-                         "call probe_read_kernel"):
-                emit(part)
-        elif kind == "load":
-            to, width, base, offset = parts
-            code.append((BPF_LDX | BPF_MEM | _WIDTHS[width], _REGISTERS[to], _REGISTERS[base], value(offset), 0))
-        elif kind == "store":
-            width, base, offset, right = parts
-            register, source, number = operand(right)
-            code.append(((BPF_STX if register else BPF_ST) | BPF_MEM | _WIDTHS[width], _REGISTERS[base], source,
-                         value(offset), number))
-        elif kind == "add":
-            width, base, offset, right = parts
-            code.append((BPF_STX | BPF_ATOMIC | _WIDTHS[width], _REGISTERS[base], _REGISTERS[right], value(offset), 0))
-        elif kind == "fetch_add":
-            right, width, base, offset = parts
-            code.append((BPF_STX | BPF_ATOMIC | _WIDTHS[width], _REGISTERS[base], _REGISTERS[right], value(offset),
-                         BPF_FETCH))
-        elif kind in ("map", "value"):
-            to, name = parts
-            what = BPF_PSEUDO_MAP_FD if kind == "map" else BPF_PSEUDO_MAP_VALUE
-            code.extend([(BPF_LD | BPF_DW, _REGISTERS[to], what, 0, name), (0, 0, 0, 0, 0)])  # 64 bits take two
-        elif kind == "jump":
-            left, test, right, label = parts
-            register, source, number = operand(right)
-            jump = BPF_JMP32 if left in _LOWER else BPF_JMP
-            code.append((jump | _JUMPS[test] | register, _REGISTERS[left], source, label, number))
-        elif kind == "alu":
-            to, operation, right = parts
-            register, source, number = operand(right)
-            code.append((BPF_ALU64 | _ALU[operation] | register, _REGISTERS[to], source, 0, number))
-        elif kind == "goto":
-            code.append((BPF_JMP, 0, 0, parts[0], 0))
-        elif kind == "call":
-            code.append((BPF_JMP | BPF_CALL, 0, 0, 0, _HELPERS[parts[0]]))
-        elif kind == "label":
-            labels[parts[0]] = len(code)
-        else:
-            code.append((BPF_JMP | BPF_EXIT, 0, 0, 0, 0))
+def _encode(kind: str, parts: Any, symbols: dict[str, int]) -> list[Any]:
+    """The instructions of a statement: code, dst, src, off (of a jump, its label) and imm (of a map, its name)."""
+    def value(word: str) -> int:
+        return symbols[word] if word in symbols else int(word, 0)
 
-    for line in listing.splitlines():
-        for statement in line.partition("#")[0].split(";"):
-            if statement.strip():
-                emit(statement.strip())
+    def operand(word: str) -> tuple[int, int, int]:
+        """BPF_X, the register, 0; or BPF_K, 0, the constant."""
+        return (BPF_X, _REGISTERS[word], 0) if word in _REGISTERS else (0, 0, value(word))
+
+    if kind == "load":
+        to, width, base, offset = parts
+        return [(BPF_LDX | BPF_MEM | _WIDTHS[width], _REGISTERS[to], _REGISTERS[base], value(offset), 0)]
+    if kind == "store":
+        width, base, offset, right = parts
+        register, source, number = operand(right)
+        code = (BPF_STX if register else BPF_ST) | BPF_MEM | _WIDTHS[width]
+        return [(code, _REGISTERS[base], source, value(offset), number)]
+    if kind in ("add", "fetch_add"):
+        width, base, offset, right = parts if kind == "add" else (*parts[1:], parts[0])
+        code = BPF_STX | BPF_ATOMIC | _WIDTHS[width]
+        return [(code, _REGISTERS[base], _REGISTERS[right], value(offset), BPF_FETCH if kind == "fetch_add" else 0)]
+    if kind in ("map", "value"):
+        what = BPF_PSEUDO_MAP_FD if kind == "map" else BPF_PSEUDO_MAP_VALUE
+        return [(BPF_LD | BPF_DW, _REGISTERS[parts[0]], what, 0, parts[1]), (0, 0, 0, 0, 0)]  # 64 bits take two
+    if kind == "jump":
+        left, test, right, label = parts
+        register, source, number = operand(right)
+        return [((BPF_JMP32 if left in _LOWER else BPF_JMP) | _JUMPS[test] | register, _REGISTERS[left], source, label,
+                 number)]
+    if kind == "alu":
+        to, operation, right = parts
+        register, source, number = operand(right)
+        return [(BPF_ALU64 | _ALU[operation] | register, _REGISTERS[to], source, 0, number)]
+    if kind == "goto":
+        return [(BPF_JMP, 0, 0, parts[0], 0)]
+    return [(BPF_JMP | BPF_CALL, 0, 0, 0, _HELPERS[parts[0]]) if kind == "call" else (BPF_JMP | BPF_EXIT, 0, 0, 0, 0)]
+
+def _assemble(listing: str, symbols: dict[str, int]) -> list[tuple[int, int, int, int, Any]]:
+    """The instructions of a listing: code, dst, src, off and imm; for a map, imm is its name."""
+    forms, labels = _forms(), {}
+    code: list[Any] = []
+    statements = [statement.strip() for line in listing.splitlines() for statement in line.partition("#")[0].split(";")]
+    statements = statements[::-1]
+    while statements:
+        statement = statements.pop()
+        matches = ((kind, form.fullmatch(statement)) for form, kind in forms)
+        kind, found = next(((kind, found) for kind, found in matches if found), ("", None))  # type: tuple[str, Any]
+        if kind == "read":
+            slot, size, base, offset = found.groups()
+            statements += ["call probe_read_kernel", f"r2 = {size}", f"r1 += {slot}", "r1 = fp", f"r3 += {offset}",
+                           f"r3 = {base}"]
+        elif kind == "label":
+            labels[found[1]] = len(code)
+        elif kind:
+            code += _encode(kind, found.groups(), symbols)
+        elif statement:
+            raise SyntaxError(statement)
     return [(op, to, source, labels[off] - at - 1 if isinstance(off, str) else off, number)
             for at, (op, to, source, off, number) in enumerate(code)]
 
@@ -2315,41 +2313,46 @@ class _Feed:
         pending: events from behind the loss that have been read already. A process that is gone has its Exit here,
         unless that comes behind the loss; a descendant that nobody knows has its Fork here, likewise.
         """
-        source, table, queue, pulse = self.source, self.table, self.queue, self.pulse
-        pulse.resyncing = True
+        source, table, queue = self.source, self.table, self.queue
+        self.pulse.resyncing = True
         try:
             known = source.known()
             gone = self._gone(known) - _ended_and_forked(pending, self._threads)[0]
             source.recount(known.keys() - gone, gone)
-            source.unsure = False  # what is read from here on may be behind another loss
+            now = self._subscription.now()
+            statuses = {pid: source.status(pid, known.get(pid, now)) for pid in sorted(gone)}
             there = _pids() if table.everything & _ENDS else []
+            source.unsure = False  # what is read from here on may be behind another loss
             pending += self._read_all()
             ended, forked = _ended_and_forked(pending, self._threads)
-            now = self._subscription.now()
-            rebuilt: list[Any] = []
-            for pid in sorted(gone - ended):
-                status = source.status(pid, known.get(pid, now))
-                rebuilt.append(Exit(EXIT, REBUILT, now, pid, pid, status, SIGCHLD, 0, 0))
-                rebuilt.append(_End(_END, pid, now))
+            exits: list[Any] = []
+            for pid in statuses.keys() - ended:
+                exits.append(Exit(EXIT, REBUILT, now, pid, pid, statuses[pid], SIGCHLD, 0, 0))
+                exits.append(_End(_END, pid, now))
                 source.forget(pid)
-            before = [*queue, *table.sift(rebuilt)]
-            queue.clear()
+            queue.extend(table.sift(exits))
+            behind = len(queue)
             queue.extend(table.sift(pending))
             listed = (known.keys() - gone) | forked
             found = [(pid, 0) for pid in there if pid not in listed and self._take_up(pid, 0, 0)]
             for pid in [pid for pid in known if pid in table.watched]:
                 found += self._follow(pid)
-            rebuilt = []
-            for pid, parent in found:
-                stat = _stat(pid)
-                if stat:
-                    started = max(stat.start_ns - self._subscription.skew, known.get(parent, 0))
-                    rebuilt.append(Fork(FORK, REBUILT, started, parent or stat.ppid, parent or stat.ppid, pid, pid))
-            behind = [*queue]
-            queue.clear()
-            queue.extend(itertools.chain(before, table.sift(rebuilt), behind))
+            forks = [self._rebuilt_fork(pid, parent, known) for pid, parent in found]
+            for fork in reversed(table.sift([fork for fork in forks if fork])):
+                queue.insert(behind, fork)
+        except BaseException:
+            source.unsure = True
+            raise
         finally:
-            pulse.resyncing = False
+            self.pulse.resyncing = False
+
+    def _rebuilt_fork(self, pid: int, parent: int, known: dict[int, int]) -> Fork | None:
+        """The Fork of a process that was found in /proc; parent: 0 if /proc has to say."""
+        stat = _stat(pid)
+        if not stat:
+            return None
+        started = max(stat.start_ns - self._subscription.skew, known.get(parent, 0))
+        return Fork(FORK, REBUILT, started, parent or stat.ppid, parent or stat.ppid, pid, pid)
 
     def _gone(self, known: dict[int, int]) -> set[int]:
         """Which of these processes, each known since then, and of the watched ones have ended."""
@@ -3098,6 +3101,10 @@ def _complain(error: OSError) -> None:
         print(f"cnproc: {error.strerror or error}", file=sys.stderr)
 
 def main(argv: list[str] | None = None) -> int:
+    """The command: `python3 cnproc.py`. argv: its arguments, without its name; by default those of sys.argv.
+
+    Returns the exit status. Handles SIGTERM and SIGHUP unless they are ignored, to unsubscribe before it ends.
+    """
     import io
     import signal
 

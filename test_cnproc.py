@@ -246,16 +246,19 @@ class FakeSource:
     def __init__(self, subscription, threads):
         self.coming, self.calls, self.processes, self.ready = collections.deque(), [], {}, True
         self.pipe = os.pipe()
+        os.set_blocking(self.pipe[0], False)
         self.descriptors = (self.pipe[0],)
 
-    def give(self, *events):
+    def give(self, *events, shown=True):
+        """Events to be read; shown: and to be seen in the descriptor."""
         self.coming.extend(events)
-        os.write(self.pipe[1], b"\0" * len(events))
+        os.write(self.pipe[1], b"\0" * len(events) * shown)
 
     def read(self, most):
         events = [self.coming.popleft() for _ in range(min(most, len(self.coming)))]
         if events:
-            os.read(self.pipe[0], len(events))
+            with contextlib.suppress(BlockingIOError):
+                os.read(self.pipe[0], len(events))
         self.ready = bool(self.coming)
         return events
 
@@ -569,19 +572,20 @@ class OverFake(unittest.TestCase):
         self.assertFalse(readable())
 
     def test_a_reader_is_woken_for_what_another_thread_took_in(self):
-        watcher, source = self.watcher()
-        told = []
-        reader = threading.Thread(target=lambda: told.append(watcher.read(PATIENCE)))
-        reader.start()
-        eventually(lambda: watcher._reader)
-        with unittest.mock.patch.object(cnproc.select, "epoll"):
-            source.coming.append(execed(7))  # not in the descriptor
-            os.write(source.pipe[1], b"\0")
-            watcher.unwatch(7)
-            watcher._feed.table.watch(7, What.LIFE, 0)
-        source.give(ended(7))
-        reader.join(PATIENCE)
-        self.assertIsInstance(told[0], (Exec, Exit))
+        with unittest.mock.patch.object(cnproc, "_QUIET", 1 << 50):  # nothing else wakes it
+            watcher, source = self.watcher()
+            watcher._feed.table.watch(99, What.LIFE, 0)
+            told = []
+            reader = threading.Thread(target=lambda: told.append(watcher.read(PATIENCE)))
+            reader.start()
+            eventually(lambda: watcher._reader and not source.ready)
+            event = execed(7)
+            source.give(event, shown=False)
+            watcher.unwatch(99)  # which reads it
+            before = time.monotonic()
+            reader.join(PATIENCE)
+        self.assertEqual(told, [event])
+        self.assertLess(time.monotonic() - before, PATIENCE / 2)
 
     def test_close_ends_a_blocked_read_and_a_blocked_iteration(self):
         for block in (lambda watcher: watcher.read(), list):
@@ -654,6 +658,22 @@ class OverFake(unittest.TestCase):
         with unittest.mock.patch.object(cnproc.Watcher, "_sources", sources):
             watcher, source = self.watcher()
         self.assertEqual((watcher.source, str(watcher.source_error)), ("fake", str(refused)))
+
+    def test_a_resync_that_fails_keeps_what_it_has_read_and_is_made_up_for(self):
+        watcher, source = self.watcher()
+        source.add(7, 0, 0)
+        source.give(execed(7), Lost(3, 1))
+        too_many = OSError(errno.EMFILE, "Too many open files")
+        for name in "_gone", "_follow":  # before it reads, and after that
+            with unittest.mock.patch.object(cnproc._Feed, "_gone", lambda *_: set()), unittest.mock.patch.object(
+                    cnproc._Feed, name, side_effect=too_many), self.assertRaises(OSError), watcher._lock:
+                watcher._feed.resync([])
+            self.assertTrue(source.unsure)
+            source.give(ended(8), execed(7))
+        with unittest.mock.patch.object(cnproc._Feed, "_gone", lambda *_: set()):
+            told = list(iter(lambda: watcher.read(0), None))
+        self.assertEqual([type(event) for event in told], [Exec, Lost, Exec, Exec])
+        self.assertFalse(source.unsure)
 
     def test_a_resync_reports_ends_and_keeps_the_kernels_own(self):
         watcher, source = self.watcher()
@@ -2094,7 +2114,14 @@ def unfiltered(rcvbuf=32 << 20, quiet=None):
 class Loss(Case):
     """What the kernel dropped of datagrams is reported, and the rest comes from /proc."""
 
-    def overrun(self, watcher):
+    def overrun(self, child):
+        """A watcher of this child whose buffer has overrun."""
+        watcher = self.watcher(child.pid)
+        self.fill(watcher)
+        return watcher
+
+    @staticmethod
+    def fill(watcher):
         before = drops(watcher)
         eventually(lambda: storm(20) and drops(watcher) != before)
         storm(20)
@@ -2166,8 +2193,7 @@ class Loss(Case):
     def test_a_rebuilt_exit_says_that_it_is(self):
         with unfiltered(rcvbuf=4096):
             child = self.shell("exit 3")
-            watcher = self.watcher(child.pid)
-            self.overrun(watcher)
+            watcher = self.overrun(child)
             self.go(child)
             child.wait()
             lost, end = self.until(watcher, lambda event: isinstance(event, Exit))
@@ -2180,8 +2206,7 @@ class Loss(Case):
     def test_the_status_of_a_zombie_is_not_lost(self):
         with unfiltered(rcvbuf=4096):
             child = self.shell("exit 3")
-            watcher = self.watcher(child.pid)
-            self.overrun(watcher)
+            watcher = self.overrun(child)
             self.go(child)
             os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
             lost, end = self.until(watcher, lambda event: isinstance(event, Exit))
@@ -2204,7 +2229,7 @@ leave()
             child.stdout.readline()
             for event in iter(lambda: watcher.read(0), None):  # the leader's EXIT is read
                 self.assertIsInstance(event, Lost)
-            self.overrun(watcher)
+            self.fill(watcher)
             self.go(child)  # the EXEC and the end are lost
             child.wait()
             end = self.until(watcher, lambda event: isinstance(event, Exit))[-1]
@@ -2213,8 +2238,7 @@ leave()
     def test_a_child_forked_in_the_gap_is_reported_and_followed(self):
         with unfiltered(rcvbuf=4096):
             child = self.shell("exec 3<&0; sh -c 'read go <&3; exit 4' & wait $!; exit 5")
-            watcher = self.watcher(child.pid)
-            self.overrun(watcher)
+            watcher = self.overrun(child)
             self.go(child)
             grandchild, = eventually(lambda: cnproc._children(child.pid))
             lost, event = self.until(watcher, lambda event: isinstance(event, Fork))
@@ -2228,8 +2252,7 @@ leave()
     def test_pid_reuse_after_unwatching_the_parent_of_a_rebuilt_fork(self):
         with unfiltered(rcvbuf=4096):
             child = self.shell("exec 3<&0; sh -c 'read go <&3; exit 4' & wait $!; exit 5")
-            watcher = self.watcher(child.pid)
-            self.overrun(watcher)
+            watcher = self.overrun(child)
             self.go(child)
             grandchild, = eventually(lambda: cnproc._children(child.pid))
             self.until(watcher, lambda event: isinstance(event, Lost))
@@ -2250,8 +2273,7 @@ threads = [thread(sys.stdin.readline) for _ in range(3)]
 print(flush=True)
 leave()
 """)
-            watcher = self.watcher(child.pid)
-            self.overrun(watcher)
+            watcher = self.overrun(child)
             self.go(child)
             child.stdout.readline()
             eventually(lambda: cnproc._stat(child.pid).state == "Z", 0.001)
@@ -2267,8 +2289,7 @@ leave()
     def test_a_pid_reused_in_the_gap_is_another_process(self):
         with unfiltered(rcvbuf=4096):
             child = self.shell("exit 3")
-            watcher = self.watcher(child.pid)
-            self.overrun(watcher)
+            watcher = self.overrun(child)
             self.go(child)
             child.wait()
             self.again(child.pid, "sleep", "60")
@@ -2280,7 +2301,7 @@ leave()
             child = self.shell("exit 3")
             watcher = self.watcher(rcvbuf=4096)
             watcher.watch()
-            self.overrun(watcher)
+            self.fill(watcher)
             born = self.shell("exit 4")
             self.go(child)
             child.wait()
