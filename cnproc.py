@@ -1499,7 +1499,7 @@ class _RingSource:
     """The events as the eBPF program has decided on them, in the context of the processes themselves."""
 
     name = "ebpf"
-    gather = 0.001                 # nothing is missed by waiting: the kernel has read the names
+    gather = 0.002                 # nothing is missed by waiting: the kernel has read the names
     failed: OSError | None = None  # read()
     columns: Any = None            # read()
     ready = True                   # read()
@@ -2019,26 +2019,29 @@ class _Table:
 
     def sift(self, events: list[Any], columns: Any = None) -> list[Any]:
         """Those of a source's events that are to be reported. Forks are followed, and ends are noted, on the way."""
-        watched, everything, threads = self.watched, self.everything, self._threads
+        watched, everything = self.watched, self.everything
         if columns and not watched and not any(what & ~everything for what in set(columns[0])):
             return events  # the program has decided already
         whats, whose, children = columns or zip(*map(_key, events)) if events else ((), (), ())
+        own_of, end = watched.get, _END if self._threads else EXIT
         reported = []
         for what, pid, child, event in zip(whats, whose, children, events):
-            own = watched.get(pid, _NOBODY)
-            kinds = everything | own[0]
             if what == FORK:
+                own = own_of(pid, _NOBODY)
                 if child and own[1]:
-                    if child in watched:  # it was found in /proc before its FORK was read
+                    if own[0] == own[1] and child not in watched:
+                        watched[child] = own
+                    else:  # the child differs, or it was found in /proc before its FORK was read
                         self.watch(child, own[1], own[1])
-                    else:
-                        watched[child] = own if own[0] == own[1] else (own[1], own[1])
-            elif what in (EXIT, _END):
-                if (what == _END or not threads) and watched.pop(pid, None) and everything:
+            elif what == end:
+                own = watched.pop(pid, _NOBODY)
+                if everything and own is not _NOBODY:
                     self.ended.add(pid)
-                if kinds & NONZERO_EXIT and what == EXIT and event.exit_code:
-                    kinds |= EXIT
-            if (kinds & what and what != _END) or not what:
+                if what == _END:
+                    continue
+            else:
+                own = own_of(pid, _NOBODY)
+            if (everything | own[0]) & what or not what or _wanted_exit(everything | own[0], event):
                 reported.append(event)
         return reported
 
@@ -2048,7 +2051,11 @@ class _Table:
         if not what or (pid is not None and whose != pid) or whose in self.ended:
             return False
         kinds = self.watched.get(whose, _NOBODY)[0] if pid is None else self.everything
-        return not kinds & what and not (what == EXIT and kinds & NONZERO_EXIT and event.exit_code)
+        return not (kinds & what or _wanted_exit(kinds, event))
+
+def _wanted_exit(kinds: int, event: Any) -> bool:
+    """Whether an event is an Exit that NONZERO_EXIT asks for."""
+    return bool(kinds & NONZERO_EXIT and event.what == EXIT and event.exit_code)
 
 def _key(event: Any) -> tuple[int, int, int]:
     """What an event is, whose it is (a fork of a process is the parent's), and the child of such a fork."""
@@ -2328,7 +2335,8 @@ class _Feed:
             exits: list[Any] = []
             for pid in statuses.keys() - ended:
                 exits.append(Exit(EXIT, REBUILT, now, pid, pid, statuses[pid], SIGCHLD, 0, 0))
-                exits.append(_End(_END, pid, now))
+                if self._threads:
+                    exits.append(_End(_END, pid, now))
                 source.forget(pid)
             queue.extend(table.sift(exits))
             behind = len(queue)
@@ -2631,8 +2639,9 @@ class Watcher:
             return True
         alarm = pulse.heard + _QUIET
         until = alarm if deadline is None else min(alarm, deadline)
-        # In a storm do not wait to be woken: by the end of the delay there is more, or the next look ends the storm.
-        more = pulse.storm and self._delay
+        # In a storm do not wait to be woken: by the end of the pause there is more, or the next look ends the storm.
+        gather = feed.source.gather if pulse.storm and most > 1 else 0.0
+        more = gather or (pulse.storm and self._delay)
         woken = set() if more else self._waiter.wait(max(0, until - now) / 1e9)
         if not more and not woken:
             if until == deadline:
@@ -2643,8 +2652,8 @@ class Watcher:
             return True
         if self._delay:
             self._waiter.nap(self._delay if deadline is None else min(self._delay, max(0, deadline - now) / 1e9))
-        elif pulse.storm and most > 1:
-            time.sleep(self._feed.source.gather)
+        elif gather:
+            time.sleep(gather)
         with self._lock:
             if not self._closed:
                 lost = self._feed.source.look_at_socket() if self._subscription.sock.fileno() in woken else []
