@@ -1676,7 +1676,7 @@ class _RingSource:
 class _Process:
     """What the thread tracker knows of a process."""
 
-    __slots__ = ("codes", "doubtful", "inherited", "kinds", "last", "pidfd", "since_ns", "tasks", "tids")
+    __slots__ = ("codes", "doubtful", "inherited", "kinds", "last", "leader", "pidfd", "since_ns", "tasks", "tids")
 
     def __init__(self, kinds: int, inherited: int, since_ns: int) -> None:
         self.kinds, self.inherited, self.since_ns = kinds, inherited, since_ns
@@ -1684,6 +1684,7 @@ class _Process:
         self.tids: set[int] | None = None   # of a process that was there before: whose they can be
         self.codes: set[int] | None = None  # exit codes of its threads; None: it never had several
         self.last = 0                       # the exit code of the last of them
+        self.leader = 0                     # the exit code of its leader
         self.doubtful = False               # some of its events are lost, and it has ended since
         self.pidfd = -1                     # held since it had its second thread, to ask for its status
 
@@ -1696,6 +1697,8 @@ class _ThreadTracker:
     It is given: tids(pid, ns), its live threads, if it is the process that was there then; status(pid, pidfd, ns), its
     wait status or None; hold(pid, ns), a pidfd or -1; release(pidfd). _DatagramSource has the real ones.
     """
+
+    leader_decides = False  # in doubt, a process's status is its leader's own code: before Linux 5.17
 
     def __init__(self, threads: bool, tids: Callable[[int, int], set[int]],
                  status: Callable[[int, int, int], int | None],
@@ -1778,6 +1781,8 @@ class _ThreadTracker:
         if process.codes is not None:
             process.last = event.exit_code
             process.codes.add(process.last)
+            if tid == pid:
+                process.leader = process.last
         if not process.tasks and process.tids is not None:
             self.count(pid)  # threads came and went while it was taken, so look whether any is left
         if process.tasks:
@@ -1806,6 +1811,8 @@ class _ThreadTracker:
             return status
         codes = process.codes or set()
         status = next((code for code in codes if code & 0x80), process.last)
+        if self.leader_decides and process.leader & ~0x80 != status & ~0x80:
+            return -1  # exit_group(2) by another thread, or only a raw exit(2)
         return status if codes and not process.doubtful and codes <= {status, status & ~0x80, 0} else -1
 
 class _DatagramSource:
@@ -1826,6 +1833,7 @@ class _DatagramSource:
     def __init__(self, subscription: _Subscription, threads: bool) -> None:
         self._subscription = subscription
         self._tracker = _ThreadTracker(threads, self._live_tids, self._status, self._hold, self._release)
+        self._tracker.leader_decides = _kernel() < (5, 17)
         self._held = 0                       # pidfds; _hold() and _release()
         self._behind: list[Any] = []         # events behind a Lost, to be given by the next read()
         self._gap: int | None = None         # after an overrun: when it was noticed; read()
@@ -2146,6 +2154,10 @@ def _ended_and_forked(events: list[Any], threads: bool) -> tuple[set[int], set[i
             ended.add(event.pid)
     return ended, forked
 
+def _newest(events: list[Any]) -> int:
+    """When the newest of them happened. A Lost says when it was noticed, so older events may come behind it."""
+    return next((event.timestamp_ns for event in reversed(events) if event.what), 0)
+
 def _release(parts: list[Any], owner: int) -> None:
     """Close all; the subscription is the first. A forked child shares the socket, and leaves that to its parent."""
     while len(parts) > 1:
@@ -2285,7 +2297,7 @@ class _Feed:
         """Take in what there is; when the newest of it happened."""
         events = self.source.read(most)
         self.accept(events, self.source.columns)
-        return events[-1].timestamp_ns if events else 0
+        return _newest(events)
 
     def accept(self, events: list[Any], columns: Any = None) -> None:
         """Put into the queue what is to be reported of it, and look at /proc where the source is not sure."""
@@ -2311,7 +2323,7 @@ class _Feed:
         while True:
             part = self.source.read(_BATCH)
             events += part
-            if not self.source.ready or (part and part[-1].timestamp_ns > until):
+            if not self.source.ready or _newest(part) > until:
                 return events
 
     def resync(self, pending: list[Any]) -> None:
