@@ -36,12 +36,13 @@ import weakref
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
 __all__ = [
     "Comm", "Coredump", "Exec", "Exit", "Fork", "Gid", "Lost", "ProcEvent", "Ptrace", "Sid", "Uid",
-    "Watcher", "What", "cmdline", "main", "wait", "wait_async", "watch",
+    "Watcher", "What", "cmdline", "main", "run", "wait", "wait_async", "watch",
 ]
 __version__ = "2.0.0"
 
@@ -461,6 +462,12 @@ def _check_pid(pid: int) -> None:
         raise TypeError(f"a pid is a number, not {pid!r}")
     if operator.index(pid) < 1:
         raise ValueError(f"a pid is 1 or more, not {pid}")
+
+def _check_events(events: int) -> int:
+    mask = operator.index(events)
+    if not mask or mask & ~int(What.ALL):
+        raise ValueError(f"events must be of What, and at least one of them, not {mask:#x}")
+    return mask
 
 def _raw_cmdline(pid: int) -> bytes | None:
     """The raw command line of a process; of a zombie its name in brackets, as ps has it; None if it is gone."""
@@ -1811,7 +1818,7 @@ class _ThreadTracker:
             return status
         codes = process.codes or set()
         status = next((code for code in codes if code & 0x80), process.last)
-        if self.leader_decides and process.leader & ~0x80 != status & ~0x80:
+        if self.leader_decides and process.leader != status and not status & 0x7F:
             return -1  # exit_group(2) by another thread, or only a raw exit(2)
         return status if codes and not process.doubtful and codes <= {status, status & ~0x80, 0} else -1
 
@@ -1862,7 +1869,8 @@ class _DatagramSource:
         """Make the kernel drop what nobody wants, as far as a filter in classic BPF can see that."""
         tracker, pids = self._tracker, None
         processes = tracker.processes
-        kinds = functools.reduce(operator.or_, {process.kinds for process in processes.values()}, tracker.everything)
+        kinds = functools.reduce(operator.or_, {process.kinds | process.inherited for process in processes.values()},
+                                 tracker.everything)
         if not tracker.everything and len(processes) < 1000 and not any(p.inherited for p in processes.values()):
             pids = tuple(processes)
         wanted = (kinds and kinds | LIFE, pids, bool(kinds & FORK))
@@ -1876,7 +1884,7 @@ class _DatagramSource:
     def add(self, pid: int, kinds: int, inherited: int) -> None:
         new = self._tracker.add(pid, kinds, inherited, self._subscription.now())
         passing, pids, _ = self._filter
-        if pids is not None or kinds & ~passing:
+        if pids is not None or (kinds | inherited) & ~passing:
             self._sieve()
         if new:
             self._tracker.count(pid)  # listen first, look second, so that nothing falls between
@@ -2012,6 +2020,7 @@ class _Table:
         self._threads = threads
         self.everything = 0                      # kinds wanted of every process; _Feed
         self.watched: dict[int, _Watch] = {}     # one by one, or followed; watch(), unwatch() and sift()
+        self.births: dict[int, int] | None = None  # each followed child's parent, while somebody asks; sift(), _Feed
         self.ended: set[int] = set()             # of them, those that have ended while everything was watched too, and
         # whose events may still be in the queue; sift(), cleared by _Feed.unwatch() and by the reader of an empty queue
 
@@ -2037,6 +2046,8 @@ class _Table:
             if what == FORK:
                 own = own_of(pid, _NOBODY)
                 if child and own[1]:
+                    if self.births is not None:
+                        self.births[child] = pid
                     if own[0] == own[1] and child not in watched:
                         watched[child] = own
                     else:  # the child differs, or it was found in /proc before its FORK was read
@@ -2224,12 +2235,64 @@ class _Feed:
         else:
             del self.table.watched[pid]
             self.source.remove(pid)
-        self._recall()
-        kept = [event for event in self.queue if not self.table.unwanted(event, pid)]
-        self.queue.clear()
-        self.queue.extend(kept)
+        self._keep(lambda event: not self.table.unwanted(event, pid))
         if pid is None:
             self.table.ended.clear()
+
+    def adopt(self, mask: int) -> tuple[_Watch | None, frozenset[int]]:
+        """Follow what this process forks from now on, until adopted() with what this returns."""
+        self.drain()
+        me, table = os.getpid(), self.table
+        before = table.watched.get(me), frozenset(table.watched)
+        self.source.add(me, mask & FORK, mask)
+        table.watch(me, mask & FORK, mask)
+        table.births = {}
+        return before
+
+    def adopted(self, before: tuple[_Watch | None, frozenset[int]], mask: int, child: int, follow: bool) -> None:
+        """Let go of all that was forked since adopt(), but for the child (0: nobody) and its descendants."""
+        me, table, (own, watched) = os.getpid(), self.table, before
+        births: dict[int, int] = {}
+        try:
+            self.drain()
+            if not own:  # else the source goes on with more than that, and the table drops it
+                self.source.remove(me)
+                self.drain()  # what was forked in between
+        finally:
+            births, table.births = table.births or births, None
+            table.watched.pop(me, None)
+            if own:
+                table.watched[me] = own
+        inherited = own[1] if own else 0  # by the others; all of it was so before
+
+        def is_child_s(pid: int) -> bool:
+            while pid not in (child, me, 0):
+                stat = None if pid in births else _stat(pid)  # after a resync
+                pid = births.get(pid, stat.ppid if stat else 0)
+            return pid == child != 0
+
+        others = {pid for pid in births.keys() | (table.watched.keys() - watched - {me}) if not is_child_s(pid)}
+        if not follow:  # the source follows them all the same: only the kernel could stop that in time
+            others |= births.keys() - others - {child}
+            if child in table.watched:
+                table.watched[child] = mask | inherited, inherited
+        for pid in others & table.watched.keys():
+            if inherited:
+                table.watched[pid] = inherited, inherited
+            else:
+                del table.watched[pid]
+                self.source.remove(pid)
+        wanted = table.everything | inherited
+        if wanted != wanted | mask:
+            self._keep(lambda event: not (event.what and not wanted & event.what and (
+                event.pid in others or (event.what == FORK and event.parent_pid in others))))
+
+    def _keep(self, wanted: Callable[[Any], bool]) -> None:
+        """Hand out no more than what is wanted of what is in hand."""
+        self._recall()
+        kept = [event for event in self.queue if wanted(event)]
+        self.queue.clear()
+        self.queue.extend(kept)
 
     def open(self, kinds: tuple[Any, ...]) -> None:
         """Take the first kind of source that the kernel allows."""
@@ -2487,6 +2550,7 @@ class Watcher:
         self._lock = threading.RLock()     # held to use the feed; never to wait
         self._reading = threading.Lock()   # held by the reader, also while it waits
         self._reader = 0                   # the thread that holds it; _fill()
+        self._starting = threading.Lock()  # held while a command is started: one at a time; popen()
         self._closed = False               # close()
         self._selected = False             # whether fileno() has been asked for; fileno()
         self._lost = 0                     # what the source had lost when it was closed; close()
@@ -2524,13 +2588,37 @@ class Watcher:
         Raises ProcessLookupError if the process has ended, PermissionError if /proc hides it (hidepid), ValueError
         for a pid below 1 or an unknown event.
         """
-        mask = operator.index(events)
-        if not mask or mask & ~int(What.ALL):
-            raise ValueError(f"events must be of What, and at least one of them, not {mask:#x}")
+        mask = _check_events(events)
         if pid is not None:
             _check_pid(pid)
         with self._changes():
             self._feed.watch(pid, mask, follow)
+
+    def popen(self, args: Any, events: int = What.LIFE, *, follow: bool = True, **kwargs: Any) -> subprocess.Popen[Any]:
+        """Start a command and watch it from its birth: its Fork and its Exec are reported.
+
+        args and kwargs are those of subprocess.Popen, whose object this returns; events and follow are those of
+        watch(). Raises what these two raise. This process is watched meanwhile; what its other threads start then is
+        let go again.
+
+        >>> make = watcher.popen(["make", "-j2"], stdout=subprocess.DEVNULL)
+        """
+        import subprocess
+
+        mask = _check_events(events)
+        with self._starting:
+            with self._changes():
+                before = self._feed.adopt(mask)
+            child = 0
+            try:
+                process = subprocess.Popen(args, **kwargs)
+                child = process.pid
+            finally:
+                with self._lock:
+                    if not self._closed:
+                        self._feed.adopted(before, mask, child, follow)
+                        self._show()
+        return process
 
     def unwatch(self, pid: int | None = None) -> None:
         """Report a process's events no longer, or (None) those of processes not watched one by one or followed.
@@ -2598,20 +2686,21 @@ class Watcher:
             with self._lock:
                 if feed.next_batch():
                     continue
-            if self._closed or (ending and not self._feed.table.watched):
-                return
-            if not self._fill(deadline, _BATCH):
+            if not self._fill(deadline, _BATCH, ending=ending):
                 return
 
-    def _fill(self, deadline: int | None, most: int) -> bool:
-        """Take in events until some are to be handed out; False if the deadline passes, or the watcher is closed."""
+    def _fill(self, deadline: int | None, most: int, *, ending: bool = False) -> bool:
+        """Take in events until some are to be handed out.
+
+        False if the deadline passes, the watcher is closed, or (ending) no process is watched any longer.
+        """
         if os.getpid() != self._owner:
             self._check()
         try:
             with self._reading:
                 self._reader = threading.get_ident()
                 try:
-                    return self._wait(deadline, most)
+                    return self._wait(deadline, most, ending)
                 finally:
                     self._reader = 0
         except OSError:
@@ -2622,7 +2711,7 @@ class Watcher:
             if self._closed:
                 self._finish()
 
-    def _wait(self, deadline: int | None, most: int) -> bool:
+    def _wait(self, deadline: int | None, most: int, ending: bool) -> bool:
         feed = self._feed
         while True:
             with self._lock:
@@ -2632,6 +2721,8 @@ class Watcher:
                 newest = feed.take(most) if more and not feed.queue else 0
                 if feed.queue:  # also by another thread's watch()
                     return deadline is None or bool(feed.queue[0].timestamp_ns <= deadline)
+                if ending and not feed.table.watched:
+                    return False
                 if not feed.in_hand:
                     feed.table.ended.clear()
                 self._show()
@@ -2763,6 +2854,34 @@ def watch(*pids: int, events: int = What.LIFE, follow: bool = True, threads: boo
     def stream() -> Iterator[Any]:
         with watcher:
             yield from watcher._stream(deadline, ending=bool(pids))
+
+    return stream()
+
+def run(args: Any, *, events: int = What.LIFE, follow: bool = True, threads: bool = False,
+        timeout: float | None = None, **kwargs: Any) -> Iterator[Any]:
+    """Start a command, and iterate over its events and (follow) those of its descendants.
+
+    args and kwargs are those of subprocess.Popen. The command starts when this is called. The iteration ends when the
+    last process has ended, or after `timeout` seconds. It kills nobody: if it is left early, the command runs on.
+    Raises what Watcher and subprocess.Popen raise, and ValueError for a timeout below 0.
+
+    >>> for event in cnproc.run(["make", "-j2"], events=cnproc.What.EXEC):
+    ...     print(event.cmdline)
+    """
+    watcher = Watcher(threads=threads)
+    try:
+        deadline = watcher._deadline(timeout)
+        process = watcher.popen(args, events, follow=follow, **kwargs)
+    except BaseException:
+        watcher.close()
+        raise
+
+    def stream() -> Iterator[Any]:
+        try:
+            with watcher:
+                yield from watcher._stream(deadline, ending=True)
+        finally:
+            process.poll()  # one that has ended is no zombie then
 
     return stream()
 
