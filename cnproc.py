@@ -196,6 +196,22 @@ class ProcEvent(ctypes.Structure):
         """Whether this event was put together after a loss."""
         return bool(self.cpu == REBUILT)
 
+    def asdict(self) -> dict[str, Any]:
+        """What `--json` prints of it: "event", "timestamp_ns", its fields, and "rebuilt". None: nobody knows it."""
+        fields = {name: getattr(self, name) for name in _names(self.__class__)[3:]}
+        fields = {name: None if value == 0 and name.startswith("parent_") else value for name, value in fields.items()}
+        shown = {"event": type(self).__name__.lower(), "timestamp_ns": self.timestamp_ns,
+                 "pid": fields.pop("pid"), "tid": fields.pop("tid"), **fields}
+        if isinstance(self, Exec):
+            shown.update(cmdline=_texts(self.cmdline), truncated=self.truncated)
+        elif isinstance(self, Comm):
+            shown.update(comm=_text(self.comm))
+        elif isinstance(self, Exit):
+            code = self.returncode
+            shown.update(exit_code=None if code is None else self.exit_code, returncode=code,
+                         signal=_signal_name(-code) if code and code < 0 else None)
+        return {**shown, "rebuilt": self.rebuilt}
+
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={getattr(self, name)!r}" for name in _names(self.__class__))
         return f"{type(self).__name__}({values})"
@@ -236,6 +252,7 @@ class Exec(_Task):
 
     _words: bytes | None = None  # the arguments, each with a NUL behind it; written by the source that made the event
     _length = 0                  # bytes that the kernel has of them
+    _parent_pid: int | None = None  # where the source knows it; no part of the value
 
     @property
     def cmdline(self) -> list[str] | None:
@@ -321,6 +338,22 @@ def _returncode(status: int) -> int | None:
     """A wait status in subprocess's form; None for -1."""
     return None if status < 0 else -(status & 0x7F) or status >> 8
 
+@functools.lru_cache(maxsize=None)
+def _signal_name(number: int) -> str:
+    import signal
+
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIGRTMIN+{number - signal.SIGRTMIN}"
+
+def _text(text: str) -> str:
+    r"""The text with \xff for a byte that is no UTF-8: to many readers a lone surrogate is no JSON."""
+    return text if text.isascii() else os.fsencode(text).decode(errors="backslashreplace")
+
+def _texts(words: list[str] | None) -> list[str] | None:
+    return None if words is None else [_text(word) for word in words]
+
 class _Ack(ProcEvent):
     _fields_ = [("err", u32)]  # struct { __u32 err; } ack, with what 0
 
@@ -337,6 +370,10 @@ class Lost(collections.namedtuple("Lost", ("count", "timestamp_ns"))):
     """
     __slots__ = ()
     what = What.NONE
+
+    def asdict(self) -> dict[str, Any]:
+        """What `--json` prints of it."""
+        return {"event": "lost", "timestamp_ns": self.timestamp_ns, "count": self.count}
 
 FORK, EXEC, COMM, EXIT, NONZERO_EXIT, LIFE = map(int, (
     What.FORK, What.EXEC, What.COMM, What.EXIT, What.NONZERO_EXIT, What.LIFE))
@@ -856,7 +893,7 @@ class program_record(ctypes.Structure):
     _fields_ = [
         ("lost", u32),            # program_control.lost at that moment
         ("note", u32),            # EXEC: bytes in the whole command line; else 0, _FINAL, _DOUBTFUL or _PROBE
-        ("event", Exit),          # struct proc_event; Exit is the longest. EXEC: the command line follows
+        ("event", Exit),          # struct proc_event; Exit is the longest. EXEC: parent_pid, and the words behind
     ]
 
 _UNCOUNTED, _COUNTED = 1 << 30, 1 << 29  # tasks that are not counted begin there; as many at most are
@@ -976,6 +1013,11 @@ exec:                                                   # case EXEC:
     *(u32 *)(entry + 0) = r1
     call get_current_task
     r6 = r0
+    read(POINTER, 8, r6 + task_struct.real_parent)      # record->event.parent_tgid = current->real_parent->tgid;
+    r7 = *(u64 *)(fp + POINTER)                         # // in the place where an EXIT has it
+    read(WORD, 4, r7 + task_struct.tgid)
+    r1 = *(u32 *)(fp + WORD)
+    *(u32 *)(entry + SCRATCH_PARENT) = r1
     read(POINTER, 8, r6 + task_struct.mm)               # mm = current->mm;
     r6 = *(u64 *)(fp + POINTER)
     read(POINTER, 8, r6 + mm_struct.arg_start)          # start = mm->arg_start;  // in pages that exec has written
@@ -1212,7 +1254,8 @@ def _assemble(listing: str, symbols: dict[str, int]) -> list[tuple[int, int, int
 
 # The members of the kernel's own structs that the program reads.
 _MEMBERS = {
-    "task_struct": ("signal", "mm", "group_leader", "exit_state", "exit_code", "exit_signal", "ptrace"),
+    "task_struct": ("signal", "mm", "group_leader", "real_parent", "tgid", "exit_state", "exit_code", "exit_signal",
+                    "ptrace"),
     "signal_struct": ("live", "nr_threads", "flags", "group_exit_code"),
     "mm_struct": ("arg_start", "arg_end"),
     "sk_buff": ("cb",),
@@ -1305,6 +1348,7 @@ def _instructions(threads: bool) -> list[tuple[int, int, int, int, Any]]:
                  "NLMSG_DONE": NLMSG_DONE, "CN_IDX_PROC": CN_IDX_PROC, "CN_VAL_PROC": CN_VAL_PROC, "BPF_ANY": BPF_ANY,
                  "SIGNAL_GROUP_EXIT": SIGNAL_GROUP_EXIT, "CMDLINE_MAX": _CMDLINE_MAX, "PLAIN": _PLAIN,
                  "SCRATCH_EVENT": program_record.event.offset,
+                 "SCRATCH_PARENT": program_record.event.offset + Exit.parent_pid.offset,
                  "FINAL": _FINAL, "DOUBTFUL": _DOUBTFUL, "PROBE": _PROBE, "COUNTED": _COUNTED}
     listing = _PROGRAM.replace("EXIT_BODY ", _EXIT_OF_THREAD if threads else _EXIT_OF_PROCESS)
     listing = listing.replace("THREAD_FORK", "goto ask" if threads else "goto drop")
@@ -1481,6 +1525,7 @@ class _Ring:
             events.append(event)
             if what == EXEC:
                 event._words, event._length = bytes(data[at + 56:at + 8 + length]), note
+                event._parent_pid = words[word + 13]
                 if len(event._words) < note:
                     _complete(event)
             elif note == _FINAL:
@@ -1559,7 +1604,8 @@ class _RingSource:
             found, _ = self._ring.take(9, 0)
             begin, end = int(stat[45]), int(stat[46])  # arg_start, arg_end
             words = ctypes.string_at(begin, min(end - begin, _CMDLINE_MAX)) if begin else None
-            if ([event.what for event in found] == [EXEC, EXIT] and found[0]._words == words
+            if ([event.what for event in found] == [EXEC, EXIT]
+                    and (found[0]._words, found[0]._parent_pid) == (words, os.getppid())
                     and found[1].exit_code == found[1].exit_signal == int(stat[17])
                     and (found[1].parent_tid, found[1].parent_pid & SIGNAL_GROUP_EXIT) == (0, 0)):
                 break
@@ -3024,158 +3070,895 @@ async def wait_async(pid: int, timeout: float | None = None) -> int | None:
 
 # -------------------------------------------------------------------------------------------- command line
 
-_EXAMPLES = """examples:
-  cnproc.py 1234                 a process and all its descendants, until the last has ended
-  cnproc.py                      every process on the machine, until ctrl-C
-  cnproc.py -e exec              what is started on this machine
-  cnproc.py -e nonzero_exit      what fails
-  cnproc.py -j 1234 | jq .       one JSON object a line
+# Events come from _watch_live() or _load(), go through a _Story, which knows the processes, and then to the views. A
+# new view is a subclass of _View, a line in _views() and an option.
+
+_PROG = "python3 cnproc.py"
+_EXAMPLES = f"""examples:
+  {_PROG} -- make -j2              run a command, and report all that it starts
+  {_PROG} --tree -- make -j2       draw at the end what ran when, and for how long
+  {_PROG} 1234                     a process and its descendants, until the last has ended
+  {_PROG} --stats                  what is started on this machine, until ctrl-C
+  {_PROG} -e nonzero_exit          what fails
+  {_PROG} --wait 1234              wait for a process, and end with its exit status
+  {_PROG} -j -o run.jsonl -- make  record
+  {_PROG} --load run.jsonl --tree  and look later
 """
 
-_SAYS = {  # of each kind of event but Exit, in a line of text
-    Fork: "child of {0.parent_pid}", Exec: "", Comm: "named {0.comm!r}", Sid: "leads a new session",
-    Uid: "user {0.ruid}, effective {0.euid}", Gid: "group {0.rgid}, effective {0.egid}", Coredump: "dumps core",
-    Ptrace: "traced by {0.tracer_pid}",
+_SAYS = {  # of the kinds of events that say one thing
+    Comm: "named {0.comm!r}", Sid: "leads a new session", Uid: "user {0.ruid}, effective {0.euid}",
+    Gid: "group {0.rgid}, effective {0.egid}", Coredump: "dumps core", Ptrace: "traced by {0.tracer_pid}",
 }
-
-class _Lines:
-    """Shows events as lines of text or JSON; keeps each process's command line and start for that."""
-
-    def __init__(self, watcher: Watcher, args: Any) -> None:
-        import json
-        import shlex
-        import signal
-
-        self._wanted, self._json = int(args.events), args.json
-        self._children = args.follow or not args.pid  # whether their ends are shown, too
-        self._now, self._skew = watcher._subscription.now, watcher._subscription.skew
-        self._host = socket.gethostname()
-        self._dumps, self._join, self._signals = json.dumps, shlex.join, {int(n): n.name for n in signal.Signals}
-        self._second, self._clock = -1, ""  # the time of day of the latest event, and how it is written
-        self._names: dict[int, tuple[list[str], str]] = {}  # the words of the command line, and it in one, as shown
-        self._starts: dict[int, int] = {}
-        self._found: set[int] = set()
-        self._gone: collections.deque[int] = collections.deque()  # whose leaders have ended
-        self._kept = 64 if args.threads else 0                    # of them: their threads' ends may come later
-
-    def meet(self, pid: int) -> _Stat | None:
-        """Learn of a process that was there before."""
-        stat = _stat(pid)
-        if stat:
-            self._starts[pid], self._names[pid] = stat.start_ns - self._skew, self._name(_raw_cmdline(pid))
-        return stat
-
-    def found(self, pid: int) -> Iterator[str]:
-        """Show a descendant that was there before: its fork and, if it has executed one, its program."""
-        stat = self.meet(pid)
-        if stat:
-            self._found.add(pid)
-            yield self.show(Fork(FORK, REBUILT, self._starts[pid], stat.ppid, stat.ppid, pid, pid))
-            if not stat.flags & PF_FORKNOEXEC:
-                yield self.show(Exec(EXEC, REBUILT, self._now(), pid, pid, cmdline=_split(_raw_cmdline(pid))))
-
-    def show(self, event: Any) -> str:
-        """The line for an event, empty if it is not wanted."""
-        line = self._object if self._json else self._line
-        if isinstance(event, Lost):
-            return line(event, ([], ""), None)
-        pid, wanted, ran = event.pid, self._wanted, None
-        forked = isinstance(event, Fork) and event.tid == pid
-        if pid in self._found and not event.rebuilt:
-            self._found.remove(pid)
-            if forked:
-                return ""  # while the watch began, and it has been shown
-        name = self._name(event._words) if isinstance(event, Exec) else self._names.get(
-            event.parent_pid if forked else pid, ([], ""))
-        if forked and self._children:
-            self._starts[pid] = event.timestamp_ns
-        if (isinstance(event, Exec) and wanted != EXEC) or (forked and self._children):
-            self._names[pid] = name
-        if isinstance(event, Exit):
-            wanted |= EXIT if wanted & NONZERO_EXIT and event.exit_code else 0
-            if event.tid == pid and pid in self._starts:
-                ran = (event.timestamp_ns - self._starts[pid]) / 1e9
-            if event.tid == pid:
-                self._gone.append(pid)
-            if len(self._gone) > self._kept:
-                gone = self._gone.popleft()
-                self._names.pop(gone, None)
-                self._starts.pop(gone, None)
-        return line(event, name, ran) if event.what & wanted else ""
-
-    def _object(self, event: Any, name: tuple[list[str], str], ran: float | None) -> str:
-        clock = self._time(event, time.gmtime, "%Y-%m-%dT%H:%M:%S")
-        shown = {"event": type(event).__name__.lower(), "time": f"{clock}Z",
-                "timestamp_ns": event.timestamp_ns, "host": self._host}
-        if isinstance(event, Lost):
-            shown["count"] = event.count
-        else:
-            shown.update(pid=event.pid, tid=event.tid)
-            shown.update((field, getattr(event, field)) for field in _names(event.__class__)[3:])
-            if isinstance(event, Comm):
-                shown["comm"] = _utf8(event.comm)
-            if isinstance(event, (Exec, Exit)):
-                shown["cmdline"] = name[0]
-            if isinstance(event, Exit):
-                shown.update(returncode=event.returncode, duration=ran)
-            if event.rebuilt:
-                shown["rebuilt"] = True
-        return self._dumps(shown)
-
-    def _line(self, event: Any, name: tuple[list[str], str], ran: float | None) -> str:
-        pid, tid = (event.pid, event.tid) if not isinstance(event, Lost) else ("-", "-")
-        if isinstance(event, Exit):
-            said = self._status(event)
-        elif isinstance(event, Lost):
-            said = f"{'some' if event.count is None else event.count} events; what /proc knows follows"
-        elif isinstance(event, Fork) and tid != pid:
-            said = "started"
-        elif isinstance(event, Ptrace) and not event.tracer_pid:
-            said = "traced no longer"
-        else:
-            said = _printable(_SAYS[type(event)].format(event))
-        if ran is not None:
-            said += f" after {ran:.3f} s"
-        said = ": ".join(filter(None, (said, name[1])))
-        if tid != pid:
-            said = f"thread {tid} {said}"
-        if pid != "-" and event.rebuilt:
-            said += "  (from /proc)"
-        clock = self._time(event, time.localtime, "%H:%M:%S")
-        return f"{clock} {type(event).__name__.lower():8} {pid:>7}  {said or '?'}"
-
-    def _status(self, event: Exit) -> str:
-        status = event.returncode
-        if status is None or status >= 0:
-            return "status lost" if status is None else str(status)
-        return self._signals.get(-status, f"signal {-status}") + (", core dumped" if event.exit_code & 0x80 else "")
-
-    def _time(self, event: Any, zone: Any, form: str) -> str:
-        """The time of day of an event, with the microseconds."""
-        second, rest = divmod(event.timestamp_ns + time.time_ns() - self._now(), 1_000_000_000)
-        if second != self._second:
-            self._second, self._clock = second, time.strftime(form, zone(second))
-        return f"{self._clock}.{rest // 1000:06}"
-
-    def _name(self, words: bytes | None) -> tuple[list[str], str]:
-        """The command line, and it in one as a shell would take it."""
-        parts = _split(words) or []
-        return [_utf8(part) for part in parts], _printable(self._join(parts))
+_FORK_NS = 30_000_000  # a process that has run for so long without an exec is shown as forked
+_FEW, _ROWS = 4, 20    # so many short siblings become one row of a tree; the rows of the statistics
 
 def _printable(text: str) -> str:
     """The text with \\x1b for a control character: a name may hold anything, and a terminal obeys it."""
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
-def _utf8(text: str) -> str:
-    """The text with \\xff for a byte that is no UTF-8: to many readers a lone surrogate is no JSON."""
-    return os.fsencode(text).decode(errors="backslashreplace")
+def _columns(text: str) -> int:
+    """How many columns of a terminal the text takes."""
+    if text.isascii():
+        return len(text)
+    import unicodedata
 
-def _arguments(argv: list[str] | None) -> Any:
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+def _seconds(ns: int) -> str:
+    seconds = ns / 1e9
+    if seconds < 100:
+        return f"{seconds:.3f} s"
+    minutes, seconds = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
+
+def _how(status: int, *, short: bool = False) -> str:
+    """How a process ended, by its wait status."""
+    code = _returncode(status)
+    if code is None:
+        return "?" if short else "ended, nobody knows how"
+    if code >= 0:
+        return str(code) if short else f"exit {code}"
+    name = _signal_name(-code)
+    return name if short else f"killed by {name}" + (" (core dumped)" if status & 0x80 else "")
+
+class _Life:
+    """A process, as far as its events have been heard."""
+
+    __slots__ = ("end_ns", "executed", "exit_code", "parent", "parent_pid", "pid", "root", "start_ns", "words")
+
+    def __init__(self, pid: int, parent: _Life | None, parent_pid: int | None, start_ns: int | None) -> None:
+        self.pid, self.parent, self.parent_pid, self.start_ns = pid, parent, parent_pid, start_ns
+        self.words: list[str] | None = parent.words if parent else None  # its command line, by _texts()
+        self.executed = False  # whether that is its own, and not its parent's
+        self.root: int = parent.root if parent else pid
+        self.end_ns: int | None = None
+        self.exit_code = 0     # when it has ended
+
+    @property
+    def name(self) -> str:
+        """The name of its program; in parentheses that of its parent, while it has executed none."""
+        if not self.words:
+            return "?"
+        first = self.words[0]
+        name = _printable(first if first.startswith("[") else first.rpartition("/")[2] or first) or "?"
+        return name if self.executed else f"({name})"
+
+    @property
+    def command(self) -> str:
+        """Its command line, as a shell would take it."""
+        import shlex
+
+        return _printable(shlex.join(self.words)) if self.words and self.executed else self.name
+
+class _Story:
+    """The processes of one machine: who is who while events are heard. Forgets a process soon after its end."""
+
+    def __init__(self, host: str | None, boot_id: str | None, *, look: bool, children: bool = True,
+                 threads: bool = False) -> None:
+        self.host, self.boot_id = host, boot_id
+        self.lives: dict[int, _Life] = {}
+        self.offset_ns = 0         # from the events' clock to the time of day; _watch_live() and _load()
+        self.skew_ns = 0           # from the time since boot to the events' clock; _watch_live()
+        self._look = look          # whether /proc is that of these processes
+        self._children = children  # whether the ends of processes that are not known yet will be heard
+        self.pids: set[int] = set()  # whose will be all the same; _watch_live()
+        self._gone: collections.deque[_Life] = collections.deque()  # those that have ended, and may still be asked for
+        self._kept = 64 if threads else 1                           # of them: their threads' ends may come later
+
+    @property
+    def alive(self) -> int:
+        """How many processes are known and have not ended."""
+        return len(self.lives) - len(self._gone)
+
+    def meet(self, pid: int) -> _Life | None:
+        """Learn from /proc of a process that is there already."""
+        stat = _stat(pid)
+        if not stat:
+            return None
+        life = self.lives[pid] = _Life(pid, self.lives.get(stat.ppid), stat.ppid, stat.start_ns - self.skew_ns)
+        self._learn(life, stat)
+        return life
+
+    def _learn(self, life: _Life, stat: _Stat) -> None:
+        life.executed = not stat.flags & PF_FORKNOEXEC
+        life.words = _texts(_split(_raw_cmdline(life.pid)))
+
+    def hear(self, event: Any) -> _Life | None:
+        """Whose event it is; None for a Lost. Of a Fork it is the child."""
+        if isinstance(event, Lost):
+            return None
+        pid = event.pid
+        if isinstance(event, Fork) and event.tid == pid:
+            life = _Life(pid, self.lives.get(event.parent_pid), event.parent_pid, event.timestamp_ns)
+            stat = _stat(pid) if event.rebuilt and self._look else None
+            if stat:
+                self._learn(life, stat)
+            if self._children or event.rebuilt or pid in self.pids:
+                self.lives[pid] = life
+            return life
+        life = self.lives.get(pid) or _Life(pid, None, getattr(event, "_parent_pid", None), None)
+        if isinstance(event, Exec):
+            life.words, life.executed = _texts(event.cmdline), True
+            if self._children:
+                self.lives[pid] = life
+        elif isinstance(event, Exit) and event.tid == pid:
+            life.end_ns, life.exit_code = event.timestamp_ns, event.exit_code
+            self._gone.append(life)
+            if len(self._gone) > self._kept:
+                gone = self._gone.popleft()
+                gone.parent = None  # else the last of a chain of daemons would keep them all
+                if self.lives.get(gone.pid) is gone:
+                    del self.lives[gone.pid]
+        return life
+
+class _Out:
+    """A file for a view. It writes whole lines, and knows what the reader can see."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self._lines = file, []  # type: Any, list[str]
+        self.tty = file.isatty()
+        # By the conventions of NO_COLOR and FORCE_COLOR; Python's own tools do the same.
+        self.colour = not os.environ.get("NO_COLOR") and (bool(os.environ.get("FORCE_COLOR")) or (
+            self.tty and os.environ.get("TERM") != "dumb"))
+        self.more, self.times, self.arrow, self.bar = "…", "×", "←", "█"
+        self.branches = "├─ ", "└─ ", "│  "
+        try:
+            "…×←█├─└│".encode(getattr(file, "encoding", None) or "ascii")
+        except UnicodeEncodeError:
+            self.more, self.times, self.arrow, self.bar = "...", "x", "<-", "#"
+            self.branches = "|- ", "`- ", "|  "
+        self._closing = select.poll()
+        try:
+            self._closing.register(file.fileno(), 0)  # POLLERR and POLLHUP
+        except (OSError, ValueError):  # a file that exists in memory only
+            pass
+
+    @property
+    def width(self) -> int | None:
+        """The columns of the terminal, or None."""
+        if not self.tty:
+            return None
+        import shutil
+
+        try:
+            return int(os.environ.get("COLUMNS") or os.get_terminal_size(self._file.fileno()).columns) or None
+        except (OSError, ValueError):
+            return shutil.get_terminal_size().columns
+
+    def cut(self, text: str, width: int) -> str:
+        """The text in so many columns at most."""
+        if _columns(text) <= width:
+            return text
+        room = width - len(self.more)
+        while text and _columns(text) > room:
+            text = text[:max(room, 0)] if len(text) > room else text[:-1]
+        return (text + self.more)[:max(width, 0)]
+
+    def fit(self, text: str, width: int) -> str:
+        """The text in just so many columns."""
+        text = self.cut(text, width)
+        return text + " " * (width - _columns(text))
+
+    def paint(self, text: str, style: str) -> str:
+        """The text in a colour: "31" is red, "2" dim."""
+        return f"\x1b[{style}m{text}\x1b[0m" if self.colour and style and text else text
+
+    def row(self, *parts: tuple[str, str]) -> None:
+        """Write a line of texts and their colours, cut to the terminal."""
+        width, line = self.width, []
+        whole = width is None or sum(_columns(text) for text, _ in parts) <= width
+        for text, style in parts:
+            if not whole and width is not None:
+                # What follows is cut, too: the last part that is seen shows that.
+                text = self.cut(text, width) if _columns(text) >= width else text
+                width -= _columns(text)
+            line.append(self.paint(text, style))
+        self.line("".join(line))
+
+    def line(self, text: str) -> None:
+        """Write a line as it is."""
+        self._lines.append(text + "\n")
+        if len(self._lines) > 1000:
+            self.flush()
+
+    def transient(self, text: str) -> None:
+        """Show a line in the place of the one before, until something else is written."""
+        self._file.write("\r\x1b[K" + self.cut(text, (self.width or 80) - 1))
+        self._file.flush()
+
+    def flush(self) -> None:
+        """Whole lines at once: who is killed, or finds the disk full, leaves no half line."""
+        if self._lines:
+            text = "".join(self._lines)
+            self._lines.clear()
+            self._file.write(text)
+            self._file.flush()
+
+    def check(self) -> None:
+        """Raises BrokenPipeError if nobody reads it any longer."""
+        if self._closing.poll(0):
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+class _View:
+    """A way of showing events."""
+
+    alarm: float | None = None  # after so many seconds tick() wants to be called, though nothing is heard
+
+    def __init__(self, out: _Out, args: Any) -> None:
+        self.out, self.args = out, args
+
+    def hear(self, event: Any, life: _Life | None, story: _Story) -> None:
+        """An event, and whose it is: None if it is a Lost."""
+        raise NotImplementedError
+
+    def tick(self, now: int, story: _Story) -> None:
+        """Time has passed. now: the time on the events' clock."""
+
+    def end(self, now: int) -> None:
+        """No more events."""
+
+class _Lines(_View):
+    """One line of text says one thing."""
+
+    def __init__(self, out: _Out, args: Any) -> None:
+        super().__init__(out, args)
+        self._wanted = int(args.events or LIFE)
+        self._second, self._clock = -1, ""  # the time of day of the latest event, and how it is written
+        # Forks of which no line has been written yet: none is if the process executes something at once. hear()
+        self._forks: dict[_Life, tuple[Any, _Story]] = {}
+        if out.tty:
+            out.row((f"{'TIME':15} {'PID':>7} {'PARENT':>7}  EVENT", "2"))
+
+    def hear(self, event: Any, life: _Life | None, story: _Story) -> None:
+        if isinstance(event, Fork) and event.tid == event.pid and not self.args.events and life:
+            if life.parent:
+                self._show_fork(life.parent)
+            self._forks[life], self.alarm = (event, story), _FORK_NS / 1e9
+            return
+        if life and isinstance(event, Exec):
+            self._forks.pop(life, None)
+        elif life:
+            self._show_fork(life)
+        wanted = self._wanted
+        if isinstance(event, Exit) and wanted & NONZERO_EXIT and event.exit_code:
+            wanted |= EXIT
+        if event.what & wanted or not event.what:
+            self._show(event, life, story)
+
+    def _show_fork(self, life: _Life) -> None:
+        if life in self._forks:
+            event, story = self._forks.pop(life)
+            self._show(event, life, story)
+
+    def tick(self, now: int, story: _Story) -> None:
+        for life in [life for life in self._forks if (life.start_ns or 0) + _FORK_NS < now]:
+            self._show_fork(life)
+        self.alarm = _FORK_NS / 1e9 if self._forks else None
+
+    def end(self, now: int) -> None:
+        for life in [*self._forks]:
+            self._show_fork(life)
+
+    def _show(self, event: Any, life: _Life | None, story: _Story) -> None:
+        second, rest = divmod(event.timestamp_ns + story.offset_ns, 1_000_000_000)
+        if second != self._second:
+            self._second, self._clock = second, time.strftime("%H:%M:%S", time.localtime(second))
+        parts = [(f"{self._clock}.{rest // 1000:06}", "2")]
+        if life:
+            parent = "?" if life.parent_pid is None else life.parent_pid
+            thread = f"thread {event.tid} " if event.tid != event.pid else ""
+            parts += [(f" {life.pid:>7} {parent:>7}  {thread}", ""), *self._said(event, life)]
+        else:
+            count = "some events" if event.count is None else f"{event.count} events"
+            parts += [(" " * 18, ""), (f"lost {count}; what /proc knows follows", "31")]
+        self.out.row(*parts)
+
+    def _said(self, event: Any, life: _Life) -> list[tuple[str, str]]:
+        """What happened, in words and their colours."""
+        source = [("  (from /proc)", "2")] if event.rebuilt else []
+        if isinstance(event, Exec):
+            cut = " ..." if event.truncated else ""
+            if event.rebuilt and life.start_ns is not None:
+                return [(f"running for {_seconds(event.timestamp_ns - life.start_ns)}: {life.command}{cut}", "")]
+            return [(f"exec {life.command}{cut}", ""), *source]
+        if isinstance(event, Exit):
+            said = [(_how(event.exit_code), "31" if event.exit_code else "")]
+            if event.tid == event.pid and life.start_ns is not None:
+                said.append((f" after {_seconds(event.timestamp_ns - life.start_ns)}", "2"))
+            return [*said, (f": {life.name}", ""), *source]
+        if isinstance(event, Fork):
+            return [("started" if event.tid != event.pid else "fork", ""), (f": {life.name}", ""), *source]
+        if isinstance(event, Ptrace) and not event.tracer_pid:
+            return [("traced no longer", "")]
+        return [(_printable(_SAYS[type(event)].format(event)), ""), (f": {life.name}", "")]
+
+class _Json(_View):
+    """One JSON object a line: the event's own asdict(), and what is known of its process."""
+
+    def __init__(self, out: _Out, args: Any) -> None:
+        super().__init__(out, args)
+        import json
+
+        self._wanted, self._dumps = int(args.events or LIFE), json.dumps
+        self._second, self._clock = -1, ""
+
+    def hear(self, event: Any, life: _Life | None, story: _Story) -> None:
+        wanted = self._wanted
+        if isinstance(event, Exit) and wanted & NONZERO_EXIT and event.exit_code:
+            wanted |= EXIT
+        if event.what and not event.what & wanted:
+            return
+        shown = event.asdict()
+        second, rest = divmod(event.timestamp_ns + story.offset_ns, 1_000_000_000)
+        if second != self._second:
+            self._second, self._clock = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        if isinstance(event, Exec) and life:
+            shown["parent_pid"] = life.parent_pid
+        elif isinstance(event, Exit) and life:
+            shown["parent_pid"] = shown["parent_pid"] or life.parent_pid
+            shown["cmdline"] = life.words
+            shown["duration"] = None
+            if life.start_ns is not None and event.tid == event.pid:
+                shown["duration"] = (event.timestamp_ns - life.start_ns) / 1e9
+        self.out.line(self._dumps({"event": shown.pop("event"), "time": f"{self._clock}.{rest // 1000:06}Z",
+                                   "timestamp_ns": shown.pop("timestamp_ns"), "host": story.host,
+                                   "boot_id": story.boot_id, **shown}))
+
+class _Span(_View):
+    """What the views that end with a summary have in common: when it all began, and what was lost."""
+
+    def __init__(self, out: _Out, args: Any) -> None:
+        super().__init__(out, args)
+        self.begin: int | None = None  # when the watch began, or the first event happened. tick(), hear()
+        self.last = 0
+        self.lost = 0
+        self.lost_more = False         # nobody knows how many
+
+    def hear(self, event: Any, life: _Life | None, story: _Story) -> None:
+        if not (isinstance(event, Fork) and event.rebuilt):  # which may be hours old
+            when = event.timestamp_ns
+            self.begin = when if self.begin is None else min(self.begin, when)
+            self.last = max(self.last, when)
+        if isinstance(event, Lost):
+            self.lost += event.count or 0
+            self.lost_more |= event.count is None
+
+    def tick(self, now: int, story: _Story) -> None:
+        if self.begin is None:
+            self.begin = now
+
+    @property
+    def losses(self) -> str:
+        """What was lost, in words."""
+        return f"{self.lost}{'+' if self.lost_more else ''} events lost"
+
+class _Tree(_Span):
+    """The tree of processes, with their times as bars on one axis."""
+
+    def __init__(self, out: _Out, args: Any) -> None:
+        super().__init__(out, args)
+        self._heard: dict[_Life, None] = {}  # in order
+        self._placed: set[_Life] = set()     # these and their ancestors
+        self._roots: list[_Life] = []
+        self._children: dict[_Life, list[_Life]] = collections.defaultdict(list)
+        self._end = self._bar = 0            # when the axis ends, and its columns; end()
+
+    def hear(self, event: Any, life: _Life | None, story: _Story) -> None:
+        super().hear(event, life, story)
+        if life:
+            self._heard[life] = None
+        while life and life not in self._placed:
+            self._placed.add(life)
+            (self._children[life.parent] if life.parent else self._roots).append(life)
+            life = life.parent
+
+    def end(self, now: int) -> None:
+        out, begin, heard = self.out, now if self.begin is None else self.begin, self._heard
+        width = out.width or 100
+        self._end = max(self.last, now if any(life.end_ns is None for life in heard) else begin)
+        self._bar = width * 3 // 10 if width >= 60 else 0
+        axis = _seconds(self._end - begin)
+        head = f"{'TIME':>11} {'STATUS':>10}  "
+        room = max(10, width - len(head) - self._bar)
+        out.row((f"{'COMMAND':{room}}{head}{'0 s':{max(0, self._bar - len(axis))}}{axis if self._bar else ''}", "2"))
+        branch, last, trunk = out.branches
+        rows = [(group, "", "") for group in reversed(self._groups(self._roots, fold=False))]
+        while rows:
+            group, lead, under = rows.pop()
+            self._row(group, lead, room)
+            children = [child for life in group for child in self._children.get(life, ())]
+            turn = last, "   "
+            for below in reversed(self._groups(children, fold=len(group) > 1)):
+                rows.append((below, under + turn[0], under + turn[1]))
+                turn = branch, trunk
+        failed = sum(life.exit_code > 0 for life in heard)
+        self.out.row((f"{len(heard)} processes, ", ""), (f"{failed} failed", "31" if failed else ""),
+                     (f", {self.losses}, {axis}, at most {self._at_once()} at once", ""))
+        out.flush()
+
+    def _span(self, life: _Life) -> tuple[int, int]:
+        """When it began and ended, as far as that is on the axis."""
+        begin = self.begin or 0
+        return max(life.start_ns or begin, begin), self._end if life.end_ns is None else life.end_ns
+
+    def _groups(self, lives: list[_Life], *, fold: bool) -> list[list[_Life]]:
+        """What becomes a row each, in the order of their starts. fold: they are children of several processes."""
+        lives = sorted(lives, key=self._span)
+        count = collections.Counter(life.name for life in lives)
+        longest = (self._end - (self.begin or 0)) // 10
+        alike: dict[str, list[_Life]] = collections.defaultdict(list)
+        groups = []
+        for life in lives:
+            begin, end = self._span(life)
+            if self.args.all or (end - begin > longest and not fold and count[life.name] <= _ROWS):
+                groups.append([life])
+                continue
+            group = alike[life.name]
+            if not group:
+                groups.append(group)
+            group.append(life)
+        few = 1 if fold else _FEW
+        parts = [[group] if len(group) >= few else [[life] for life in group] for group in groups]
+        return sorted((group for part in parts for group in part), key=lambda group: self._span(group[0]))
+
+    def _row(self, group: list[_Life], lead: str, room: int) -> None:
+        out, life, begin = self.out, group[0], self.begin or 0
+        failed = sum(one.exit_code > 0 for one in group)
+        if len(group) > 1:
+            label, status = f"{life.name} {out.times}{len(group)}", f"{failed} failed"
+            took = f"{_seconds(sum(end - start for start, end in map(self._span, group)))} total"
+        else:
+            label, status = life.command, "" if life.end_ns is None else _how(life.exit_code, short=True)
+            took = _seconds(self._span(life)[1] - (life.start_ns or begin))
+        scale = self._bar / max(1, self._end - begin)
+        cells = bytearray(self._bar)
+        for start, end in map(self._span, group):
+            first = min(int((start - begin) * scale), self._bar - 1)
+            after = min(max(first + 1, round((end - begin) * scale)), self._bar)
+            cells[first:after] = b"\1" * (after - first)
+        bar = "".join(out.bar if cell else " " for cell in cells)
+        lead = out.cut(lead, max(0, room - 8))
+        out.row((out.fit(lead + label, room), ""), (f"{took:>11}", "2"), (f" {status:>10}", "31" if failed else ""),
+                (f"  {bar}".rstrip(), ""))
+
+    def _at_once(self) -> int:
+        """How many of the processes ran at once at most."""
+        changes = []
+        for life in self._heard:
+            begin, end = self._span(life)
+            changes += [(begin, 1), (end, -1)]
+        return max(itertools.accumulate(change for _, change in sorted(changes)), default=0)
+
+class _Program_Stats:
+    """What the statistics know of a program."""
+
+    __slots__ = ("failed", "longest", "parents", "starts", "total")
+
+    def __init__(self) -> None:
+        self.starts = self.failed = self.total = self.longest = 0
+        self.parents: collections.Counter[str] = collections.Counter()
+
+class _Stats(_Span):
+    """A table by program: how often it was started, by whom, how long it ran and how often it failed."""
+
+    def __init__(self, out: _Out, args: Any) -> None:
+        super().__init__(out, args)
+        self._programs: dict[str, _Program_Stats] = collections.defaultdict(_Program_Stats)
+        self._running: dict[_Life, tuple[_Program_Stats, int]] = {}  # what each process runs, and since when
+        self._count = self._counted = self._ticked = 0               # events: all, and at the last tick; when that was
+        self._status = _Out(sys.stderr) if sys.stderr and sys.stderr.isatty() and not args.command else None
+        self.alarm = 1.0 if self._status else None
+
+    def hear(self, event: Any, life: _Life | None, story: _Story) -> None:
+        super().hear(event, life, story)
+        self._count += 1
+        if life and isinstance(event, Exec):
+            self._stop(life, event.timestamp_ns)
+            self._start(life, event.timestamp_ns)
+        elif life and isinstance(event, Exit) and event.tid == event.pid:
+            if life not in self._running and not life.executed and life.start_ns is not None:
+                self._start(life, life.start_ns)  # it has run what its parent runs
+            program = self._stop(life, event.timestamp_ns)
+            if program and event.exit_code > 0:
+                program.failed += 1
+
+    def _start(self, life: _Life, when: int) -> None:
+        program = self._programs[life.name]
+        program.starts += 1
+        program.parents[life.parent.name if life.parent else "?"] += 1
+        self._running[life] = program, when
+
+    def _stop(self, life: _Life, when: int) -> _Program_Stats | None:
+        program, since = self._running.pop(life, (None, 0))
+        if program:
+            program.total += when - since
+            program.longest = max(program.longest, when - since)
+        return program
+
+    def tick(self, now: int, story: _Story) -> None:
+        super().tick(now, story)
+        if self._status and now - self._ticked >= 900_000_000:
+            rate = (self._count - self._counted) * 1e9 / max(1, now - (self._ticked or self.begin or now))
+            self._counted, self._ticked = self._count, now
+            self._status.transient(f"{rate:.0f} events/s  {story.alive} processes alive  {self.losses}")
+
+    def end(self, now: int) -> None:
+        out = self.out
+        if self._status:
+            self._status.transient("")
+        last = max(self.last, now if self._running else 0)
+        for life in [*self._running]:
+            self._stop(life, last)
+        wall = max(1, last - (last if self.begin is None else self.begin))
+        programs = sorted(self._programs.items(), key=lambda item: (-item[1].starts, -item[1].total, item[0]))
+        shown = programs if self.args.all else programs[:_ROWS]
+        out.row((f"{'PROGRAM':20} {'STARTS':>7} {'FAILED':>7} {'TOTAL':>11} {'LONGEST':>11}  SHARE  STARTED BY", "2"))
+        for name, program in shown:
+            parents = ", ".join(f"{parent} {out.times}{count}" for parent, count in program.parents.most_common(3))
+            others = len(program.parents) - 3
+            out.row((f"{out.fit(name, 20)} {program.starts:>7}", ""),
+                    (f" {program.failed:>7}", "31" if program.failed else ""),
+                    (f" {_seconds(program.total):>11} {_seconds(program.longest):>11}", "2"),
+                    (f" {program.total / wall:>6.0%}", ""),
+                    (f"  {out.arrow} {parents}" + (f" and {others} more" if others > 0 else ""), ""))
+        starts = sum(program.starts for _, program in programs)
+        failed = sum(program.failed for _, program in programs)
+        more = f" ({len(programs) - len(shown)} not shown: --all)" if len(shown) < len(programs) else ""
+        out.row((f"{starts} starts of {len(programs)} programs{more}, ", ""),
+                (f"{failed} failed", "31" if failed else ""), (f", {self.losses}, {_seconds(wall)}", ""))
+        out.flush()
+
+class _Trace(_View):
+    """Chrome's trace-event format, for ui.perfetto.dev, chrome://tracing and speedscope.
+
+    It is the form of a JSON array, of which the last bracket may be missing: so a file of a run that was killed opens,
+    too. A process is a track, a program a slice on it, and a fork an arrow. The tracks are grouped by the process that
+    was watched.
+    """
+
+    def __init__(self, out: _Out, args: Any) -> None:
+        super().__init__(out, args)
+        import json
+
+        self._dumps = json.dumps
+        self._begin: int | None = None          # when the first event happened; hear()
+        self._before: list[_Life] = []          # what was there already, before that is known
+        self._open: set[_Life] = set()          # whose slice has not ended
+        self._named: set[int] = set()           # groups that have a name
+        self._flows = self._records = 0
+
+    def hear(self, event: Any, life: _Life | None, story: _Story) -> None:
+        when = event.timestamp_ns
+        if isinstance(event, Fork) and event.rebuilt and self._begin is None and life:
+            self._before.append(life)
+            return
+        if self._begin is None:
+            self._begin = when
+            for other in self._before:
+                self._start(other, when, story)
+        when = max(when, self._begin)
+        if life is None:
+            self._record("i", f"{event.count or 'some'} events lost", 0, 0, when, s="g")
+        elif isinstance(event, Fork) and event.tid == event.pid:
+            if life.parent in self._open:
+                self._flows += 1
+                self._record("s", "fork", life.root, life.parent.pid, when, cat="fork", id=self._flows)
+            self._start(life, when, story)
+            if life.parent in self._open:
+                self._record("f", "fork", life.root, life.pid, when, cat="fork", id=self._flows, bp="e")
+        elif isinstance(event, Exec):
+            self._stop(life, when)
+            self._start(life, when, story)
+        elif isinstance(event, Exit) and event.tid == event.pid:
+            self._stop(life, when, returncode=event.returncode, end=_how(event.exit_code))
+        else:
+            self._record("i", type(event).__name__.lower(), life.root, life.pid, when, s="t")
+
+    def _start(self, life: _Life, when: int, story: _Story) -> None:
+        if life.pid == life.root or life.root not in self._named:
+            self._named.add(life.root)
+            root = story.lives.get(life.root, life)
+            self._record("M", "process_name", life.root, life.root, args={"name": root.name})
+        self._record("M", "thread_name", life.root, life.pid, args={"name": life.name})
+        self._record("B", life.name, life.root, life.pid, when, cat="exec" if life.executed else "fork",
+                     args={"pid": life.pid, "parent_pid": life.parent_pid, "cmdline": life.command})
+        self._open.add(life)
+
+    def _stop(self, life: _Life, when: int, **args: Any) -> None:
+        if life in self._open:
+            self._open.remove(life)
+            self._record("E", "", life.root, life.pid, when, args=args)
+
+    def _record(self, phase: str, name: str, group: int, track: int, when: int | None = None, **more: Any) -> None:
+        record = {"ph": phase, "pid": group, "tid": track, **more}
+        if name:
+            record["name"] = name
+        if when is not None:
+            record["ts"] = when / 1000
+        self._records += 1
+        self.out.line(("," if self._records > 1 else "[") + self._dumps(record))
+
+    def end(self, now: int) -> None:
+        for life in [*self._open]:
+            self._stop(life, now)
+        self.out.line("]" if self._records else "[]")
+        self.out.flush()
+
+def _event(record: dict[str, Any]) -> Any:
+    """The event that a line of --json shows. Raises KeyError, TypeError, ValueError or AttributeError if it is none."""
+    name, when = record["event"], operator.index(record["timestamp_ns"])
+    if name == "lost":
+        return Lost(None if record["count"] is None else operator.index(record["count"]), when)
+    what = int(What[name.upper()])
+    event = _EVENTS[what](what, REBUILT if record["rebuilt"] else 0, when)
+    for field in _names(type(event))[3:]:
+        value = record[field]
+        setattr(event, field, (-1 if field == "exit_code" else 0) if value is None and field != "cmdline" else value)
+    if isinstance(event, Exec):
+        event._length += bool(record["truncated"])
+    return event
+
+def _load(args: Any, views: list[_View]) -> int:
+    """Show what --json has recorded. Broken lines are left out, and the first of them is named."""
+    from datetime import datetime, timezone
+    from json import loads
+
+    stories: dict[Any, _Story] = {}  # by machine and boot
+    broken: list[int] = []
+    now = 0
+    name = "standard input" if args.load == "-" else args.load
+    with contextlib.ExitStack() as stack:
+        try:
+            file = sys.stdin if args.load == "-" else stack.enter_context(
+                open(args.load, encoding="utf-8", errors="backslashreplace"))
+        except OSError as error:
+            _complain(error)
+            return 2
+        for number, line in enumerate(file, 1):
+            try:
+                record = loads(line)
+                event = _event(record)
+                host, boot_id = origin = record.get("host"), record.get("boot_id")
+                day = datetime.fromisoformat(record["time"].rstrip("Z")).replace(tzinfo=timezone.utc)
+            except (KeyError, TypeError, ValueError, AttributeError, RecursionError, ctypes.ArgumentError):
+                broken.append(number)
+                continue
+            if origin not in stories:
+                stories[origin] = _Story(host, boot_id, look=False)
+            story = stories[origin]
+            since = day - datetime(1970, 1, 1, tzinfo=timezone.utc)
+            story.offset_ns = (since.days * 86400 + since.seconds) * 10**9 + since.microseconds * 1000 - (
+                event.timestamp_ns // 1000 * 1000)
+            life, now = story.hear(event), event.timestamp_ns
+            if life and life.start_ns is None:  # not all kinds were recorded, or it was there before
+                life.parent_pid = record.get("parent_pid")
+                if isinstance(event, Exit) and life.words is None:
+                    life.words, life.executed = record.get("cmdline"), True
+                    if record.get("duration"):
+                        life.start_ns = event.timestamp_ns - int(record["duration"] * 1e9)
+            for view in views:
+                view.hear(event, life, story)
+                view.out.flush()
+    for view in views:
+        view.end(now)
+        view.out.flush()
+    if broken:
+        more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
+        _complain(OSError(errno.EINVAL, f"{name}: line {broken[0]} is no event{more}"))
+    return 2 if broken else 0
+
+class _Command:
+    """The command that is run, and the signals that are sent to it by way of us."""
+
+    def __init__(self, words: list[str]) -> None:
+        self.words = words
+        self.process: subprocess.Popen[Any] | None = None  # start()
+        self._early: list[int] = []                        # signals that came before; on_signal()
+
+    def start(self, watcher: Watcher, events: int, follow: bool) -> int:
+        """0, or the status of a command that cannot be started, as a shell has it."""
+        try:
+            # Descriptors that we were given are the command's, as if it had been run directly: make's job server.
+            self.process = watcher.popen(self.words, events, follow=follow, close_fds=False)
+        except OSError as error:
+            _complain(OSError(error.errno, f"{self.words[0]}: {error.strerror}"))
+            return 127 if error.errno in (errno.ENOENT, errno.ENOTDIR) else 126
+        for number in self._early:
+            self.on_signal(number, None)
+        return 0
+
+    def on_signal(self, number: int, frame: object) -> None:
+        """While the command runs it gets the signal, and decides what becomes of that."""
+        import signal
+
+        if not self.words:
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+        if not self.process:
+            self._early.append(number)
+        elif self.process.poll() is not None:
+            raise SystemExit(self.status())
+        elif number not in (signal.SIGINT, signal.SIGQUIT) or not _on_terminal():  # which sends it these two itself
+            self.process.send_signal(number)
+
+    def status(self) -> int:
+        """Its exit status, as a shell has it, when it has ended; else 0."""
+        code = self.process.poll() if self.process else 0
+        return 0 if code is None else code if code >= 0 else 128 - code
+
+def _on_terminal() -> bool:
+    """Whether ctrl-C on a terminal reaches this process and those that it has started."""
+    try:
+        with open("/dev/tty") as terminal:
+            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
+    except OSError:
+        return False
+
+def _there(watcher: Watcher, pids: list[int]) -> Iterator[Any]:
+    """These processes and their followed descendants as they are, in the order of the tree: a Fork and an Exec each."""
+    children: dict[int, list[int]] = collections.defaultdict(list)
+    found = {pid: stat for pid, stat in ((pid, _stat(pid)) for pid in watcher.pids) if stat}
+    for pid in sorted(found, key=lambda pid: (found[pid].start_ns, pid)):
+        children[found[pid].ppid].append(pid)
+    rest = [pid for pid in reversed(pids) if found.get(pid)]
+    rest += [pid for pid in found if pid not in pids and found[pid].ppid not in found]
+    while rest:
+        pid = rest.pop()
+        stat = found.pop(pid, None)
+        if stat:
+            start = stat.start_ns - watcher._subscription.skew
+            yield Fork(FORK, REBUILT, start, stat.ppid, stat.ppid, pid, pid)
+            if not stat.flags & PF_FORKNOEXEC:
+                yield Exec(EXEC, REBUILT, watcher._subscription.now(), pid, pid, cmdline=_split(_raw_cmdline(pid)))
+            rest += reversed(children[pid])
+
+def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
+    """Show what happens until it is over, or a signal ends it."""
+    with Watcher(threads=args.threads) as watcher:
+        if watcher.source == "ebpf":
+            watcher._delay = 0.03  # the kernel has read the names: lines may gather, which takes a third of the CPU
+        now, named = watcher._subscription.now, bool(args.pid or args.command)
+        # The kernel says all that a line of an Exec shows, so of all the machine no forks and exits are needed.
+        alone = args.events == EXEC and watcher.source == "ebpf" and not (
+            named or args.tree or args.stats or args.trace)
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            story = _Story(socket.gethostname(), file.read().strip(), look=True, threads=args.threads,
+                           children=(args.follow or not named) and not alone)
+        story.skew_ns = watcher._subscription.skew
+        story.offset_ns = time.time_ns() - now()
+        deadline, mask = watcher._deadline(args.duration), (args.events or 0) | (0 if alone else LIFE)
+        before: Iterator[Any] = iter(())
+        if args.command:
+            status = command.start(watcher, mask, args.follow)
+            if status or not command.process:
+                return status
+            story.pids.add(command.process.pid)
+        else:
+            for pid in args.pid or [None]:
+                try:
+                    watcher.watch(pid, mask, follow=args.follow)
+                except OSError as error:
+                    if pid is None:
+                        raise
+                    _complain(error)
+            if args.pid and not watcher.pids:
+                return 1
+            if args.pid:
+                before = _there(watcher, args.pid)
+            elif not alone:
+                for pid in _pids():
+                    story.meet(pid)
+        try:
+            _show(watcher, story, views, before, deadline, named)
+        except BrokenPipeError:
+            if not command.process:
+                raise
+            command.process.wait()  # nobody reads the events, but that is not the command's affair
+        except (KeyboardInterrupt, SystemExit):
+            _show(watcher, story, views, iter(()), now(), named)  # what has happened by now
+            _end(views, now())
+            raise
+        else:
+            _end(views, now())
+        return command.status()
+
+def _show(watcher: Watcher, story: _Story, views: list[_View], before: Iterator[Any], deadline: int | None,
+          ending: bool) -> None:
+    """From the watcher to the views."""
+    now, feed, outs = watcher._subscription.now, watcher._feed, {view.out for view in views}
+    found = set()  # processes that were there, and whose Fork may come all the same: they were born just now
+    for event in before:
+        found.add(event.pid)
+        life = story.hear(event)
+        for view in views:
+            view.hear(event, life, story)
+    while True:
+        for view in views:
+            view.tick(now(), story)
+        for out in outs:
+            out.flush()
+            out.check()
+        alarm = min([0.5, *(view.alarm for view in views if view.alarm)])  # 0.5: so that a closed pipe is noticed
+        until = now() + int(alarm * 1e9)
+        event = None
+        for event in watcher._stream(until if deadline is None else min(until, deadline), ending=ending):
+            if found and isinstance(event, (Fork, Exit)) and event.pid in found and event.tid == event.pid:
+                found.remove(event.pid)
+                if isinstance(event, Fork) and not event.rebuilt:
+                    continue
+            life = story.hear(event)
+            for view in views:
+                view.hear(event, life, story)
+            if not feed.in_hand:
+                break
+        story.offset_ns = time.time_ns() - now()
+        if event is None and (watcher.closed or (ending and not watcher.pids and not feed.in_hand) or (
+                deadline is not None and now() >= deadline)):
+            return
+
+def _end(views: list[_View], now: int) -> None:
+    for view in views:
+        view.end(now)
+        view.out.flush()
+
+def _wait_for(args: Any) -> int:
+    """--wait: the status of the last that failed, or 0."""
+    status = 0
+    with contextlib.ExitStack() as stack:
+        waitings = []
+        for pid in args.pid:
+            try:
+                waitings.append((pid, stack.enter_context(_Waiting(pid, args.duration))))
+            except OSError as error:
+                _complain(error)
+                status = 1
+        while waitings:
+            for pid, waiting in [pair for pair in waitings if pair[1].over()]:
+                waitings.remove((pid, waiting))
+                code = waiting.returncode
+                if code is None:
+                    _complain(OSError(errno.ESRCH, f"process {pid} has ended, and nobody knows how"))
+                elif args.verbose:
+                    print(pid, f"exit {code}" if code >= 0 else f"killed by {_signal_name(-code)}", flush=True)
+                if code != 0:
+                    status = 1 if code is None else code if code > 0 else 128 - code
+            woken = select.poll()
+            for _, waiting in waitings:
+                woken.register(waiting.fileno(), select.POLLIN)
+            if waitings:
+                woken.poll(min(waiting.rest() for _, waiting in waitings) * 1000)
+    return status
+
+def _arguments(argv: list[str]) -> Any:
+    """The arguments. Ends the program with one line and status 2 if they are wrong."""
     import argparse
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> Any:
+            self.exit(2, f"{_PROG}: {message} (-h has help)\n")
 
     def pid(text: str) -> int:
         if not text.isdecimal() or not int(text):
-            raise argparse.ArgumentTypeError(f"a PID is a number from 1, not {text!r}")
+            raise argparse.ArgumentTypeError(f"a PID is a number from 1, not {text!r}; a command stands behind --")
         return int(text)
 
     def events(text: str) -> int:
@@ -3192,88 +3975,118 @@ def _arguments(argv: list[str] | None) -> Any:
         return number
 
     kinds = [*(kind.__name__.upper() for kind in _EVENTS.values()), "NONZERO_EXIT"]
-    parser = argparse.ArgumentParser(
-        prog="cnproc", description="Reports process starts, execs and exits, live from the Linux kernel.",
+    parser = Parser(
+        prog=_PROG, usage=f"{_PROG} [options] [PID ...]\n       {_PROG} [options] -- COMMAND [ARG ...]",
+        description="Reports process starts, execs and exits, live from the Linux kernel: of a command and all that\n"
+        "it starts, of processes and their descendants, or of the whole machine.",
         epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("pid", nargs="*", type=pid, metavar="PID", help="these processes, until the last has ended (default: all)")
+    add("--tree", action="store_true", help="at the end, draw the tree of processes and when each ran")
+    add("--stats", action="store_true", help="at the end, count starts, failures and times by program")
+    add("--trace", metavar="FILE", help="write a trace for ui.perfetto.dev, chrome://tracing or speedscope")
+    add("-j", "--json", action="store_true", help="one JSON object a line")
+    add("--load", metavar="FILE", help="show what -j has recorded (-: standard input), instead of what happens now")
+    add("--wait", action="store_true", help="print nothing, and end with PID's exit status; of several, the last not 0")
+    add("-v", "--verbose", action="store_true", help="with --wait: print how each process ends")
     add("-e", "--events", type=events, action="append", metavar="KIND,...",
-        help=f"of {', '.join(kinds).lower()}, all (default: fork,exec,exit)")
+        help=f"of {', '.join(kinds).lower()}, all (default: exec, exit, and a fork that no exec follows)")
     add("-t", "--threads", action="store_true", help="report the start and end of every thread")
     add("--no-follow", dest="follow", action="store_false", help="leave out the descendants")
-    add("-j", "--json", action="store_true", help="one JSON object a line")
     add("-d", "--duration", type=seconds, metavar="SECONDS", help="end after so long")
+    add("-o", "--output", metavar="FILE",
+        help="write there, not to standard output (with COMMAND: standard error)")
+    add("--all", action="store_true", help="with --tree and --stats: show every row")
     add("-V", "--version", action="version", version=f"cnproc {__version__}")
-    args = parser.parse_args(argv)
-    args.events = functools.reduce(operator.or_, args.events or [LIFE])
+    cut = (*argv, "--").index("--")
+    args = parser.parse_args(argv[:cut])
+    args.command = argv[cut + 1:]
+    if cut < len(argv) and not args.command:
+        parser.error("there is no command behind --")
+    for one, other, what in (
+        (args.command, args.pid, "a command and PIDs"), (args.load, args.pid, "--load and PIDs"),
+        (args.load, args.command, "--load and a command"), (args.wait, args.command, "--wait and a command"),
+        (args.wait, args.load or args.tree or args.stats or args.trace or args.json, "--wait and other output"),
+    ):
+        if one and other:
+            parser.error(f"{what} exclude each other")
+    if args.wait and not args.pid:
+        parser.error("--wait takes a PID")
+    args.events = functools.reduce(operator.or_, args.events) if args.events else None
     return args
 
-def _run(args: Any) -> int:
-    with Watcher(threads=args.threads) as watcher:
-        deadline = watcher._deadline(args.duration)
-        if watcher.source == "ebpf":
-            watcher._delay = 0.03  # the kernel has read the names: lines may gather, which takes a third of the CPU
-        lines = _Lines(watcher, args)
-        only = args.events == EXEC and not args.pid  # all that it takes is in the event
-        for pid in args.pid or [None]:
-            try:
-                watcher.watch(pid, args.events if only else args.events | What.LIFE, follow=args.follow)
-            except OSError as error:
-                if pid is None:
-                    raise
-                _complain(error)
-        if args.pid and not watcher.pids:
-            return 1
-        for pid in [] if only else args.pid or _pids():
-            lines.meet(pid)
-        before = (line for pid in sorted(watcher.pids.difference(args.pid)) for line in lines.found(pid))
-        after = map(lines.show, watcher._stream(deadline, ending=bool(args.pid)))
-        for line in itertools.chain(before, after):
-            if line:
-                print(line)
-            if not watcher._feed.in_hand:  # a system call a line costs a storm 1 us
-                sys.stdout.flush()
-        sys.stdout.flush()
-    return 0
+def _views(args: Any, stack: contextlib.ExitStack) -> list[_View]:
+    """The views that are asked for, each with its file."""
+    standard = sys.stderr if args.command else sys.stdout
+    if standard is None and not args.output:
+        raise OSError(errno.EBADF, f"standard {'error' if args.command else 'output'} is closed")
+
+    def create(path: str) -> _Out:
+        return _Out(stack.enter_context(open(path, "w", encoding="utf-8", errors="backslashreplace")))
+
+    if hasattr(standard, "reconfigure"):
+        standard.reconfigure(errors="backslashreplace")
+    given = create(args.output) if args.output else None
+    summary = _Out(standard) if args.json and standard else given or _Out(standard)  # -o has the lines, if any
+    views: list[_View] = []
+    if args.json:
+        views.append(_Json(given or _Out(standard), args))
+    if args.trace:
+        views.append(_Trace(create(args.trace), args))
+    if args.tree:
+        views.append(_Tree(summary, args))
+    if args.stats:
+        views.append(_Stats(summary, args))
+    return views or [_Lines(summary, args)]
 
 def _complain(error: OSError) -> None:
     if sys.stderr:  # else print() would take standard output
-        print(f"cnproc: {error.strerror or error}", file=sys.stderr)
+        name = f"{error.filename}: " if error.filename else ""
+        print(f"{_PROG}: {name}{error.strerror or error}", file=sys.stderr)
 
 def main(argv: list[str] | None = None) -> int:
     """The command: `python3 cnproc.py`. argv: its arguments, without its name; by default those of sys.argv.
 
-    Returns the exit status. Handles SIGTERM and SIGHUP unless they are ignored, to unsubscribe before it ends.
+    Returns the exit status. Raises SystemExit(2) for wrong arguments. While it runs it handles SIGTERM, SIGHUP and
+    SIGINT, unless they are ignored: it unsubscribes before it ends.
     """
-    import io
     import signal
 
-    def stop(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)  # so that the watcher unsubscribes first
-
-    if sys.stdout is None:
-        _complain(OSError(errno.EBADF, "standard output is closed"))
-        return 1
+    args = _arguments(sys.argv[1:] if argv is None else argv)
+    command = _Command(args.command)
+    handlers = {}
     try:
-        args = _arguments(argv)
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")
-        for name in "SIGTERM", "SIGHUP":
-            if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) != signal.SIG_IGN:  # nohup
-                signal.signal(getattr(signal, name), stop)
-        return _run(args)
+        if threading.current_thread() is threading.main_thread():
+            for name in "SIGTERM", "SIGHUP", "SIGINT", *(["SIGQUIT"] if args.command else []):
+                number = getattr(signal, name)
+                if signal.getsignal(number) != signal.SIG_IGN:  # nohup
+                    handlers[number] = signal.signal(number, command.on_signal)
+        if args.wait:
+            return _wait_for(args)
+        with contextlib.ExitStack() as stack:
+            try:
+                views = _views(args, stack)
+            except OSError as error:
+                _complain(error)
+                return 2
+            return _load(args, views) if args.load else _watch_live(args, views, command)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         return 0
+    except SystemExit as end:
+        return int(end.code or 0)
     except OSError as error:
         _complain(error)
         return 1
     finally:
-        try:
-            sys.stdout.flush()
-        except OSError:  # the interpreter tries once more at its end, and would complain
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for file in sys.stdout, sys.stderr:
+            try:
+                file and file.flush()
+            except OSError:  # the interpreter tries once more at its end, and would complain
+                os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
 
 if __name__ == "__main__":
     raise SystemExit(main())

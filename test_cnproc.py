@@ -15,7 +15,9 @@ import copy
 import ctypes
 import errno
 import faulthandler
+import fcntl
 import gc
+import io
 import json
 import os
 import pathlib
@@ -30,6 +32,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import textwrap
 import threading
 import time
@@ -1952,8 +1955,8 @@ class Ring(Case):
         self.assertTrue(all(event.rebuilt for event in events[gap + 1:gap + 100]))
 
     def test_a_full_overflow_map_is_made_up_for_from_proc(self):
-        with unittest.mock.patch.object(cnproc._RingSource, "_room", staticmethod(lambda: 8)):
-            watcher, child = self.forks(800, rcvbuf=64 << 10)
+        with unittest.mock.patch.object(cnproc._RingSource, "_room", staticmethod(lambda: 600)):
+            watcher, child = self.forks(1500, rcvbuf=64 << 10)  # 1,170 of the 3,000 events fit, and 600 are kept
         other = self.shell("exit 7")
         watcher.watch(other.pid)
         self.go(child)
@@ -2753,7 +2756,7 @@ class Starting(Case):
         thread = threading.Thread(target=start)
         thread.start()
         try:
-            children = [watcher.popen(["sh", "-c", f"true & /bin/true; exit {i}"]) for i in range(10)]
+            children = [watcher.popen(["sh", "-c", f"(:) & wait; exit {i}"]) for i in range(10)]
         finally:
             stop.set()
             thread.join()
@@ -3084,6 +3087,282 @@ class Traces(Case):
             self.assertEqual(self.ours(), 0)
 
 
+# What a line of --json has, in JSON Schema's words; {} stands for anything. Each kind has all of its keys, always.
+PID, TEXT, MAYBE = {"type": "integer"}, {"type": "string"}, {"type": ["integer", "null"]}
+EVERY = {"event": TEXT, "time": {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$"},
+         "timestamp_ns": PID, "host": TEXT, "boot_id": {"type": "string", "pattern": r"^[0-9a-f-]{36}$"}}
+TASK = {**EVERY, "pid": PID, "tid": PID, "rebuilt": {"type": "boolean"}}
+WORDS = {"type": ["array", "null"], "items": TEXT}
+SCHEMA = {
+    "fork": {**TASK, "parent_pid": MAYBE, "parent_tid": MAYBE},
+    "exec": {**TASK, "parent_pid": MAYBE, "cmdline": WORDS, "truncated": {"type": "boolean"}},
+    "exit": {**TASK, "parent_pid": MAYBE, "parent_tid": MAYBE, "exit_code": MAYBE, "exit_signal": PID,
+             "returncode": MAYBE, "signal": {"type": ["string", "null"]}, "cmdline": WORDS,
+             "duration": {"type": ["number", "null"]}},
+    "uid": {**TASK, "ruid": PID, "euid": PID},
+    "gid": {**TASK, "rgid": PID, "egid": PID},
+    "sid": TASK,
+    "ptrace": {**TASK, "tracer_pid": PID, "tracer_tid": PID},
+    "comm": {**TASK, "comm": TEXT},
+    "coredump": {**TASK, "parent_pid": MAYBE, "parent_tid": MAYBE},
+    "lost": {**EVERY, "count": MAYBE},
+}
+TYPES = {"integer": int, "string": str, "boolean": bool, "array": list, "null": type(None), "number": (int, float)}
+
+
+def conforms(shown):
+    """What is wrong with a line of --json by the schema, or None."""
+    schema = SCHEMA[shown["event"]]
+    if shown.keys() != schema.keys():
+        return sorted(shown.keys() ^ schema.keys())
+    for key, rule in schema.items():
+        names = rule["type"] if isinstance(rule["type"], list) else [rule["type"]]
+        value = shown[key]
+        if not any(isinstance(value, TYPES[name]) and (name == "boolean" or not isinstance(value, bool))
+                   for name in names):
+            return key, value
+        if "pattern" in rule and not re.search(rule["pattern"], value):
+            return key, value
+        if "items" in rule and not all(isinstance(item, str) for item in value or ()):
+            return key, value
+    return None
+
+
+def every_kind(now):
+    """An event of each kind, and some that are rare."""
+    return [
+        Fork(What.FORK, 0, now, 1, 1, 7, 7), Exec(What.EXEC, 1, now, 7, 7, cmdline=["a b", "\udcff", "\n\x1b[31m", ""]),
+        Exec(What.EXEC, 1, now, 7, 7), Uid(What.UID, 0, now, 7, 7, 2, 3), Gid(What.GID, 0, now, 7, 7, 2, 3),
+        Sid(What.SID, 0, now, 7, 7), Ptrace(What.PTRACE, 0, now, 7, 7, 2, 2), Ptrace(What.PTRACE, 0, now, 7, 7),
+        Comm(What.COMM, 0, now, 7, 7, comm="x\udcff"), Coredump(What.COREDUMP, 0, now, 7, 7, 1, 1),
+        Exit(What.EXIT, cnproc.REBUILT, now, 7, 7, -1, 17, 0, 0), Exit(What.EXIT, 0, now, 7, 7, 139, 17, 1, 1),
+        Exit(What.EXIT, 0, now, 7, 7, 40, 17, 1, 1), Lost(12, now), Lost(None, now),
+    ]
+
+
+class Screen(io.StringIO):
+    """A terminal of so many columns, or a file of that encoding."""
+
+    def __init__(self, tty=False, encoding="utf-8"):
+        super().__init__()
+        self.tty, self._encoding = tty, encoding
+
+    encoding = property(lambda self: self._encoding)
+
+    def isatty(self):
+        return self.tty
+
+
+class Views(unittest.TestCase):
+    """The ways of showing events: pure."""
+
+    def show(self, view, events, *args, screen=None, now=None, environ=()):
+        """What a view writes of events."""
+        screen = screen or Screen()
+        with unittest.mock.patch.dict(os.environ, {"TZ": "UTC", **dict(environ)}):
+            for name in {"NO_COLOR", "FORCE_COLOR", "COLUMNS"} - dict(environ).keys():
+                os.environ.pop(name, None)
+            out = cnproc._Out(screen)
+            view = view(out, cnproc._arguments([*args]))
+            story = cnproc._Story("here", "0" * 36, look=False)
+            for event in events:
+                view.hear(event, story.hear(event), story)
+            view.end(now or max(event.timestamp_ns for event in events))
+            out.flush()
+        return screen.getvalue()
+
+    def life(self, pid, parent, begin, end, command, code=0):
+        ms = 1_000_000
+        return [Fork(What.FORK, 0, begin * ms, parent, parent, pid, pid),
+                Exec(What.EXEC, 0, begin * ms + 1, pid, pid, cmdline=command.split()),
+                Exit(What.EXIT, 0, end * ms, pid, pid, code, 17, parent, parent)]
+
+    def lives(self, *lives):
+        return sorted((event for life in lives for event in self.life(*life)), key=lambda event: event.timestamp_ns)
+
+    def test_each_kind_has_its_line_of_text(self):
+        lines = self.show(cnproc._Lines, every_kind(10**9), "-e", "all", "1").splitlines()
+        self.assertEqual([line[33:] for line in lines], [
+            "fork: ?", r"exec 'a b' '\xff' '\n\x1b[31m' ''", "exec ?", "user 2, effective 3: ?",
+            "group 2, effective 3: ?", "leads a new session: ?", "traced by 2: ?", "traced no longer",
+            "named 'x\\udcff': ?", "dumps core: ?", "ended, nobody knows how after 0.000 s: ?  (from /proc)",
+            "killed by SIGSEGV (core dumped) after 0.000 s: ?", "killed by SIGRTMIN+6: ?",
+            "lost 12 events; what /proc knows follows", "lost some events; what /proc knows follows"])
+        self.assertRegex(lines[0], r"^\d\d:\d\d:\d\d\.\d{6}       7       1  ")
+
+    def test_a_fork_has_a_line_if_no_exec_follows(self):
+        events = self.lives((7, 1, 0, 50, "sh -c x"), (8, 7, 5, 9, "/bin/true"))
+        events[2:2] = [fork(9, 7, 4_000_000), fork(10, 9, 4_500_000), ended(9, 3 << 8, 4_600_000)]
+        lines = [line[16:] for line in self.show(cnproc._Lines, events).splitlines()]
+        self.assertEqual(lines, ["      7       1  exec sh -c x", "      9       7  fork: (sh)",
+                                 "      9       7  exit 3 after 0.001 s: (sh)", "      8       7  exec /bin/true",
+                                 "      8       7  exit 0 after 0.004 s: true",
+                                 "      7       1  exit 0 after 0.050 s: sh", "     10       9  fork: (sh)"])
+        self.assertEqual(self.show(cnproc._Lines, events, "-e", "fork").count("\n"), 4)
+        self.assertEqual(self.show(cnproc._Lines, events, "-e", "nonzero_exit").count("\n"), 1)
+
+    def test_a_long_line_is_cut_to_the_terminal_and_not_in_a_pipe(self):
+        events = self.life(7, 1, 0, 5, "echo " + "漢字" * 100)
+        for columns in 60, 61, 200:
+            for line in self.show(cnproc._Lines, events, screen=Screen(tty=True), environ={
+                    "COLUMNS": str(columns), "NO_COLOR": "1"}.items()).splitlines():
+                self.assertLessEqual(cnproc._columns(line), columns)
+                self.assertGreaterEqual(cnproc._columns(line), min(columns, 30) - 1)
+        self.assertIn("漢字" * 100, self.show(cnproc._Lines, events))
+        cut = self.show(cnproc._Lines, events, screen=Screen(tty=True), environ={"COLUMNS": "60"}.items())
+        self.assertIn("…", cut)
+
+    def test_colours_follow_no_color_and_force_color(self):
+        events = self.life(7, 1, 0, 5, "false", 256)
+        for tty, environ, colour in ((True, {}, True), (False, {}, False), (True, {"NO_COLOR": "1"}, False),
+                                     (True, {"NO_COLOR": ""}, True), (False, {"FORCE_COLOR": "1"}, True),
+                                     (True, {"TERM": "dumb"}, False),
+                                     (False, {"FORCE_COLOR": "1", "NO_COLOR": "1"}, False)):
+            text = self.show(cnproc._Lines, events, screen=Screen(tty), environ={"TERM": "xterm", **environ}.items())
+            self.assertEqual("\x1b[31mexit 1\x1b[0m" in text, colour, (tty, environ))
+            self.assertEqual("\x1b" in text, colour)
+
+    def test_each_line_of_json_has_all_keys_of_its_kind_and_can_be_loaded(self):
+        for event in every_kind(123_456_789):
+            line = self.show(cnproc._Json, [event], "-e", "all")
+            shown = json.loads(line)
+            self.assertIsNone(conforms(shown), shown)
+            again = cnproc._event(shown)
+            self.assertEqual((type(again), again.asdict()), (type(event), event.asdict()))
+        self.assertEqual(len(SCHEMA), len(cnproc._EVENTS) + 1)
+
+    def test_the_tree_has_bars_on_one_axis_and_folds_what_is_alike(self):
+        events = self.lives((7, 1, 0, 1000, "make -j2"), (8, 7, 0, 600, "cc -c long.c", 256),
+                            *((10 + i, 7, 600 + 40 * i, 640 + 40 * i, f"cc -c {i}.c") for i in range(10)),
+                            *((30 + i, 10 + i, 601 + 40 * i, 639 + 40 * i, "as") for i in range(10)))
+        lines = self.show(cnproc._Tree, events).splitlines()
+        self.assertEqual([re.sub(" {2,}", "  ", line) for line in lines], [
+            "COMMAND  TIME  STATUS  0 s  1.000 s",
+            "make -j2  1.000 s  0  " + "█" * 30,
+            "├─ cc -c long.c  0.600 s  1  " + "█" * 18,
+            "└─ cc ×10  0.400 s total  0 failed  " + "█" * 12,
+            "  └─ as ×10  0.380 s total  0 failed  " + "█" * 12,
+            "22 processes, 1 failed, 0 events lost, 1.000 s, at most 3 at once"])
+        self.assertTrue(all(len(line) <= 100 for line in lines))
+        self.assertTrue(lines[3].index("█") > lines[2].rindex("█"))
+        self.assertEqual(self.show(cnproc._Tree, events, "--all").count("\n"), 24)
+        plain = self.show(cnproc._Tree, events, screen=Screen(encoding="ascii"))
+        self.assertTrue(plain.isascii())
+        self.assertIn("`- cc x10", plain)
+
+    def test_the_tree_shows_what_an_exec_made_of_a_process_and_who_still_runs(self):
+        events = [*self.life(7, 1, 0, 9, "sh -c x")[:2], Exec(What.EXEC, 0, 5_000_000, 7, 7, cmdline=["make"]),
+                  fork(8, 7, 6_000_000)]
+        lines = self.show(cnproc._Tree, events, now=10_000_000).splitlines()
+        self.assertRegex(lines[1], r"^make +0\.010 s +█{30}$")
+        self.assertRegex(lines[2], r"^└─ \(make\) +0\.004 s +█{12}$")
+
+    def test_a_tree_that_is_deep_or_wide_stays_readable(self):
+        deep = [fork(i + 1, i, i * 1000 + 1) for i in range(1, 3000)]
+        for line in self.show(cnproc._Tree, deep).splitlines():
+            self.assertLessEqual(len(line), 100)
+        for events in [fork(i, 1, i * 1000) for i in range(2, 5000)], self.lives(
+                *((i, 1, i, i + 5, f"cc {i}") for i in range(2, 3000))):
+            self.assertLess(self.show(cnproc._Tree, events).count("\n"), 20)
+
+    def test_statistics_by_program(self):
+        events = self.lives((7, 1, 0, 1000, "cron -f"), (50, 7, 400, 900, "backup"), *(
+            (10 + i, 7, 10 * i, 10 * i + 5, "/bin/sh -c x", 256 * (i == 3)) for i in range(30)))
+        lines = [re.sub(" +", " ", line) for line in self.show(cnproc._Stats, events).splitlines()]
+        self.assertEqual(lines[1], "sh 30 1 0.150 s 0.005 s 15% ← cron ×30")
+        self.assertEqual(lines[2], "cron 1 0 1.000 s 1.000 s 100% ← ? ×1")
+        self.assertEqual(lines[-1], "32 starts of 3 programs, 1 failed, 0 events lost, 1.000 s")
+        many = self.lives(*((10 + i, 1, i, i + 1, f"p{i}") for i in range(50)))
+        self.assertEqual(self.show(cnproc._Stats, many).count("\n"), 22)
+        self.assertEqual(self.show(cnproc._Stats, many, "--all").count("\n"), 52)
+
+    def test_a_trace_keeps_the_format_s_rules(self):
+        events = self.lives((7, 1, 0, 1000, "make"), (8, 7, 10, 600, "cc", 256))
+        events.insert(2, Exec(What.EXEC, 0, 5_000_000, 7, 7, cmdline=["gmake"]))
+        events.insert(4, Lost(3, 11_000_000))
+        text = self.show(cnproc._Trace, events)
+        trace = json.loads(text)
+        self.assertEqual(json.loads(text.rpartition("\n,")[0] + "]"), trace[:-1])  # killed before its last record
+        stacks, flows = collections.defaultdict(list), {}
+        for record in trace:
+            self.assertTrue({"ph", "pid", "tid"} <= record.keys())
+            self.assertTrue(record["ph"] == "M" or record["ts"] >= 0)
+            track = stacks[record["pid"], record["tid"]]
+            if record["ph"] == "B":
+                track.append(record["name"])
+            elif record["ph"] == "E":
+                track.pop()
+            elif record["ph"] == "s":
+                self.assertTrue(track)  # an arrow begins and ends in a slice
+                flows[record["id"]] = record["ts"]
+            elif record["ph"] == "f":
+                self.assertTrue(track)
+                self.assertEqual((record["bp"], flows.pop(record["id"])), ("e", record["ts"]))
+        self.assertEqual((flows, [track for track in stacks.values() if track]), ({}, []))
+        slices = [(record["tid"], record["name"]) for record in trace if record["ph"] == "B"]
+        self.assertEqual(slices, [(7, "?"), (7, "make"), (7, "gmake"), (8, "(gmake)"), (8, "cc")])
+        self.assertEqual({record["pid"] for record in trace if record["ph"] != "i"}, {7})
+        ends = [record["args"]["end"] for record in trace if "end" in record.get("args", ())]
+        self.assertEqual(ends, ["exit 1", "exit 0"])
+
+    def test_a_story_forgets_who_has_ended(self):
+        story = cnproc._Story("here", "", look=False)
+        for pid in range(2, 1000):
+            story.hear(fork(pid, pid - 1))
+            story.hear(ended(pid))
+        self.assertLessEqual(len(story.lives), 1)
+        self.assertEqual(story.alive, 0)
+        story = cnproc._Story("here", "", look=False, children=False)
+        for pid in range(2, 1000):
+            story.hear(fork(pid, 1))
+            story.hear(execed(pid))
+        self.assertEqual(len(story.lives), 0)
+
+
+class Loading(unittest.TestCase):
+    """--load: what -j has recorded."""
+
+    def load(self, text, *args):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "run.jsonl")
+            path.write_text(text)
+            run = subprocess.run([sys.executable, str(HERE / "cnproc.py"), "--load", str(path), *args],
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=PATIENCE,
+                                 env={**os.environ, "PYTHONIOENCODING": "utf-8"})
+        return run.returncode, run.stdout, run.stderr
+
+    LINE = ('{"event": "exit", "time": "2026-11-22T14:32:08.525738Z", "timestamp_ns": 3479470001204, "host": "vm", '
+            '"boot_id": "b", "pid": 5, "tid": 5, "exit_code": 1792, "exit_signal": 17, "parent_tid": null, '
+            '"parent_pid": 4, "cmdline": ["sh", "-c"], "returncode": 7, "signal": null, "duration": 1.5, '
+            '"rebuilt": false}\n')
+
+    def test_broken_lines_are_named_and_the_rest_is_read(self):
+        for broken in ("x", "[]", "{}", "5", "null", '"a"', '{"event": "exec"}', "[" * 9999,
+                       '{"event": "what", "timestamp_ns": 5}', self.LINE.replace("1792", '"1792"').strip(),
+                       self.LINE.replace('"2026', '"x').strip(),
+                       self.LINE.replace("3479470001204", "null").strip()):
+            with self.subTest(broken=broken[:50]):
+                status, out, err = self.load(self.LINE + broken + "\n" + self.LINE)
+                self.assertEqual((status, out.count("\n")), (2, 2))
+                self.assertRegex(err, r"^python3 cnproc\.py: \S+: line 2 is no event\n$")
+        self.assertIn("line 1 is no event, and 1 more", self.load("x\n\n" + self.LINE)[2])
+
+    def test_a_line_alone_says_what_it_knows(self):
+        status, out, err = self.load(self.LINE, "-e", "exit")
+        self.assertEqual((status, err), (0, ""))
+        self.assertRegex(out, r"^\d\d:\d\d:08\.525738       5       4  exit 7 after 1\.500 s: sh\n$")
+        self.assertEqual(json.loads(self.load(self.LINE, "-j")[1]), json.loads(self.LINE))
+
+    def test_machines_are_kept_apart(self):
+        one = {"event": "fork", "time": "2026-11-22T14:32:08.525738Z", "timestamp_ns": 1, "host": "a", "boot_id": "b",
+               "pid": 5, "tid": 5, "parent_pid": 4, "parent_tid": 4, "rebuilt": False}
+        text = "".join(json.dumps({**one, "host": host, "pid": pid, "tid": pid, "parent_pid": parent}) + "\n"
+                       for host in "ab" for pid, parent in ((5, 4), (6, 5)))
+        _, out, _ = self.load(text, "--tree")
+        self.assertEqual(out.count("\n└─ "), 2)
+        self.assertIn("4 processes", out)
+
+
 class CommandLine(Case):
     """python3 cnproc.py, as a user runs it."""
 
@@ -3091,170 +3370,341 @@ class CommandLine(Case):
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
         return self.listener(sys.executable, str(HERE / "cnproc.py"), *map(str, args), **options)
 
-    def output(self, *args, status=0):
-        run = self.cnproc(*args)
+    def output(self, *args, status=0, **options):
+        run = self.cnproc(*args, **options)
         out, err = run.communicate(timeout=PATIENCE)
         self.assertEqual(run.returncode, status, err)
         return out, err
 
     def follow(self, script, *args):
-        """The lines for a script, from its start on; a `read` in it returns when an exec or exit was reported."""
+        """The lines for a script, from its start on."""
         child = self.shell(script)
         run = self.cnproc(*args, child.pid)
         self.settle(run)
         self.go(child)
-        lines = []
-        for line in run.stdout:
-            lines.append(line.rstrip("\n"))
-            if re.match(r'(\S+|{"event":) "?(exec|exit)', line):
-                with contextlib.suppress(BrokenPipeError):
-                    self.go(child)
-        self.assertEqual((run.wait(PATIENCE), run.stderr.read()), (0, ""))
-        return child, lines
+        out, err = run.communicate(timeout=PATIENCE)
+        self.assertEqual((run.returncode, err), (0, ""))
+        return child, out.splitlines()
 
     def settle(self, run):
         """Wait until it waits for events."""
         eventually(lambda: run.poll() is not None or waits(run.pid))
         self.assertIsNone(run.poll())
 
-    def test_usage(self):
-        for args in (["0"], ["-e", "fork,nothing", "1"], ["x"], ["--what"], ["-d", "x"], ["-d", "-1"], ["-5"], ["1.5"]):
-            with self.subTest(args=args):
-                _, err = self.output(*args, status=2)
-                self.assertIn("usage: cnproc", err)
-                self.assertNotIn("Traceback", err)
+    def in_terminal(self, *args, keys=(), **environ):
+        """What it writes to a terminal, and its status; keys are typed when the text before them has come."""
+        master, slave = os.openpty()
+        env = {**os.environ, "TERM": "xterm", "COLUMNS": "80", **environ}
+        run = self.start(sys.executable, str(HERE / "cnproc.py"), *args, stdin=slave, stdout=slave, stderr=slave,
+                         env=env, start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+        os.close(slave)
+        shown = b""
+        with open(master, "r+b", buffering=0) as terminal:
+            for text, typed in (*keys, (None, b"")):
+                while text is None or text not in shown:
+                    self.assertTrue(select.select([terminal], [], [], PATIENCE)[0], shown)
+                    try:
+                        part = terminal.read(4096)
+                    except OSError:  # it has closed the terminal
+                        part = b""
+                    if not part:
+                        break
+                    shown += part
+                if typed:
+                    terminal.write(typed)
+            return shown.decode(), run.wait(PATIENCE)
+
+    def test_wrong_arguments_get_one_line_and_status_2(self):
+        with tempfile.NamedTemporaryFile() as mark:
+            for args in (["0"], ["-e", "fork,nothing", "1"], ["x"], ["--what"], ["-d", "x"], ["-d", "-1"], ["-5"],
+                         ["1.5"], ["--"], ["1", "--", "rm", mark.name], ["-o", "/nonexistent/x", "--", "rm", mark.name],
+                         ["--trace", "/nonexistent/x", "--", "rm", mark.name], ["--wait"], ["--wait", "--tree", "1"],
+                         ["--wait", "--", "rm", mark.name], ["--load", "/nonexistent"], ["--load", "x", "1"],
+                         ["--load", "x", "--", "rm", mark.name]):
+                with self.subTest(args=args):
+                    out, err = self.output(*args, status=2)
+                    self.assertEqual((out, err.count("\n")), ("", 1))
+                    self.assertTrue(err.startswith("python3 cnproc.py: "), err)
+            self.assertTrue(os.path.exists(mark.name))
 
     def test_version_and_help(self):
         self.assertEqual(self.output("-V")[0], f"cnproc {cnproc.__version__}\n")
         out, _ = self.output("-h")
-        for part in "examples:", "--no-follow", "nonzero_exit", "--duration":
+        for part in "examples:", "--no-follow", "nonzero_exit", "--duration", "usage: python3 cnproc.py", "-- COMMAND":
             self.assertIn(part, out)
 
     @live
-    def test_text(self):
-        child, lines = self.follow("sh -c 'read x; exit 3' ' a b\x1b[31m'; read x; kill -9 $$")
-        shown = [re.fullmatch(r"\d\d:\d\d:\d\d\.\d{6} (\w+) +(\d+)  (.*)", line).groups() for line in lines]
-        self.assertEqual([kind for kind, _, _ in shown], ["fork", "exec", "exit", "exit"])
-        self.assertEqual(len({pid for _, pid, _ in shown}), 2)
-        self.assertTrue(shown[0][2].startswith(f"child of {child.pid}: sh -c "))
-        self.assertEqual(shown[1][2], r"sh -c 'read x; exit 3' ' a b\x1b[31m'")
-        self.assertRegex(shown[2][2], r"^3 after \d\.\d{3} s: sh -c 'read x; exit 3' ' a b\\x1b\[31m'$")
-        self.assertRegex(shown[3][2], r"^SIGKILL after \d+\.\d{3} s: sh -c 'echo; read go; ")
+    def test_a_command_s_output_and_status_are_its_own(self):
+        for script, status in ("echo x; exit 3", 3), ("echo x; kill -TERM $$", 128 + 15), ("echo x", 0):
+            out, err = self.output("--", "sh", "-c", script, status=status)
+            self.assertEqual(out, "x\n")
+            said = {3: "exit 3", 0: "exit 0"}.get(status, "killed by SIGTERM")
+            lines = [line[33:] for line in err.splitlines()]
+            self.assertEqual(lines[0], f"exec sh -c '{script}'")
+            self.assertRegex(lines[1], f"^{said} after \\S+ s: sh$")
+            self.assertEqual(len(lines), 2)
+        run = self.cnproc("--", "cat", stdin=subprocess.PIPE)
+        out, err = run.communicate("through\n", timeout=PATIENCE)
+        self.assertEqual((run.returncode, out), (0, "through\n"))
 
     @live
-    def test_json(self):
-        child, lines = self.follow("sh -c 'read x; exit 3'; read x; exit 4", "--json")
-        fork, run, end, last = map(json.loads, lines)
-        for shown, kind in ((fork, "fork"), (run, "exec"), (end, "exit"), (last, "exit")):
-            self.assertEqual((shown["event"], shown["host"]), (kind, socket.gethostname()))
-            self.assertRegex(shown["time"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$")
-            self.assertGreater(shown["timestamp_ns"], 0)
-        self.assertEqual((fork["parent_pid"], fork["pid"], fork["tid"]), (child.pid, run["pid"], run["pid"]))
-        self.assertEqual((run["cmdline"], end["cmdline"]), (["sh", "-c", "read x; exit 3"],) * 2)
-        self.assertEqual((end["returncode"], end["exit_code"]), (3, 0x300))
-        self.assertEqual((last["returncode"], last["pid"]), (4, child.pid))
-        self.assertAlmostEqual(end["duration"], (end["timestamp_ns"] - fork["timestamp_ns"]) / 1e9)
-        self.assertGreater(last["duration"], end["duration"])
+    def test_a_command_that_cannot_be_started(self):
+        for command, status in ("/nonexistent", 127), ("nonexistent-command", 127), ("/etc/passwd", 126), ("/", 126):
+            out, err = self.output("--", command, status=status)
+            self.assertEqual((out, err.count("\n")), ("", 1))
+            self.assertIn(command, err)
 
     @live
-    def test_descendants_from_before_are_shown_from_proc(self):
-        child = self.start("sh", "-c", f"sleep {8 if EMULATED else 1}; exit 7")  # longer than Python takes to start
-        out, _ = self.output(child.pid)
-        shown = [line.split(maxsplit=3)[1:] for line in out.splitlines()]
-        self.assertEqual([kind for kind, _, _ in shown], ["fork", "exec", "exit", "exit"])
-        ends = sorted(text for _, _, text in shown[2:])  # a parent's Exit can come before its last child's
-        self.assertTrue(ends[0].startswith("0 after ") and ends[1].startswith("7 after "), out)
+    def test_it_ends_with_the_last_descendant_or_with_no_follow_with_the_command(self):
+        for options, ends in ([], 2), (["--no-follow"], 1):
+            out, err = self.output(*options, "--", "sh", "-c", "sleep 0.3 >/dev/null 2>&1 & exit 4", status=4)
+            self.assertEqual(len(re.findall("  exit ", err)), ends)
+            self.assertIn("exit 4 after", err)
+
+    @live
+    def test_the_command_has_the_descriptors_that_we_were_given(self):
+        read, write = os.pipe()
+        with open(read) as file, open(write, "w"):
+            self.output("--", "sh", "-c", f"echo through >&{write}", pass_fds=[write])
+            self.assertEqual(file.readline(), "through\n")
+
+    @live
+    def test_signals_go_to_the_command_which_decides(self):
+        for number in signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT:
+            with self.subTest(number=number):
+                code = f"signal.signal({int(number)}, lambda *_: sys.exit(9))\nprint(flush=True)\ntime.sleep(99)"
+                run = self.cnproc("--", sys.executable, "-c", "import signal, sys, time\n" + code,
+                                  start_new_session=True)
+                run.stdout.readline()
+                run.send_signal(number)
+                out, err = run.communicate(timeout=PATIENCE)
+                self.assertEqual(run.returncode, 9, err)
+                self.assertIn("exit 9", err)
+
+    @live
+    def test_ctrl_c_on_a_terminal_reaches_the_command_once(self):
+        code = ("import signal, time; n = []; signal.signal(2, lambda *_: n.append(1)); print('ready', flush=True); "
+                "time.sleep(0.5) or print('got', len(n), flush=True)")
+        shown, status = self.in_terminal("--", sys.executable, "-c", code, keys=[(b"ready", b"\x03")])
+        self.assertIn("got 1", shown)
+        self.assertEqual(status, 0)
+        shown, status = self.in_terminal("--", "sleep", "100", keys=[(b"exec sleep 100", b"\x03")])
+        self.assertIn("killed by SIGINT", shown)
+        self.assertEqual(status, 130)
+
+    @live
+    def test_a_full_screen_program_has_the_terminal(self):
+        code = ("import sys, termios, tty; old = termios.tcgetattr(0); tty.setraw(0); "
+                "print('raw', end='', flush=True); key = sys.stdin.read(1); termios.tcsetattr(0, 0, old); "
+                "sys.exit(ord(key))")
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "events")
+            shown, status = self.in_terminal("-o", path, "--", sys.executable, "-c", code, keys=[(b"raw", b"\x03")])
+            self.assertEqual((shown, status), ("raw", 3))
+            self.assertIn("exit 3 after", pathlib.Path(path).read_text())
+
+    @live
+    def test_a_terminal_gets_a_header_colours_and_lines_cut_to_its_width(self):
+        shown, status = self.in_terminal("--", "sh", "-c", "exit 3" + " " * 100)
+        lines = shown.replace("\r\n", "\n").splitlines()
+        self.assertEqual((len(lines), status), (3, 3))
+        self.assertRegex(lines[0], "TIME +PID +PARENT  EVENT")
+        self.assertIn("\x1b[31mexit 3\x1b[0m", lines[2])
+        plain = [re.sub("\x1b\\[\\d*m", "", line) for line in lines]
+        self.assertTrue(plain[1].endswith("…") and len(plain[1]) <= 80)
+
+    @live
+    def test_stopping_and_going_on_as_a_job(self):
+        run = self.cnproc("--", "sh", "-c", "echo; read x", stdin=subprocess.PIPE, start_new_session=True)
+        run.stdout.readline()
+        os.killpg(run.pid, signal.SIGSTOP)
+        eventually(lambda: cnproc._stat(run.pid).state == "T")
+        os.killpg(run.pid, signal.SIGCONT)
+        run.communicate("x\n", timeout=PATIENCE)
+        self.assertEqual(run.returncode, 0)
+
+    @live
+    def test_text_of_processes_that_are_there(self):
+        child, lines = self.follow("sh -c 'sleep 0.1; exit 3' ' a b\x1b[31m'; kill -9 $$")
+        said = [re.fullmatch(r"\d\d:\d\d:\d\d\.\d{6} +(\d+) +(\d+)  (.*)", line).groups() for line in lines]
+        self.assertRegex(said[0][2], r"^running for \d+\.\d{3} s: sh -c 'echo; read go; ")
+        self.assertEqual((int(said[0][0]), int(said[0][1])), (child.pid, os.getpid()))
+        self.assertEqual(said[1][1:], (str(child.pid), r"exec sh -c 'sleep 0.1; exit 3' ' a b\x1b[31m'"))
+        self.assertEqual(said[2][2], "exec sleep 0.1")
+        self.assertRegex(said[3][2], r"^exit 0 after \d\.\d{3} s: sleep$")
+        self.assertRegex(said[4][2], r"^exit 3 after \d\.\d{3} s: sh$")
+        self.assertRegex(said[5][2], r"^killed by SIGKILL after \d+\.\d{3} s: sh$")
+
+    @live
+    def test_what_is_there_comes_first_in_the_order_of_the_tree(self):
+        child = self.shell("sleep 99 & sh -c 'sleep 98 & sleep 97' & echo; read go")
+        self.go(child)
+        child.stdout.readline()
+        eventually(lambda: sorted(len(cnproc._children(pid)) for pid in cnproc._children(child.pid)) == [0, 2])
+        run = self.cnproc("-d", "0.2", child.pid)
+        out, err = run.communicate(timeout=PATIENCE)
+        said = [line.split()[1:3] for line in out.splitlines()]
+        self.assertEqual(len(said), 5)
+        seen = {said[0][1]}
+        for pid, parent in said:
+            self.assertIn(parent, seen)
+            seen.add(pid)
+        times = [line.split()[0] for line in out.splitlines()]
+        self.assertEqual(times, sorted(times))
+        for pid in (pid for pid, _ in said[1:]):
+            os.kill(int(pid), signal.SIGKILL)
+
+    @live
+    def test_json_and_the_same_tree_from_the_recording(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "run.jsonl")
+            script = "/bin/true; (exit 3); sh -c 'sleep 0.1; kill -9 $$' & wait; exec sleep 0.05"
+            out, err = self.output("-j", "-o", path, "--tree", "--stats", "--", "sh", "-c", script)
+            lines = [json.loads(line) for line in pathlib.Path(path).read_text().splitlines()]
+            for shown in lines:
+                self.assertIsNone(conforms(shown), shown)
+                self.assertEqual(shown["host"], socket.gethostname())
+            again, _ = self.output("--load", path, "--tree", "--stats")
+            self.assertEqual(again, err)
+            self.assertRegex(err, r"(?m)^sleep 0.05 .* 0  ")
+            self.assertEqual(out, "")
+        execs = {shown["pid"]: shown for shown in lines if shown["event"] == "exec"}
+        ends = {shown["pid"]: shown for shown in lines if shown["event"] == "exit"}
+        killed = next(end for end in ends.values() if end["signal"])
+        self.assertEqual((killed["signal"], killed["returncode"], killed["cmdline"][:2]), ("SIGKILL", -9, ["sh", "-c"]))
+        begin, end = (next(shown for shown in lines if (shown["event"], shown["pid"]) == (kind, killed["pid"]))
+                      for kind in ("fork", "exit"))
+        self.assertAlmostEqual(killed["duration"], (end["timestamp_ns"] - begin["timestamp_ns"]) / 1e9)
+        self.assertEqual(execs[killed["pid"]]["parent_pid"], begin["parent_pid"])
+
+    @live
+    def test_a_trace_is_whole_or_was_killed(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "trace")
+            self.output("--trace", path, "--", "sh", "-c", "/bin/true; /bin/false", status=1)
+            self.assertEqual(sum(record["ph"] == "B" for record in json.loads(path.read_text())), 6)
+
+    @live
+    def test_statistics_on_interrupt(self):
+        child = self.shell("for i in 1 2 3; do /bin/false; done; echo done; sleep 60")
+        run = self.cnproc("--stats", child.pid)
+        self.settle(run)
+        self.go(child)
+        child.stdout.readline()
+        eventually(lambda: cnproc._children(child.pid))
+        run.send_signal(signal.SIGINT)
+        out, err = run.communicate(timeout=PATIENCE)
+        self.assertEqual((run.returncode, err), (130, ""))
+        if SOURCE == "ebpf":
+            self.assertRegex(out, r"(?m)^false +3 +3 .*← sh ×3$")
+
+    @live
+    def test_wait_is_silent_and_ends_with_the_process_s_status(self):
+        for script, status, said in (
+                ("exit 7", 7, "exit 7"), ("kill -9 $$", 137, "killed by SIGKILL"), ("exit 0", 0, "exit 0")):
+            for verbose in False, True:
+                child = self.shell(script)
+                run = self.cnproc("--wait", *["-v"] * verbose, child.pid)
+                self.settle(run)
+                self.go(child)
+                child.wait()
+                out, err = run.communicate(timeout=PATIENCE)
+                self.assertEqual((run.returncode, out, err), (status, f"{child.pid} {said}\n" * verbose, ""))
+
+    @live
+    def test_wait_for_several_ends_with_the_last_that_failed(self):
+        children = [self.shell(f"exit {code}") for code in (3, 5, 0)]
+        run = self.cnproc("--wait", "-v", *(child.pid for child in children))
+        for i, child in enumerate(children):
+            self.settle(run)
+            self.go(child)
+            child.wait()
+            self.assertEqual(run.stdout.readline(), f"{child.pid} exit {(3, 5, 0)[i]}\n")
+        self.assertEqual(run.wait(PATIENCE), 5)
+        _, err = self.output("--wait", children[0].pid, status=1)
+        self.assertEqual(err, f"python3 cnproc.py: no process {children[0].pid}: it has ended, or never was\n")
+        child = self.shell("exit")
+        _, err = self.output("--wait", "-d", "0.1", child.pid, status=1)
+        self.assertIn("has not ended within 0.1 seconds", err)
 
     @live
     def test_kinds_can_be_chosen(self):
         child, lines = self.follow("sh -c 'exit 3'; sh -c 'exit 0'; exit 0", "-e", "nonzero_exit")
         self.assertEqual(len(lines), 1)
-        self.assertIn(" 3 after ", lines[0])
+        self.assertIn("  exit 3 after ", lines[0])
         child, lines = self.follow("sh -c 'exit 3'; exit 0", "--no-follow", "-e", "exec,exit")
-        self.assertEqual([line.split()[1:3] for line in lines], [["exit", str(child.pid)]])
+        self.assertEqual([line.split()[1] for line in lines], [str(child.pid)] * 2)
+
+    @live
+    def test_programs_of_the_whole_machine_have_their_parents(self):
+        run = self.cnproc("-e", "exec")
+        self.settle(run)
+        child = self.start("sh", "-c", "sleep 0.01; exit 3")
+        lines = []
+        while not lines or "exec sleep 0.01" not in lines[-1]:
+            lines.append(run.stdout.readline())
+        self.assertEqual(lines[-1].split()[2:], [str(child.pid), "exec", "sleep", "0.01"])
 
     @live
     def test_a_pid_that_is_gone_is_an_error_and_the_others_are_watched(self):
         gone, child = self.start("true"), self.shell("exit 0")
         gone.wait()
         _, err = self.output(gone.pid, status=1)
-        self.assertEqual(err, f"cnproc: no process {gone.pid}: it has ended, or never was\n")
+        self.assertEqual(err, f"python3 cnproc.py: no process {gone.pid}: it has ended, or never was\n")
         run = self.cnproc(gone.pid, child.pid)
         self.settle(run)
         self.go(child)
         out, err = run.communicate(timeout=PATIENCE)
-        self.assertEqual((run.returncode, err.count("\n"), out.count("\n")), (0, 1, 1))
+        self.assertEqual((run.returncode, err.count("\n"), out.count("\n")), (0, 1, 2))
         self.assertIn(f"no process {gone.pid}", err)
         self.assertIn(f" {child.pid} ", out)
 
     @live
-    def test_a_closed_pipe_ends_it_quietly(self):
-        child = self.start("sh", "-c", "while :; do true & wait; done")
+    def test_a_closed_pipe_ends_it_quietly_though_nothing_happens(self):
+        child = self.shell("exit")
         run = self.cnproc(child.pid)
         self.assertTrue(run.stdout.readline())
         run.stdout.close()
         self.assertEqual((run.wait(PATIENCE), run.stderr.read()), (0, ""))
+        run = self.cnproc("--", "sh", "-c", "sleep 1; echo x; exit 5")
+        self.assertTrue(run.stderr.readline())
+        run.stderr.close()
+        self.assertEqual((run.stdout.read(), run.wait(PATIENCE)), ("x\n", 5))  # that is not the command's affair
 
     @live
-    def test_every_kind_has_its_line(self):
-        code = THREADS + "os.setsid(); libc.prctl(15, b'fresh'); thread(int).join(); os._exit(3)"
-        child = self.python(code)
+    def test_threads_have_their_lines(self):
+        child = self.python(THREADS + "os.setsid(); libc.prctl(15, b'fresh'); thread(int).join(); os._exit(3)")
         run = self.cnproc("-e", "all", "--threads", child.pid)
         self.settle(run)
         self.go(child)
         out, err = run.communicate(timeout=PATIENCE)
-        expected = ("sid +PID  leads a new session", "comm +PID  named 'fresh'", r"fork +PID  thread \d+ started",
-                    r"exit +PID  thread \d+ [03]", r"exit +PID  3 after \d+\.\d{3} s")  # these two in any order
+        expected = ("PID +OUR  running for", "PID +OUR  leads a new session: python", "PID +OUR  named 'fresh': python",
+                    r"PID +OUR  thread \d+ started: python", r"PID +OUR  thread \d+ exit [03]: python",
+                    r"PID +OUR  exit 3 after \d+\.\d{3} s: python")
         for pattern in expected:
-            self.assertRegex(out, pattern.replace("PID", str(child.pid)) + ": ")
-        self.assertEqual(out.count("\n"), len(expected), out)
-        self.assertEqual(err, "")
-
-    @live
-    def test_rare_events_have_their_line(self):
-        args = cnproc._arguments(["-e", "all", str(os.getpid())])
-        now = time.monotonic_ns()
-        for event, text in (
-            (Lost(12, now), "12 events; what /proc knows follows"),
-            (Lost(None, now), "some events; what /proc knows follows"),
-            (Uid(What.UID, 0, now, 1, 1, 2, 3), "user 2, effective 3"),
-            (Gid(What.GID, 0, now, 1, 1, 2, 3), "group 2, effective 3"),
-            (Ptrace(What.PTRACE, 0, now, 1, 1, 2, 2), "traced by 2"),
-            (Ptrace(What.PTRACE, 0, now, 1, 1), "traced no longer"),
-            (Coredump(What.COREDUMP, 0, now, 1, 1), "dumps core"),
-            (Exit(What.EXIT, cnproc.REBUILT, now, 1, 1, -1), "status lost  (from /proc)"),
-        ):
-            with self.subTest(event=event):
-                self.assertEqual(cnproc._Lines(self.watcher(), args).show(event).split(maxsplit=3)[3], text)
-        args.json = True
-        shown = json.loads(cnproc._Lines(self.watcher(), args).show(Lost(None, now)))
-        self.assertEqual((shown["event"], shown["count"], shown["timestamp_ns"]), ("lost", None, now))
-
-    @live
-    def test_no_follow_keeps_nothing_of_children(self):
-        for options, kept in (["--no-follow"], 1), ([], 2):
-            watcher = self.watcher(os.getpid())
-            lines = cnproc._Lines(watcher, cnproc._arguments([*options, str(os.getpid())]))
-            lines.meet(os.getpid())
-            lines.show(Fork(What.FORK, 0, time.monotonic_ns(), os.getpid(), os.getpid(), 2, 2))
-            self.assertEqual((len(lines._names), len(lines._starts)), (kept, kept))
+            self.assertRegex(out, pattern.replace("PID", str(child.pid)).replace("OUR", str(os.getpid())))
+        self.assertEqual((out.count("\n"), err), (len(expected) + 1, ""), out)  # and the fork of what was there
 
     @live
     def test_a_write_error_is_shown(self):
         child = self.start("sh", "-c", "while :; do true & wait; done")
         with open("/dev/full", "w") as full:
             run = self.cnproc(child.pid, stdout=full)
-            self.assertEqual((run.wait(PATIENCE), run.stderr.read()), (1, "cnproc: No space left on device\n"))
+            self.assertEqual((run.wait(PATIENCE), run.stderr.read()),
+                             (1, "python3 cnproc.py: No space left on device\n"))
         run = self.cnproc(child.pid, stdout=None, preexec_fn=lambda: os.close(1))
-        self.assertEqual((run.wait(PATIENCE), run.stderr.read()), (1, "cnproc: standard output is closed\n"))
+        self.assertEqual((run.wait(PATIENCE), run.stderr.read()),
+                         (2, "python3 cnproc.py: standard output is closed\n"))
+        _, err = self.output("-o", "/dev/full", "--", "sh", "-c", "/bin/true; exit 3", status=1)
+        self.assertEqual(err, "python3 cnproc.py: No space left on device\n")
 
     def test_ctrl_c_is_quiet_with_unwritten_output_and_a_closed_pipe(self):
         code = """if True:
             import cnproc
-            def run(args):
+            def run(*args):
                 print("in hand")
                 raise KeyboardInterrupt
-            cnproc._run = run
+            cnproc._watch_live = run
             raise SystemExit(cnproc.main([]))
         """
         receive, send = os.pipe()
@@ -3276,6 +3726,14 @@ class CommandLine(Case):
         run.send_signal(signal.SIGINT)
         out, err = run.communicate(timeout=PATIENCE)
         self.assertEqual((run.returncode, err), (130, ""))
+
+    @live
+    def test_main_can_be_called_by_a_program(self):
+        before = signal.getsignal(signal.SIGTERM)
+        with contextlib.redirect_stderr(io.StringIO()) as err:
+            self.assertEqual(cnproc.main(["--", "sh", "-c", "exit 3"]), 3)
+        self.assertIn("exit 3 after", err.getvalue())
+        self.assertEqual(signal.getsignal(signal.SIGTERM), before)
 
 
 # The same behaviour with the other source.
