@@ -2311,15 +2311,17 @@ class _Feed:
                 table.watched[me] = own
         inherited = own[1] if own else 0  # by the others; all of it was so before
 
-        def is_child_s(pid: int) -> bool:
-            while pid not in (child, me, 0):
+        def ancestor(pid: int) -> int:
+            """The child, this process, or one that was watched before: whichever comes first."""
+            while pid not in known:
                 stat = None if pid in births else _stat(pid)  # after a resync
                 pid = births.get(pid, stat.ppid if stat else 0)
-            return pid == child != 0
+            return pid
 
-        others = {pid for pid in births.keys() | (table.watched.keys() - watched - {me}) if not is_child_s(pid)}
+        known = watched | {child, me, 0}
+        others = {pid for pid in births.keys() | (table.watched.keys() - watched - {me}) if ancestor(pid) == me}
         if not follow:  # the source follows them all the same: only the kernel could stop that in time
-            others |= births.keys() - others - {child}
+            others |= {pid for pid in births if pid != child and ancestor(pid) == child}
             if child in table.watched:
                 table.watched[child] = mask | inherited, inherited
         for pid in others & table.watched.keys():
@@ -3478,7 +3480,7 @@ class _Tree(_Span):
         self._end = max(self.last, now if any(life.end_ns is None for life in heard) else begin)
         self._bar = width * 3 // 10 if width >= 60 else 0
         axis = _seconds(self._end - begin)
-        head = f"{'TIME':>11} {'STATUS':>10}  "
+        head = f"{'TIME':>14} {'STATUS':>10}  "
         room = max(10, width - len(head) - self._bar)
         out.row((f"{'COMMAND':{room}}{head}{'0 s':{max(0, self._bar - len(axis))}}{axis if self._bar else ''}", "2"))
         branch, last, trunk = out.branches
@@ -3538,7 +3540,7 @@ class _Tree(_Span):
             cells[first:after] = b"\1" * (after - first)
         bar = "".join(out.bar if cell else " " for cell in cells)
         lead = out.cut(lead, max(0, room - 8))
-        out.row((out.fit(lead + label, room), ""), (f"{took:>11}", "2"), (f" {status:>10}", "31" if failed else ""),
+        out.row((out.fit(lead + label, room), ""), (f"{took:>14}", "2"), (f" {status:>10}", "31" if failed else ""),
                 (f"  {bar}".rstrip(), ""))
 
     def _at_once(self) -> int:
