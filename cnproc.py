@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Report every process start, exec and exit on Linux, live from the kernel's process connector.
 
     python3 cnproc.py PID                  # a process and its descendants, until the last has ended
@@ -32,121 +33,123 @@ import struct
 import sys
 import threading
 import time
+import types
 import weakref
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import asyncio
     import subprocess
-    from collections.abc import Callable, Iterable, Iterator
-    from typing import Any
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
+    from typing import Any, ClassVar, NamedTuple, Union
 
 __all__ = [
-    "Comm", "Coredump", "Exec", "Exit", "Fork", "Gid", "Lost", "ProcEvent", "Ptrace", "Sid", "Uid",
-    "Watcher", "What", "cmdline", "main", "run", "wait", "wait_async", "watch",
+    "Comm", "Coredump", "Event", "Exec", "Exit", "Fork", "Gid", "Lost", "ProcEvent", "Ptrace", "Sid", "Uid",
+    "Watcher", "What", "cmdline", "main", "run", "wait", "wait_async", "watch", "watch_async",
 ]
 __version__ = "2.0.0"
 
-u8, u16, u32, s32, u64 = ctypes.c_uint8, ctypes.c_uint16, ctypes.c_uint32, ctypes.c_int32, ctypes.c_uint64
+_u8, _u16, _u32, _s32, _u64 = ctypes.c_uint8, ctypes.c_uint16, ctypes.c_uint32, ctypes.c_int32, ctypes.c_uint64
 
 # ---------------------------------------------------------------------------------------------- kernel ABI
 
 # linux/netlink.h, linux/socket.h
-AF_NETLINK, NETLINK_CONNECTOR, NLMSG_DONE = 16, 11, 3
+_AF_NETLINK, _NETLINK_CONNECTOR, _NLMSG_DONE = 16, 11, 3
 
-class sockaddr_nl(ctypes.Structure):
+class _sockaddr_nl(ctypes.Structure):
     """The address of a netlink socket: netlink(7)."""
     _fields_ = [
-        ("nl_family", u16),    # __kernel_sa_family_t nl_family
-        ("nl_pad", u16),       # unsigned short nl_pad
-        ("nl_pid", u32),       # __u32 nl_pid: the sender's port, 0 for the kernel
-        ("nl_groups", u32),    # __u32 nl_groups
+        ("nl_family", _u16),    # __kernel_sa_family_t nl_family
+        ("nl_pad", _u16),       # unsigned short nl_pad
+        ("nl_pid", _u32),       # __u32 nl_pid: the sender's port, 0 for the kernel
+        ("nl_groups", _u32),    # __u32 nl_groups
     ]
 
-class nlmsghdr(ctypes.Structure):
+class _nlmsghdr(ctypes.Structure):
     """The header of a netlink message."""
     _fields_ = [
-        ("nlmsg_len", u32),    # __u32 nlmsg_len: with this header
-        ("nlmsg_type", u16),   # __u16 nlmsg_type
-        ("nlmsg_flags", u16),  # __u16 nlmsg_flags
-        ("nlmsg_seq", u32),    # __u32 nlmsg_seq
-        ("nlmsg_pid", u32),    # __u32 nlmsg_pid
+        ("nlmsg_len", _u32),    # __u32 nlmsg_len: with this header
+        ("nlmsg_type", _u16),   # __u16 nlmsg_type
+        ("nlmsg_flags", _u16),  # __u16 nlmsg_flags
+        ("nlmsg_seq", _u32),    # __u32 nlmsg_seq
+        ("nlmsg_pid", _u32),    # __u32 nlmsg_pid
     ]
 
 # linux/connector.h, linux/cn_proc.h
-CN_IDX_PROC, CN_VAL_PROC = 1, 1
-PROC_CN_MCAST_LISTEN, PROC_CN_MCAST_IGNORE = 1, 2
+_CN_IDX_PROC, _CN_VAL_PROC = 1, 1
+_PROC_CN_MCAST_LISTEN, _PROC_CN_MCAST_IGNORE = 1, 2
 
-class cn_msg(ctypes.Structure):
+class _cn_msg(ctypes.Structure):
     """The header of a connector message, after nlmsghdr."""
     _fields_ = [
-        ("idx", u32),          # struct cb_id id { __u32 idx;
-        ("val", u32),          #                   __u32 val; }
-        ("seq", u32),          # __u32 seq
-        ("ack", u32),          # __u32 ack: in an answer, that of the request plus 1
-        ("len", u16),          # __u16 len: of what follows
-        ("flags", u16),        # __u16 flags
+        ("idx", _u32),          # struct cb_id id { __u32 idx;
+        ("val", _u32),          #                   __u32 val; }
+        ("seq", _u32),          # __u32 seq
+        ("ack", _u32),          # __u32 ack: in an answer, that of the request plus 1
+        ("len", _u16),          # __u16 len: of what follows
+        ("flags", _u16),        # __u16 flags
     ]
 
-class request(ctypes.Structure):
+class _request(ctypes.Structure):
     """What LISTEN and IGNORE are sent in: three structs in a row."""
-    _fields_ = [("nl", nlmsghdr), ("cn", cn_msg), ("op", u32)]  # op: enum proc_cn_mcast_op
+    _fields_ = [("nl", _nlmsghdr), ("cn", _cn_msg), ("op", _u32)]  # op: enum proc_cn_mcast_op
 
 # linux/uio.h, linux/socket.h: recvmmsg(2) takes many datagrams at a call
-class iovec(ctypes.Structure):
+class _iovec(ctypes.Structure):
     """A piece of memory: readv(2)."""
     _fields_ = [("iov_base", ctypes.c_void_p), ("iov_len", ctypes.c_size_t)]
 
-class user_msghdr(ctypes.Structure):
+class _user_msghdr(ctypes.Structure):
     """struct msghdr as recvmsg(2) has it."""
     _fields_ = [
         ("msg_name", ctypes.c_void_p),          # void *msg_name
         ("msg_namelen", ctypes.c_int),          # int msg_namelen
-        ("msg_iov", ctypes.POINTER(iovec)),     # struct iovec *msg_iov
+        ("msg_iov", ctypes.POINTER(_iovec)),     # struct iovec *msg_iov
         ("msg_iovlen", ctypes.c_size_t),        # __kernel_size_t msg_iovlen
         ("msg_control", ctypes.c_void_p),       # void *msg_control
         ("msg_controllen", ctypes.c_size_t),    # __kernel_size_t msg_controllen
         ("msg_flags", ctypes.c_uint),           # unsigned int msg_flags
     ]
 
-class mmsghdr(ctypes.Structure):
+class _mmsghdr(ctypes.Structure):
     """One datagram of recvmmsg(2)."""
-    _fields_ = [("msg_hdr", user_msghdr), ("msg_len", ctypes.c_uint)]  # msg_len: as received
+    _fields_ = [("msg_hdr", _user_msghdr), ("msg_len", ctypes.c_uint)]  # msg_len: as received
 
 # asm-generic/socket.h, linux/sock_diag.h (SO_MEMINFO gives a u32[9]), linux/proc_ns.h, linux/prctl.h, linux/sched.h
-SO_RCVBUFFORCE, SO_ATTACH_FILTER, SO_ATTACH_BPF, SO_MEMINFO = 33, 26, 50, 55
-SK_MEMINFO_DROPS, SK_MEMINFO_VARS = 8, 9
-PROC_PID_INIT_INO, PROC_USER_INIT_INO = 0xEFFFFFFC, 0xEFFFFFFD
-PR_SET_NAME, PR_GET_NAME, SIGCHLD = 15, 16, 17
-PF_FORKNOEXEC, SIGNAL_GROUP_EXIT = 0x40, 4
+_SO_RCVBUFFORCE, _SO_ATTACH_FILTER, _SO_ATTACH_BPF, _SO_MEMINFO = 33, 26, 50, 55
+_SK_MEMINFO_DROPS, _SK_MEMINFO_VARS = 8, 9
+_PROC_PID_INIT_INO, _PROC_USER_INIT_INO = 0xEFFFFFFC, 0xEFFFFFFD
+_PR_SET_NAME, _PR_GET_NAME, _SIGCHLD = 15, 16, 17
+_PF_FORKNOEXEC, _SIGNAL_GROUP_EXIT = 0x40, 4
 
 # linux/bpf_common.h, linux/filter.h
-BPF_LD, BPF_JMP, BPF_RET, BPF_MISC = 0x00, 0x05, 0x06, 0x07
-BPF_W, BPF_ABS, BPF_LEN, BPF_TAX = 0x00, 0x20, 0x80, 0x00
-BPF_JEQ, BPF_JSET, BPF_X = 0x10, 0x40, 0x08
+_BPF_LD, _BPF_JMP, _BPF_RET, _BPF_MISC = 0x00, 0x05, 0x06, 0x07
+_BPF_W, _BPF_ABS, _BPF_LEN, _BPF_TAX = 0x00, 0x20, 0x80, 0x00
+_BPF_JEQ, _BPF_JSET, _BPF_X = 0x10, 0x40, 0x08
 
-class sock_filter(ctypes.Structure):
+class _sock_filter(ctypes.Structure):
     """One instruction of classic BPF."""
     _fields_ = [
-        ("code", u16),         # __u16 code
-        ("jt", u8),            # __u8 jt: instructions to skip if true
-        ("jf", u8),            # __u8 jf: instructions to skip if false
-        ("k", u32),            # __u32 k
+        ("code", _u16),         # __u16 code
+        ("jt", _u8),            # __u8 jt: instructions to skip if true
+        ("jf", _u8),            # __u8 jf: instructions to skip if false
+        ("k", _u32),            # __u32 k
     ]
 
-class sock_fprog(ctypes.Structure):
+class _sock_fprog(ctypes.Structure):
     """A program of classic BPF: SO_ATTACH_FILTER in socket(7)."""
-    _fields_ = [("len", ctypes.c_ushort), ("filter", ctypes.POINTER(sock_filter))]
+    _fields_ = [("len", ctypes.c_ushort), ("filter", ctypes.POINTER(_sock_filter))]
 
 # linux/pidfd.h: _IOWR(0xFF, 11, struct pidfd_info)
-PIDFD_GET_INFO, PIDFD_INFO_EXIT, PIDFD_THREAD = 0xC040FF0B, 1 << 3, os.O_EXCL if hasattr(os, "O_EXCL") else 0o200
+_PIDFD_GET_INFO, _PIDFD_INFO_EXIT, _PIDFD_THREAD = 0xC040FF0B, 1 << 3, os.O_EXCL if hasattr(os, "O_EXCL") else 0o200
 
-class pidfd_info(ctypes.Structure):
+class _pidfd_info(ctypes.Structure):
     """What PIDFD_GET_INFO answers, in the 64 bytes of its first version (Linux 6.13)."""
     _fields_ = [
-        ("mask", u64),         # __u64 mask: what is asked for; what is answered
-        ("cgroupid", u64),     # __u64 cgroupid
-        ("ids", u32 * 11),     # __u32 pid, tgid, ppid, ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid
-        ("exit_code", s32),    # __s32 exit_code: a wait status, once the process has been reaped (Linux 6.15)
+        ("mask", _u64),         # __u64 mask: what is asked for; what is answered
+        ("cgroupid", _u64),     # __u64 cgroupid
+        ("ids", _u32 * 11),     # __u32 pid, tgid, ppid, ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid
+        ("exit_code", _s32),    # __s32 exit_code: a wait status, once the process has been reaped (Linux 6.15)
     ]
 
 @functools.lru_cache(maxsize=None)
@@ -155,7 +158,36 @@ def _libc() -> ctypes.CDLL:
 
 # -------------------------------------------------------------------------------------------------- events
 
-class What(enum.IntFlag):
+if TYPE_CHECKING:
+    from enum import IntFlag as _IntFlag
+
+    from typing_extensions import dataclass_transform
+
+    @dataclass_transform()
+    class _Event:
+        """For type checkers: an event's annotations are what its constructor takes, and it has nothing else."""
+
+        def __bytes__(self) -> bytes: ...
+
+    class _Lost(NamedTuple):
+        count: int | None  # type: ignore[assignment]  # it hides tuple.count()
+        timestamp_ns: int
+else:
+    def _shown(base, **more):
+        """The class with a short dir(): help() and completion show that, and so not the machinery behind it."""
+        class Shown(type(base)):
+            def __dir__(cls):
+                names = {*vars(cls), *getattr(cls, "__members__", ())} - {*_names(cls)}
+                return sorted(name for name in names if not name.startswith("_"))
+
+        more["__module__"] = base.__module__.strip("_")
+        return types.new_class(base.__name__, (base,), {"metaclass": Shown}, lambda namespace: namespace.update(more))
+
+    _IntFlag = _shown(enum.IntFlag)
+    _Event = _shown(ctypes.Structure)
+    _Lost = _shown(collections.namedtuple("Lost", ("count", "timestamp_ns")), __slots__=())
+
+class What(_IntFlag):
     """Kinds of events: the kernel's PROC_EVENT_* without the prefix (linux/cn_proc.h). Combine them with |.
 
     LIFE is FORK, EXEC and EXIT, the default everywhere. ALL is every kind. NONZERO_EXIT asks for exits with a status
@@ -176,29 +208,47 @@ class What(enum.IntFlag):
     LIFE = FORK | EXEC | EXIT
     ALL = LIFE | UID | GID | SID | PTRACE | COMM | NONZERO_EXIT | COREDUMP
 
-REBUILT = 0xFFFFFFFF  # stands for the cpu in an event that was put together after a loss
+_REBUILT = 0xFFFFFFFF  # stands for the cpu in an event that was put together after a loss
 
-class ProcEvent(ctypes.Structure):
-    """struct proc_event (linux/cn_proc.h), the part that all kinds share. Each kind has a class that adds the rest.
+class ProcEvent(_Event):
+    """What all events share: struct proc_event (linux/cn_proc.h). Each kind has a class that adds the rest.
 
-    An event is an independent copy of the kernel's struct. It can be kept, compared, hashed, pickled and matched
-    (`case cnproc.Exit(pid=p)`). timestamp_ns is CLOCK_MONOTONIC, in nanoseconds.
+    what            the kind, one of What
+    cpu             the CPU that it happened on; 0xffffffff if it was put together after a loss
+    timestamp_ns    when: CLOCK_MONOTONIC, in nanoseconds
+
+    An event is an independent copy of the kernel's struct. It can be kept, compared, hashed, pickled and matched:
+    `case cnproc.Exit(pid=p)`. pid is always a process and tid a thread.
     """
 
-    _fields_ = [
-        ("what", u32),         # __u32 what: one of What
-        ("cpu", u32),          # __u32 cpu
-        ("timestamp_ns", u64)  # __u64 __attribute__((aligned(8))) timestamp_ns
+    _fields_: ClassVar[Any] = [
+        ("what", _u32),          # __u32 what
+        ("cpu", _u32),           # __u32 cpu
+        ("timestamp_ns", _u64),  # __u64 __attribute__((aligned(8))) timestamp_ns
     ]
+    if TYPE_CHECKING:
+        what: int = 0
+        cpu: int = 0
+        timestamp_ns: int = 0
+    else:
+        def __init__(self, *values, **named):
+            unknown = named.keys() - {*_names(type(self)), "returncode" if isinstance(self, Exit) else ""}
+            if unknown:
+                raise TypeError(f"{type(self).__name__} has no {', '.join(sorted(unknown))}")
+            super().__init__(*values, **named)
+
+        def __dir__(self):
+            return sorted({*dir(ProcEvent), *dir(type(self)), *_names(type(self))})
 
     @property
     def rebuilt(self) -> bool:
-        """Whether this event was put together after a loss."""
-        return bool(self.cpu == REBUILT)
+        """Whether this event was put together after a loss, from what /proc and the kernel's maps say."""
+        return bool(self.cpu == _REBUILT)
 
     def asdict(self) -> dict[str, Any]:
         """What `--json` prints of it: "event", "timestamp_ns", its fields, and "rebuilt". None: nobody knows it."""
-        fields = {name: getattr(self, name) for name in _names(self.__class__)[3:]}
+        kind: Any = type(self)
+        fields = {name: getattr(self, name) for name in _names(kind)[3:]}
         fields = {name: None if value == 0 and name.startswith("parent_") else value for name, value in fields.items()}
         shown = {"event": type(self).__name__.lower(), "timestamp_ns": self.timestamp_ns,
                  "pid": fields.pop("pid"), "tid": fields.pop("tid"), **fields}
@@ -213,11 +263,16 @@ class ProcEvent(ctypes.Structure):
         return {**shown, "rebuilt": self.rebuilt}
 
     def __repr__(self) -> str:
-        values = ", ".join(f"{name}={getattr(self, name)!r}" for name in _names(self.__class__))
-        return f"{type(self).__name__}({values})"
+        kind: Any = type(self)
+        values = {name: repr(getattr(self, name)) for name in _names(kind)}
+        if self.what in _EVENTS:
+            values["what"] = f"What.{What(self.what).name}"
+        if isinstance(self, Exit):
+            values["returncode"] = repr(self.returncode)
+        return f"{type(self).__name__}({', '.join(map('='.join, values.items()))})"
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and bytes(self) == bytes(other)
+        return isinstance(other, ProcEvent) and type(self) is type(other) and bytes(self) == bytes(other)
 
     def __hash__(self) -> int:
         return hash(bytes(self))
@@ -229,45 +284,61 @@ def _names(kind: type) -> list[str]:
     return [*names, "cmdline"] if kind is Exec else names
 
 class Fork(ProcEvent):
-    """A process was forked. With threads=True: or a thread was created; the parent is then that of its process."""
-    _fields_ = [
-        ("parent_tid", s32),   # __kernel_pid_t parent_pid
-        ("parent_pid", s32),   # __kernel_pid_t parent_tgid
-        ("tid", s32),          # __kernel_pid_t child_pid
-        ("pid", s32),          # __kernel_pid_t child_tgid
-    ]
+    """A process was forked. With threads=True: or a thread was created; the parent is then that of its process.
 
-class _Task(ProcEvent):
-    _fields_ = [
-        ("tid", s32),          # __kernel_pid_t process_pid
-        ("pid", s32),          # __kernel_pid_t process_tgid
-    ]
+    pid, tid                  the new process; with threads=True the new thread
+    parent_pid, parent_tid    who forked it
+    """
 
-class Exec(_Task):
-    """A process runs another program. cmdline and truncated say which; they belong to the event's value.
+    _fields_ = [
+        ("parent_tid", _s32),    # __kernel_pid_t parent_pid
+        ("parent_pid", _s32),    # __kernel_pid_t parent_tgid
+        ("tid", _s32),           # __kernel_pid_t child_pid
+        ("pid", _s32),           # __kernel_pid_t child_tgid
+    ]
+    if TYPE_CHECKING:
+        parent_tid: int = 0
+        parent_pid: int = 0
+        tid: int = 0
+        pid: int = 0
+
+# All other kinds begin with __kernel_pid_t process_pid, process_tgid.
+_TASK: list[Any] = [("tid", _s32), ("pid", _s32)]
+_UNKNOWN: Any = None
+
+class Exec(ProcEvent):
+    """A process runs another program.
+
+    pid, tid     the process
+    cmdline      its command line at the moment of the exec, as os.fsdecode has it; None if it could not be read
+    truncated    whether cmdline lacks its end: it has over 16 KiB, and the process was gone before /proc could be read
 
     With source "ebpf" the kernel reads the command line at the exec itself. With "netlink" it comes from /proc when
     the event is received: of a process that is a zombie by then it is the name in brackets, as ps has it: ["[mkdir]"].
     """
 
-    _words: bytes | None = None  # the arguments, each with a NUL behind it; written by the source that made the event
-    _length = 0                  # bytes that the kernel has of them
-    _parent_pid: int | None = None  # where the source knows it; no part of the value
+    _fields_ = _TASK
+    _words = _UNKNOWN       # bytes: the arguments, each with a NUL behind it; written by the source that made the event
+    _length = 0             # bytes that the kernel has of them
+    _parent_pid = _UNKNOWN  # where the source knows it; no part of the value
+    if TYPE_CHECKING:
+        tid: int = 0
+        pid: int = 0
+        cmdline: list[str] | None = None
+    else:
+        @property
+        def cmdline(self):
+            """The arguments of the program."""
+            return _split(self._words)
 
-    @property
-    def cmdline(self) -> list[str] | None:
-        """The arguments of the program, as os.fsdecode has them; None if they could not be read."""
-        return _split(self._words)
-
-    @cmdline.setter
-    def cmdline(self, words: list[str] | None) -> None:
-        """Set it: Exec(cmdline=[...]) does so."""
-        self._words = None if words is None else b"".join(os.fsencode(word) + b"\0" for word in words)
-        self._length = len(self._words or b"")
+        @cmdline.setter
+        def cmdline(self, words):
+            self._words = None if words is None else b"".join(os.fsencode(word) + b"\0" for word in words)
+            self._length = len(self._words or b"")
 
     @property
     def truncated(self) -> bool:
-        """Whether cmdline lacks its end: it has over 16 KiB, and the process was gone before /proc could be read."""
+        """Whether cmdline lacks its end."""
         return self._words is not None and len(self._words) < self._length
 
     def __eq__(self, other: object) -> bool:
@@ -277,62 +348,138 @@ class Exec(_Task):
     def __hash__(self) -> int:
         return hash((bytes(self), self._words))
 
-class Uid(_Task):
-    """A thread's user ids have changed. These are the real and the effective one that it has now."""
-    _fields_ = [("ruid", u32), ("euid", u32)]  # union { __u32 ruid; } r; union { __u32 euid; } e
+class Uid(ProcEvent):
+    """A thread's user ids have changed.
 
-class Gid(_Task):
-    """A thread's group ids have changed. These are the real and the effective one that it has now."""
-    _fields_ = [("rgid", u32), ("egid", u32)]  # union { __u32 rgid; } r; union { __u32 egid; } e
+    pid, tid      the process and its thread
+    ruid, euid    the real and the effective user id that it has now
+    """
 
-class Sid(_Task):
-    """A process leads a new session: setsid(2)."""
+    _fields_ = [*_TASK, ("ruid", _u32), ("euid", _u32)]  # union { __u32 ruid; } r; union { __u32 euid; } e
+    if TYPE_CHECKING:
+        tid: int = 0
+        pid: int = 0
+        ruid: int = 0
+        euid: int = 0
 
-class Ptrace(_Task):
-    """A thread is traced from now on, or no longer (tracer 0). PTRACE_TRACEME makes no event."""
+class Gid(ProcEvent):
+    """A thread's group ids have changed.
+
+    pid, tid      the process and its thread
+    rgid, egid    the real and the effective group id that it has now
+    """
+
+    _fields_ = [*_TASK, ("rgid", _u32), ("egid", _u32)]  # union { __u32 rgid; } r; union { __u32 egid; } e
+    if TYPE_CHECKING:
+        tid: int = 0
+        pid: int = 0
+        rgid: int = 0
+        egid: int = 0
+
+class Sid(ProcEvent):
+    """A process leads a new session: setsid(2).
+
+    pid, tid    the process
+    """
+
+    _fields_ = _TASK
+    if TYPE_CHECKING:
+        tid: int = 0
+        pid: int = 0
+
+class Ptrace(ProcEvent):
+    """A thread is traced from now on, or no longer. PTRACE_TRACEME makes no event.
+
+    pid, tid                  the process and its thread
+    tracer_pid, tracer_tid    who traces it; 0 if it is traced no longer
+    """
+
     _fields_ = [
-        ("tracer_tid", s32),   # __kernel_pid_t tracer_pid
-        ("tracer_pid", s32),   # __kernel_pid_t tracer_tgid
+        *_TASK,
+        ("tracer_tid", _s32),    # __kernel_pid_t tracer_pid
+        ("tracer_pid", _s32),    # __kernel_pid_t tracer_tgid
     ]
+    if TYPE_CHECKING:
+        tid: int = 0
+        pid: int = 0
+        tracer_tid: int = 0
+        tracer_pid: int = 0
 
-class Comm(_Task):
-    """A thread took a name: prctl(PR_SET_NAME), or a write to its /proc/PID/comm. An exec makes no Comm."""
-    _fields_ = [("_comm_", ctypes.c_char * 16)]  # char comm[16]
+class Comm(ProcEvent):
+    """A thread took a name: prctl(PR_SET_NAME), or a write to its /proc/PID/comm. An exec makes no Comm.
 
-    @property
-    def comm(self) -> str:
-        """The name as os.fsdecode has it. The kernel keeps 15 bytes, and may cut a letter."""
-        return os.fsdecode(self._comm_)
+    pid, tid    the process and its thread
+    comm        the name, as os.fsdecode has it. The kernel keeps 15 bytes, and may cut a letter
+    """
 
-    @comm.setter
-    def comm(self, name: str) -> None:
-        """Set it: Comm(comm=...) does so."""
-        self._comm_ = os.fsencode(name)
+    _fields_ = [*_TASK, ("_comm_", ctypes.c_char * 16)]  # char comm[16]
+    if TYPE_CHECKING:
+        tid: int = 0
+        pid: int = 0
+        comm: str = ""
+    else:
+        @property
+        def comm(self):
+            """The name."""
+            return os.fsdecode(self._comm_)
 
-class Coredump(_Task):
-    """A process is about to dump core, even where no core is kept."""
+        @comm.setter
+        def comm(self, name):
+            self._comm_ = os.fsencode(name)
+
+class Coredump(ProcEvent):
+    """A process is about to dump core, even where no core is kept.
+
+    pid, tid                  the process and the thread that failed
+    parent_pid, parent_tid    its parent; 0 where the kernel does not know it any longer
+    """
+
     _fields_ = [
-        ("parent_tid", s32),   # __kernel_pid_t parent_pid (since 4.18)
-        ("parent_pid", s32),   # __kernel_pid_t parent_tgid
+        *_TASK,
+        ("parent_tid", _s32),    # __kernel_pid_t parent_pid (since 4.18)
+        ("parent_pid", _s32),    # __kernel_pid_t parent_tgid
     ]
+    if TYPE_CHECKING:
+        tid: int = 0
+        pid: int = 0
+        parent_tid: int = 0
+        parent_pid: int = 0
 
-class Exit(_Task):
+class Exit(ProcEvent):
     """A process has ended: its last thread has. Its files are closed, and its parent has been notified.
 
-    tid is pid. exit_code is the status of wait(2), -1 if nobody can know it any more. The parent's fields are often 0:
-    the kernel does not always know them any longer. With threads=True: a thread has ended, with its own exit_code.
+    pid, tid                  the process. With threads=True: a thread has ended, with its own exit_code
+    exit_code                 the status of wait(2); -1 if nobody can know it any more
+    returncode                the exit status, or -N for death by signal N, as subprocess has it; None for -1
+    exit_signal               what the parent was sent: SIGCHLD as a rule; 0xffffffff for a thread
+    parent_pid, parent_tid    its parent; often 0: the kernel does not always know it any longer
     """
-    _fields_ = [
-        ("exit_code", s32),    # __u32 exit_code; an int in wait(2), and so here
-        ("exit_signal", u32),  # __u32 exit_signal: SIGCHLD; 0xffffffff for a thread
-        ("parent_tid", s32),   # __kernel_pid_t parent_pid (since 4.18)
-        ("parent_pid", s32),   # __kernel_pid_t parent_tgid
-    ]
 
-    @property
-    def returncode(self) -> int | None:
-        """The exit status, or -N for death by signal N, as subprocess has it; None if it is not known."""
-        return _returncode(self.exit_code)
+    _fields_ = [
+        *_TASK,
+        ("exit_code", _s32),     # __u32 exit_code; an int in wait(2), and so here
+        ("exit_signal", _u32),   # __u32 exit_signal
+        ("parent_tid", _s32),    # __kernel_pid_t parent_pid (since 4.18)
+        ("parent_pid", _s32),    # __kernel_pid_t parent_tgid
+    ]
+    if TYPE_CHECKING:
+        tid: int = 0
+        pid: int = 0
+        exit_code: int = 0
+        exit_signal: int = 0
+        parent_tid: int = 0
+        parent_pid: int = 0
+        returncode: int | None = None
+    else:
+        @property
+        def returncode(self):
+            """The exit status, or -N for death by signal N, as subprocess has it; None if it is not known."""
+            return _returncode(self.exit_code)
+
+        @returncode.setter
+        def returncode(self, code):
+            if code != self.returncode:
+                self.exit_code = -1 if code is None else -code if code < 0 else code << 8
 
 def _returncode(status: int) -> int | None:
     """A wait status in subprocess's form; None for -1."""
@@ -354,8 +501,8 @@ def _text(text: str) -> str:
 def _texts(words: list[str] | None) -> list[str] | None:
     return None if words is None else [_text(word) for word in words]
 
-class _Ack(ProcEvent):
-    _fields_ = [("err", u32)]  # struct { __u32 err; } ack, with what 0
+class _Ack(ctypes.Structure):
+    _fields_ = [*ProcEvent._fields_, ("err", _u32)]  # struct { __u32 err; } ack, with what 0
 
 _END = -1
 
@@ -363,11 +510,13 @@ class _End(collections.namedtuple("_End", ("what", "pid", "timestamp_ns"))):
     """With threads=True a source puts it behind the last Exit of a process. It is never reported."""
     __slots__ = ()
 
-class Lost(collections.namedtuple("Lost", ("count", "timestamp_ns"))):
-    """The kernel dropped `count` events here, because they were read too slowly; None: nobody knows how many.
+class Lost(_Lost):
+    """The kernel dropped events here, because they were read too slowly. It has no pid.
 
-    timestamp_ns is when the loss was noticed: CLOCK_MONOTONIC, in nanoseconds.
+    count           how many; None: nobody knows
+    timestamp_ns    when that was noticed: CLOCK_MONOTONIC, in nanoseconds
     """
+
     __slots__ = ()
     what = What.NONE
 
@@ -375,28 +524,45 @@ class Lost(collections.namedtuple("Lost", ("count", "timestamp_ns"))):
         """What `--json` prints of it."""
         return {"event": "lost", "timestamp_ns": self.timestamp_ns, "count": self.count}
 
-FORK, EXEC, COMM, EXIT, NONZERO_EXIT, LIFE = map(int, (
+if TYPE_CHECKING:
+    Event = Union[Fork, Exec, Uid, Gid, Sid, Ptrace, Comm, Coredump, Exit, Lost]
+
+def __getattr__(name: str) -> Any:
+    if name == "Event":  # for annotations: what watch() yields
+        from typing import Union
+
+        return Union[(*_EVENTS.values(), Lost)]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return [*__all__, *(name for name in globals() if name.startswith("__"))]
+
+_FORK, _EXEC, _COMM, _EXIT, _NONZERO_EXIT, _LIFE = map(int, (
     What.FORK, What.EXEC, What.COMM, What.EXIT, What.NONZERO_EXIT, What.LIFE))
-_ENDS = EXIT | NONZERO_EXIT
-_EVENTS: dict[int, type[ProcEvent]] = {
+_ENDS = _EXIT | _NONZERO_EXIT
+_LONGEST: Any = Exit
+_EVENTS: dict[int, Any] = {
     int(What[kind.__name__.upper()]): kind for kind in (Fork, Exec, Uid, Gid, Sid, Ptrace, Comm, Coredump, Exit)}
+for _kind in (ProcEvent, *_EVENTS.values()):
+    setattr(_kind, "__match_args__", (*_names(_kind),))  # noqa: B010  # as in a dataclass, and so type checkers know it
+
 _COPIES = {what: kind.from_buffer_copy for what, kind in _EVENTS.items()}
 
 # Where the parts of a datagram lie, and how long it is with one event: Exit is the longest.
-_CN_MSG = ctypes.sizeof(nlmsghdr)
-_PROC_EVENT = _CN_MSG + ctypes.sizeof(cn_msg)
-_SIZE = _PROC_EVENT + ctypes.sizeof(Exit)
+_CN_MSG = ctypes.sizeof(_nlmsghdr)
+_PROC_EVENT = _CN_MSG + ctypes.sizeof(_cn_msg)
+_SIZE = _PROC_EVENT + ctypes.sizeof(_LONGEST)
 
 def _decode(buffer: bytearray, start: int, end: int) -> Iterator[ProcEvent]:
     """Copies of the events in the datagram buffer[start:end]: of every message that is whole and of a known kind."""
     while end - start >= _PROC_EVENT:
-        nl = nlmsghdr.from_buffer(buffer, start)
-        cn = cn_msg.from_buffer(buffer, start + _CN_MSG)
+        nl = _nlmsghdr.from_buffer(buffer, start)
+        cn = _cn_msg.from_buffer(buffer, start + _CN_MSG)
         if not _CN_MSG <= nl.nlmsg_len <= end - start:
             return
         size = min(cn.len, nl.nlmsg_len - _PROC_EVENT)
-        if (nl.nlmsg_type, cn.idx, cn.val) == (NLMSG_DONE, CN_IDX_PROC, CN_VAL_PROC) and size >= 4:
-            kind = _EVENTS.get(u32.from_buffer(buffer, start + _PROC_EVENT).value)
+        if (nl.nlmsg_type, cn.idx, cn.val) == (_NLMSG_DONE, _CN_IDX_PROC, _CN_VAL_PROC) and size >= 4:
+            kind = _EVENTS.get(_u32.from_buffer(buffer, start + _PROC_EVENT).value)
             if kind and size >= ctypes.sizeof(kind):
                 yield kind.from_buffer_copy(buffer, start + _PROC_EVENT)
         start += nl.nlmsg_len + 3 & ~3  # NLMSG_ALIGN
@@ -495,12 +661,17 @@ def _missing(pid: int) -> OSError:
 
 def _check_pid(pid: int) -> None:
     """Raises TypeError and ValueError for what cannot be a pid."""
-    if isinstance(pid, (bool, What)):
+    if isinstance(pid, (list, tuple, set, frozenset)):
+        raise TypeError("pids are separate arguments: watch(1, 2), not watch([1, 2])")
+    if isinstance(pid, (bool, What)) or not hasattr(pid, "__index__"):
         raise TypeError(f"a pid is a number, not {pid!r}")
     if operator.index(pid) < 1:
         raise ValueError(f"a pid is 1 or more, not {pid}")
 
 def _check_events(events: int) -> int:
+    if isinstance(events, str):
+        name = events.upper() if events.upper() in What.__members__ else "EXEC"
+        raise TypeError(f"events are of What: use What.{name}, not {events!r}")
     mask = operator.index(events)
     if not mask or mask & ~int(What.ALL):
         raise ValueError(f"events must be of What, and at least one of them, not {mask:#x}")
@@ -562,12 +733,12 @@ def _reaped_status(pidfd: int) -> int | None:
     """The wait status of a process that has been reaped, from its pidfd: Linux 6.15, for anybody."""
     import fcntl
 
-    info = pidfd_info(mask=PIDFD_INFO_EXIT)
+    info = _pidfd_info(mask=_PIDFD_INFO_EXIT)
     try:
-        fcntl.ioctl(pidfd, PIDFD_GET_INFO, info)
+        fcntl.ioctl(pidfd, _PIDFD_GET_INFO, info)
     except OSError:
         return None
-    return int(info.exit_code) if info.mask & PIDFD_INFO_EXIT else None
+    return int(info.exit_code) if info.mask & _PIDFD_INFO_EXIT else None
 
 @functools.lru_cache(maxsize=None)
 def _pidfd_has_status() -> bool:
@@ -579,7 +750,7 @@ def _pidfd_has_status() -> bool:
     def ask() -> None:
         nonlocal pidfd
         with contextlib.suppress(OSError):
-            pidfd = os.pidfd_open(threading.get_native_id(), PIDFD_THREAD)
+            pidfd = os.pidfd_open(threading.get_native_id(), _PIDFD_THREAD)
 
     try:
         thread = threading.Thread(target=ask, daemon=True)
@@ -601,7 +772,7 @@ def _pidfd_has_status() -> bool:
 def _foreign() -> list[str]:
     """Which of this process's namespaces are not the initial ones."""
     found = []
-    for name, initial in ("pid", PROC_PID_INIT_INO), ("user", PROC_USER_INIT_INO):
+    for name, initial in ("pid", _PROC_PID_INIT_INO), ("user", _PROC_USER_INIT_INO):
         try:
             if os.stat(f"/proc/self/ns/{name}").st_ino != initial:
                 found.append(name)
@@ -611,14 +782,12 @@ def _foreign() -> list[str]:
 
 def _refusal(number: int) -> OSError:
     """Why this process may not listen, and what to do about it. number: the kernel's errno, 0 for no answer."""
-    foreign = _foreign()
-    if number == errno.ECONNREFUSED:
-        return OSError(number, "the kernel reports process events in the initial network namespace only: run on the "
-                       "host, or with its network (docker run --network=host)")
-    if foreign and number in (0, errno.EPERM):
-        options = " ".join({"pid": "--pid=host", "user": "--userns=host"}[name] for name in foreign)
-        return OSError(errno.EPERM, f"the kernel reports process events in the initial {' and '.join(foreign)} "
-                       f"namespace only: run on the host, or in its namespace (docker run {options})")
+    foreign = _foreign() + ["network"] * (number == errno.ECONNREFUSED)
+    if foreign and number in (0, errno.EPERM, errno.ECONNREFUSED):
+        options = {"pid": "--pid=host", "user": "--userns=host", "network": "--network=host"}
+        return OSError(number or errno.EPERM, f"the kernel reports process events in the initial {', '.join(foreign)} "
+                       "namespace only: run on the host, or in its namespaces "
+                       f"(docker run {' '.join(options[name] for name in foreign)})")
     if number == errno.EPERM:
         return OSError(number, "before Linux 6.6 it takes CAP_NET_ADMIN to listen to process events: run as root, or "
                        "give the program the capability (AmbientCapabilities=CAP_NET_ADMIN in a systemd unit)")
@@ -659,19 +828,19 @@ class _Subscription:
         """Open a socket and LISTEN; whether the kernel acknowledges it, which it does before send() returns."""
         if not hasattr(socket, "AF_NETLINK"):
             raise OSError(errno.EAFNOSUPPORT, "")
-        self.sock = socket.socket(AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, NETLINK_CONNECTOR)
+        self.sock = socket.socket(_AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _NETLINK_CONNECTOR)
         self._counted = False
         try:
-            for option in SO_RCVBUFFORCE, socket.SO_RCVBUF:  # only the second is limited by net.core.rmem_max
+            for option in _SO_RCVBUFFORCE, socket.SO_RCVBUF:  # only the second is limited by net.core.rmem_max
                 try:
                     self.sock.setsockopt(socket.SOL_SOCKET, option, self.rcvbuf)
                     break
                 except OSError:
                     pass
             self.attach(_classic_filter(0))  # acks alone, so that no storm can crowd ours out
-            self.sock.bind((0, CN_IDX_PROC))
+            self.sock.bind((0, _CN_IDX_PROC))
             token, before = int.from_bytes(os.urandom(4), "little"), time.monotonic_ns()
-            self._ask(PROC_CN_MCAST_LISTEN, token)
+            self._ask(_PROC_CN_MCAST_LISTEN, token)
             answer = select.poll()
             answer.register(self.sock, select.POLLIN)
             while answer.poll(patience):
@@ -687,7 +856,7 @@ class _Subscription:
         """Whether this is the answer to our LISTEN. Acks are multicast: others see theirs and ours."""
         if len(data) != _SIZE:
             return False
-        cn, ack = cn_msg.from_buffer_copy(data, _CN_MSG), _Ack.from_buffer_copy(data, _PROC_EVENT)
+        cn, ack = _cn_msg.from_buffer_copy(data, _CN_MSG), _Ack.from_buffer_copy(data, _PROC_EVENT)
         if ack.what or cn.ack != (token + 1) & 0xFFFFFFFF:
             return False
         if not before <= ack.timestamp_ns <= time.monotonic_ns():
@@ -698,15 +867,15 @@ class _Subscription:
 
     def _ask(self, op: int, token: int = 0) -> None:
         message = self._request(op, token)
-        self._counted = op == PROC_CN_MCAST_LISTEN  # and no call between, in which a ctrl-C could come
+        self._counted = op == _PROC_CN_MCAST_LISTEN  # and no call between, in which a ctrl-C could come
         self.sock.send(message)
 
     @staticmethod
-    def _request(op: int, token: int = 0) -> request:
+    def _request(op: int, token: int = 0) -> _request:
         """LISTEN or IGNORE; the ack of it carries token + 1."""
-        size = ctypes.sizeof(request)
-        return request(nlmsghdr(nlmsg_len=size, nlmsg_type=NLMSG_DONE),
-                       cn_msg(idx=CN_IDX_PROC, val=CN_VAL_PROC, ack=token, len=size - _PROC_EVENT), op)
+        size = ctypes.sizeof(_request)
+        return _request(_nlmsghdr(nlmsg_len=size, nlmsg_type=_NLMSG_DONE),
+                       _cn_msg(idx=_CN_IDX_PROC, val=_CN_VAL_PROC, ack=token, len=size - _PROC_EVENT), op)
 
     def renew(self, again: bool) -> None:
         """Make the kernel count us again, where its count has been run down.
@@ -715,19 +884,19 @@ class _Subscription:
         each LISTEN on another socket adds one (again): Linux 6.6 and newer count one for each.
         """
         if not again:
-            self._ask(PROC_CN_MCAST_LISTEN)
+            self._ask(_PROC_CN_MCAST_LISTEN)
             return
-        with socket.socket(AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, NETLINK_CONNECTOR) as sock:
-            sock.bind((0, CN_IDX_PROC))
-            sock.send(self._request(PROC_CN_MCAST_LISTEN))
+        with socket.socket(_AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _NETLINK_CONNECTOR) as sock:
+            sock.bind((0, _CN_IDX_PROC))
+            sock.send(self._request(_PROC_CN_MCAST_LISTEN))
 
     def attach(self, program: list[tuple[int, ...]] | int) -> None:
         """Put a filter before the socket: classic BPF, or the descriptor of an eBPF program. Nothing is lost by it."""
         if isinstance(program, int):
-            self.sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_BPF, program)
+            self.sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_BPF, program)
         else:
-            code = (sock_filter * len(program))(*(sock_filter(*instruction) for instruction in program))
-            self.sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, bytes(sock_fprog(len(program), code)))
+            code = (_sock_filter * len(program))(*(_sock_filter(*instruction) for instruction in program))
+            self.sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, bytes(_sock_fprog(len(program), code)))
 
     def send_to_self(self, data: bytes) -> None:
         """Run the filter on a datagram of our own, in our own context."""
@@ -741,8 +910,8 @@ class _Subscription:
     @property
     def dropped(self) -> int:
         """How many messages the kernel has dropped so far, the buffer being full."""
-        info = self.sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, SK_MEMINFO_VARS * 4)
-        return int(memoryview(info).cast("I")[SK_MEMINFO_DROPS])
+        info = self.sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _SK_MEMINFO_VARS * 4)
+        return int(memoryview(info).cast("I")[_SK_MEMINFO_DROPS])
 
     def was_there(self, pid: int, timestamp_ns: int) -> bool:
         """Whether the process that /proc shows was there at that time: not a later one with its pid."""
@@ -757,15 +926,15 @@ class _Subscription:
         """Take back the LISTEN, but not from a forked child (ignore=False), and close the socket."""
         try:
             if ignore and self._counted:
-                self._ask(PROC_CN_MCAST_IGNORE)
+                self._ask(_PROC_CN_MCAST_IGNORE)
         except OSError:
             pass  # there is nobody left to listen
         if self.sock:
             self.sock.close()
 
 # What the headers of every event say: the offsets and values of their 32-bit words, but seq, pid and ack.
-_WORDS = memoryview(bytes(nlmsghdr(_SIZE, NLMSG_DONE)) + bytes(
-    cn_msg(CN_IDX_PROC, CN_VAL_PROC, len=_SIZE - _PROC_EVENT))).cast("I")
+_WORDS = memoryview(bytes(_nlmsghdr(_SIZE, _NLMSG_DONE)) + bytes(
+    _cn_msg(_CN_IDX_PROC, _CN_VAL_PROC, len=_SIZE - _PROC_EVENT))).cast("I")
 _HEADERS = tuple((4 * i, _WORDS[i]) for i in (0, 1, 4, 5, 8))
 
 def _classic_filter(kinds: int, pids: Iterable[int] | None = None, forks: bool = False) -> list[tuple[int, ...]]:
@@ -774,86 +943,86 @@ def _classic_filter(kinds: int, pids: Iterable[int] | None = None, forks: bool =
     pids: only of these processes (None: of all). forks: with the FORKs of their children. Constants are swapped,
     since BPF_LD reads big-endian.
     """
-    keep, drop = (BPF_RET, 0, 0, 0xFFFFFFFF), (BPF_RET, 0, 0, 0)
-    what, tgid, child_pid, child_tgid = (_PROC_EVENT + at for at in (
-        ProcEvent.what.offset, Exec.pid.offset, Fork.tid.offset, Fork.pid.offset))
+    keep, drop = (_BPF_RET, 0, 0, 0xFFFFFFFF), (_BPF_RET, 0, 0, 0)
+    what, tgid, child_pid, child_tgid = (_PROC_EVENT + vars(kind)[name].offset for kind, name in (
+        (ProcEvent, "what"), (Exec, "pid"), (Fork, "tid"), (Fork, "pid")))
 
     def load(offset: int) -> tuple[int, ...]:
         """The word of the datagram that is there."""
-        return BPF_LD | BPF_W | BPF_ABS, 0, 0, offset
+        return _BPF_LD | _BPF_W | _BPF_ABS, 0, 0, offset
 
     def jump(test: int, value: int, true: int, false: int) -> tuple[int, ...]:
         """Compare the word with a constant, and skip so many instructions."""
-        return BPF_JMP | test, true, false, socket.htonl(value)
+        return _BPF_JMP | test, true, false, socket.htonl(value)
 
     program = [
-        (BPF_LD | BPF_W | BPF_LEN, 0, 0, 0),
-        (BPF_JMP | BPF_JEQ, 1, 0, _SIZE), keep,
-        *(part for offset, number in _HEADERS for part in (load(offset), jump(BPF_JEQ, number, 1, 0), drop)),
+        (_BPF_LD | _BPF_W | _BPF_LEN, 0, 0, 0),
+        (_BPF_JMP | _BPF_JEQ, 1, 0, _SIZE), keep,
+        *(part for offset, number in _HEADERS for part in (load(offset), jump(_BPF_JEQ, number, 1, 0), drop)),
         load(what),
-        jump(BPF_JEQ, 0, 0, 1), keep,
-        jump(BPF_JEQ, COMM, 0, 3), load(tgid), jump(BPF_JEQ, os.getpid(), 0, 1), keep,
+        jump(_BPF_JEQ, 0, 0, 1), keep,
+        jump(_BPF_JEQ, _COMM, 0, 3), load(tgid), jump(_BPF_JEQ, os.getpid(), 0, 1), keep,
         load(what),
-        jump(BPF_JSET, kinds, 1, 0), drop,
+        jump(_BPF_JSET, kinds, 1, 0), drop,
     ]
     if pids is None:
         return [*program, keep]
     program += [
-        jump(BPF_JEQ, FORK, 0, 5),
-        load(child_pid), (BPF_MISC | BPF_TAX, 0, 0, 0), load(child_tgid),
-        (BPF_JMP | BPF_JEQ | BPF_X, 0, 2, 0),  # not equal: a thread of the process that is loaded now
+        jump(_BPF_JEQ, _FORK, 0, 5),
+        load(child_pid), (_BPF_MISC | _BPF_TAX, 0, 0, 0), load(child_tgid),
+        (_BPF_JMP | _BPF_JEQ | _BPF_X, 0, 2, 0),  # not equal: a thread of the process that is loaded now
         load(tgid) if forks else drop,
         load(tgid),
     ]
     for pid in pids:
-        program += [jump(BPF_JEQ, pid, 0, 1), keep]
+        program += [jump(_BPF_JEQ, pid, 0, 1), keep]
     return [*program, drop]
 
 # ------------------------------------------------------------------------------------------ kernel program
 
 # linux/bpf.h: commands of bpf(2), types of maps and programs, helper functions
-BPF_MAP_CREATE, BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM, BPF_MAP_DELETE_ELEM, BPF_PROG_LOAD = 0, 1, 2, 3, 5
-BPF_MAP_LOOKUP_BATCH, BPF_MAP_LOOKUP_AND_DELETE_BATCH = 24, 25
-BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PERCPU_ARRAY, BPF_MAP_TYPE_RINGBUF = 1, 2, 6, 27
-BPF_ANY, BPF_NOEXIST, BPF_EXIST = 0, 1, 2
-BPF_F_NO_PREALLOC, BPF_F_MMAPABLE = 1, 1 << 10
-BPF_PROG_TYPE_SOCKET_FILTER, BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE = 1, 1, 2
-BPF_RINGBUF_BUSY_BIT, BPF_RINGBUF_HDR_SZ = 1 << 31, 8
+_BPF_MAP_CREATE, _BPF_MAP_LOOKUP_ELEM, _BPF_MAP_UPDATE_ELEM, _BPF_MAP_DELETE_ELEM, _BPF_PROG_LOAD = 0, 1, 2, 3, 5
+_BPF_MAP_LOOKUP_BATCH, _BPF_MAP_LOOKUP_AND_DELETE_BATCH = 24, 25
+_BPF_MAP_TYPE_HASH, _BPF_MAP_TYPE_ARRAY, _BPF_MAP_TYPE_PERCPU_ARRAY, _BPF_MAP_TYPE_RINGBUF = 1, 2, 6, 27
+_BPF_ANY, _BPF_NOEXIST, _BPF_EXIST = 0, 1, 2
+_BPF_F_NO_PREALLOC, _BPF_F_MMAPABLE = 1, 1 << 10
+_BPF_PROG_TYPE_SOCKET_FILTER, _BPF_PSEUDO_MAP_FD, _BPF_PSEUDO_MAP_VALUE = 1, 1, 2
+_BPF_RINGBUF_BUSY_BIT, _BPF_RINGBUF_HDR_SZ = 1 << 31, 8
 # linux/bpf_common.h, linux/bpf.h: parts of an instruction's code
-BPF_LDX, BPF_ST, BPF_STX, BPF_ALU64, BPF_MEM, BPF_ATOMIC, BPF_FETCH = 0x01, 0x02, 0x03, 0x07, 0x60, 0xC0, 0x01
-BPF_DW, BPF_JMP32, BPF_CALL, BPF_EXIT = 0x18, 0x06, 0x80, 0x90
+_BPF_LDX, _BPF_ST, _BPF_STX, _BPF_ALU64, _BPF_MEM, _BPF_ATOMIC, _BPF_FETCH = 0x01, 0x02, 0x03, 0x07, 0x60, 0xC0, 0x01
+_BPF_DW, _BPF_JMP32, _BPF_CALL, _BPF_EXIT = 0x18, 0x06, 0x80, 0x90
 _HELPERS = {"map_lookup_elem": 1, "map_update_elem": 2, "map_delete_elem": 3, "skb_load_bytes": 26,
             "get_current_task": 35, "probe_read_user": 112, "probe_read_kernel": 113, "ringbuf_output": 130}
 # asm/unistd.h: libc has no function for bpf(2)
 _NR_BPF = {"x86_64": 321, "aarch64": 280, "s390x": 351}
 
-class bpf_insn(ctypes.Structure):
+class _bpf_insn(ctypes.Structure):
     """One eBPF instruction."""
     _fields_ = [
-        ("code", u8),             # __u8 code
-        ("dst_reg", u8, 4),       # __u8 dst_reg:4
-        ("src_reg", u8, 4),       # __u8 src_reg:4
+        ("code", _u8),             # __u8 code
+        ("dst_reg", _u8, 4),       # __u8 dst_reg:4
+        ("src_reg", _u8, 4),       # __u8 src_reg:4
         ("off", ctypes.c_int16),  # __s16 off
-        ("imm", s32),             # __s32 imm
+        ("imm", _s32),             # __s32 imm
     ]
 
-class bpf_map_create(ctypes.Structure):
+class _bpf_map_create(ctypes.Structure):
     """union bpf_attr of BPF_MAP_CREATE: bpf(2)."""
-    _fields_ = [("map_type", u32), ("key_size", u32), ("value_size", u32), ("max_entries", u32), ("map_flags", u32)]
+    _fields_ = [(name, _u32) for name in ("map_type", "key_size", "value_size", "max_entries", "map_flags")]
 
-class bpf_map_elem(ctypes.Structure):
+class _bpf_map_elem(ctypes.Structure):
     """union bpf_attr of BPF_MAP_*_ELEM; the pointers are __aligned_u64."""
-    _fields_ = [("map_fd", u32), ("pad", u32), ("key", u64), ("value", u64), ("flags", u64)]
+    _fields_ = [("map_fd", _u32), ("pad", _u32), ("key", _u64), ("value", _u64), ("flags", _u64)]
 
-class bpf_map_batch(ctypes.Structure):
+class _bpf_map_batch(ctypes.Structure):
     """union bpf_attr of BPF_MAP_*_BATCH."""
-    _fields_ = [("in_batch", u64), ("out_batch", u64), ("keys", u64), ("values", u64), ("count", u32),
-                ("map_fd", u32), ("elem_flags", u64), ("flags", u64)]
+    _fields_ = [("in_batch", _u64), ("out_batch", _u64), ("keys", _u64), ("values", _u64), ("count", _u32),
+                ("map_fd", _u32), ("elem_flags", _u64), ("flags", _u64)]
 
-class bpf_prog_load(ctypes.Structure):
+class _bpf_prog_load(ctypes.Structure):
     """union bpf_attr of BPF_PROG_LOAD."""
-    _fields_ = [("prog_type", u32), ("insn_cnt", u32), ("insns", u64), ("license", u64), ("log_level", u32),
-                ("log_size", u32), ("log_buf", u64), ("kern_version", u32), ("prog_flags", u32)]
+    _fields_ = [("prog_type", _u32), ("insn_cnt", _u32), ("insns", _u64), ("license", _u64), ("log_level", _u32),
+                ("log_size", _u32), ("log_buf", _u64), ("kern_version", _u32), ("prog_flags", _u32)]
 
 def _bpf(command: int, attribute: ctypes.Structure) -> int:
     """bpf(2). Raises OSError."""
@@ -866,42 +1035,42 @@ def _bpf(command: int, attribute: ctypes.Structure) -> int:
     return int(result)
 
 # The program's own structs. Values of the maps:
-class process_entry(ctypes.Structure):
+class _process_entry(ctypes.Structure):
     """processes[tgid]: a watched process, or with watch(None) any; until it has ended."""
     _fields_ = [
-        ("kinds", u32),           # events to send to user space
-        ("inherited", u32),       # what its children get for their kinds; 0: they are not followed
-        ("tasks", u32),           # EXITs still to come: one for each FORK; from _UNCOUNTED on if it was there before
-        ("threads", u32),         # not 0: it has, or may have had, more than one
-        ("ended", u32),           # threads=True: the process has ended, and some thread's EXIT may still come
-        ("since_ns", u64),        # when it was forked, or the watch began
+        ("kinds", _u32),           # events to send to user space
+        ("inherited", _u32),       # what its children get for their kinds; 0: they are not followed
+        ("tasks", _u32),           # EXITs still to come: one for each FORK; from _UNCOUNTED on if it was there before
+        ("threads", _u32),         # not 0: it has, or may have had, more than one
+        ("ended", _u32),           # threads=True: the process has ended, and some thread's EXIT may still come
+        ("since_ns", _u64),        # when it was forked, or the watch began
     ]
 
-class program_control(ctypes.Structure):
+class _program_control(ctypes.Structure):
     """control[0], in memory shared with the kernel: what Python asks of the program, and the counters of losses."""
     _fields_ = [
-        ("everything", u32),      # kinds that are wanted of every process
-        ("passing", u32),         # kinds that the program must see of every process for that
-        ("self", u32),            # this process: its COMM always passes, see _Feed.probe()
-        ("sender", u32),          # netlink port to listen to: 0, the kernel; our own during _prove()
-        ("lost", u32),            # records that found the ring full, and processes that found the map full
-        ("unsaved", u32),         # those of them that are not in the overflow map and should be
+        ("everything", _u32),      # kinds that are wanted of every process
+        ("passing", _u32),         # kinds that the program must see of every process for that
+        ("self", _u32),            # this process: its COMM always passes, see _Feed.probe()
+        ("sender", _u32),          # netlink port to listen to: 0, the kernel; our own during _prove()
+        ("lost", _u32),            # records that found the ring full, and processes that found the map full
+        ("unsaved", _u32),         # those of them that are not in the overflow map and should be
     ]
 
-class program_record(ctypes.Structure):
+class _program_record(ctypes.Structure):
     """A record in the ring, behind struct bpf_ringbuf_hdr { u32 len, pg_off; }; and a value of overflow[number]."""
     _fields_ = [
-        ("lost", u32),            # program_control.lost at that moment
-        ("note", u32),            # EXEC: bytes in the whole command line; else 0, _FINAL, _DOUBTFUL or _PROBE
-        ("event", Exit),          # struct proc_event; Exit is the longest. EXEC: parent_pid, and the words behind
+        ("lost", _u32),            # program_control.lost at that moment
+        ("note", _u32),            # EXEC: bytes in the whole command line; else 0, _FINAL, _DOUBTFUL or _PROBE
+        ("event", _LONGEST),      # struct proc_event. EXEC: parent_pid, and the words behind
     ]
 
 _UNCOUNTED, _COUNTED = 1 << 30, 1 << 29  # tasks that are not counted begin there; as many at most are
 # The process has ended; the datagram's status is another than ours; a Comm of our own that nobody wants, see _probe().
 _FINAL, _DOUBTFUL, _PROBE = 1, 2, 3
 _CMDLINE_MAX = 16 << 10
-_PLAIN = ctypes.sizeof(program_record)
-_STRIDE = BPF_RINGBUF_HDR_SZ + _PLAIN
+_PLAIN = ctypes.sizeof(_program_record)
+_STRIDE = _BPF_RINGBUF_HDR_SZ + _PLAIN
 
 # The program, in the kernel's assembly of eBPF (Documentation/bpf/standardization, LLVM). It runs for each event of
 # the machine, in the thread that causes it. `read(SLOT, size, base + offset)` stands for probe_read_kernel to the
@@ -1199,35 +1368,36 @@ def _encode(kind: str, parts: Any, symbols: dict[str, int]) -> list[Any]:
 
     def operand(word: str) -> tuple[int, int, int]:
         """BPF_X, the register, 0; or BPF_K, 0, the constant."""
-        return (BPF_X, _REGISTERS[word], 0) if word in _REGISTERS else (0, 0, value(word))
+        return (_BPF_X, _REGISTERS[word], 0) if word in _REGISTERS else (0, 0, value(word))
 
     if kind == "load":
         to, width, base, offset = parts
-        return [(BPF_LDX | BPF_MEM | _WIDTHS[width], _REGISTERS[to], _REGISTERS[base], value(offset), 0)]
+        return [(_BPF_LDX | _BPF_MEM | _WIDTHS[width], _REGISTERS[to], _REGISTERS[base], value(offset), 0)]
     if kind == "store":
         width, base, offset, right = parts
         register, source, number = operand(right)
-        code = (BPF_STX if register else BPF_ST) | BPF_MEM | _WIDTHS[width]
+        code = (_BPF_STX if register else _BPF_ST) | _BPF_MEM | _WIDTHS[width]
         return [(code, _REGISTERS[base], source, value(offset), number)]
     if kind in ("add", "fetch_add"):
         width, base, offset, right = parts if kind == "add" else (*parts[1:], parts[0])
-        code = BPF_STX | BPF_ATOMIC | _WIDTHS[width]
-        return [(code, _REGISTERS[base], _REGISTERS[right], value(offset), BPF_FETCH if kind == "fetch_add" else 0)]
+        code = _BPF_STX | _BPF_ATOMIC | _WIDTHS[width]
+        return [(code, _REGISTERS[base], _REGISTERS[right], value(offset), _BPF_FETCH if kind == "fetch_add" else 0)]
     if kind in ("map", "value"):
-        what = BPF_PSEUDO_MAP_FD if kind == "map" else BPF_PSEUDO_MAP_VALUE
-        return [(BPF_LD | BPF_DW, _REGISTERS[parts[0]], what, 0, parts[1]), (0, 0, 0, 0, 0)]  # 64 bits take two
+        what = _BPF_PSEUDO_MAP_FD if kind == "map" else _BPF_PSEUDO_MAP_VALUE
+        return [(_BPF_LD | _BPF_DW, _REGISTERS[parts[0]], what, 0, parts[1]), (0, 0, 0, 0, 0)]  # 64 bits take two
     if kind == "jump":
         left, test, right, label = parts
         register, source, number = operand(right)
-        return [((BPF_JMP32 if left in _LOWER else BPF_JMP) | _JUMPS[test] | register, _REGISTERS[left], source, label,
-                 number)]
+        code = _BPF_JMP32 if left in _LOWER else _BPF_JMP
+        return [(code | _JUMPS[test] | register, _REGISTERS[left], source, label, number)]
     if kind == "alu":
         to, operation, right = parts
         register, source, number = operand(right)
-        return [(BPF_ALU64 | _ALU[operation] | register, _REGISTERS[to], source, 0, number)]
+        return [(_BPF_ALU64 | _ALU[operation] | register, _REGISTERS[to], source, 0, number)]
     if kind == "goto":
-        return [(BPF_JMP, 0, 0, parts[0], 0)]
-    return [(BPF_JMP | BPF_CALL, 0, 0, 0, _HELPERS[parts[0]]) if kind == "call" else (BPF_JMP | BPF_EXIT, 0, 0, 0, 0)]
+        return [(_BPF_JMP, 0, 0, parts[0], 0)]
+    code, number = (_BPF_CALL, _HELPERS[parts[0]]) if kind == "call" else (_BPF_EXIT, 0)
+    return [(_BPF_JMP | code, 0, 0, 0, number)]
 
 def _assemble(listing: str, symbols: dict[str, int]) -> list[tuple[int, int, int, int, Any]]:
     """The instructions of a listing: code, dst, src, off and imm; for a map, imm is its name."""
@@ -1238,7 +1408,8 @@ def _assemble(listing: str, symbols: dict[str, int]) -> list[tuple[int, int, int
     while statements:
         statement = statements.pop()
         matches = ((kind, form.fullmatch(statement)) for form, kind in forms)
-        kind, found = next(((kind, found) for kind, found in matches if found), ("", None))  # type: tuple[str, Any]
+        nothing: tuple[str, Any] = "", None
+        kind, found = next(((kind, found) for kind, found in matches if found), nothing)
         if kind == "read":
             slot, size, base, offset = found.groups()
             statements += ["call probe_read_kernel", f"r2 = {size}", f"r1 += {slot}", "r1 = fp", f"r3 += {offset}",
@@ -1341,14 +1512,15 @@ def _instructions(threads: bool) -> list[tuple[int, int, int, int, Any]]:
     def signed(number: int) -> int:
         return number - (1 << 32) if number >> 31 else number
 
-    own = {f"{kind.__name__}.{field[0]}": getattr(kind, field[0]).offset
-           for kind in (process_entry, program_control) for field in kind._fields_}
-    constants = {"FORK": FORK, "EXEC": EXEC, "COMM": COMM, "EXIT": signed(EXIT), "ENDS": signed(_ENDS),
-                 "DATAGRAM_SIZE": _SIZE, "EVENT_AT": _PROC_EVENT, "EVENT_SIZE": ctypes.sizeof(Exit),
-                 "NLMSG_DONE": NLMSG_DONE, "CN_IDX_PROC": CN_IDX_PROC, "CN_VAL_PROC": CN_VAL_PROC, "BPF_ANY": BPF_ANY,
-                 "SIGNAL_GROUP_EXIT": SIGNAL_GROUP_EXIT, "CMDLINE_MAX": _CMDLINE_MAX, "PLAIN": _PLAIN,
-                 "SCRATCH_EVENT": program_record.event.offset,
-                 "SCRATCH_PARENT": program_record.event.offset + Exit.parent_pid.offset,
+    own = {f"{kind.__name__[1:]}.{field[0]}": getattr(kind, field[0]).offset
+           for kind in (_process_entry, _program_control) for field in kind._fields_}
+    constants = {"FORK": _FORK, "EXEC": _EXEC, "COMM": _COMM, "EXIT": signed(_EXIT), "ENDS": signed(_ENDS),
+                 "DATAGRAM_SIZE": _SIZE, "EVENT_AT": _PROC_EVENT, "EVENT_SIZE": ctypes.sizeof(_LONGEST),
+                 "NLMSG_DONE": _NLMSG_DONE, "CN_IDX_PROC": _CN_IDX_PROC, "CN_VAL_PROC": _CN_VAL_PROC,
+                 "SIGNAL_GROUP_EXIT": _SIGNAL_GROUP_EXIT, "CMDLINE_MAX": _CMDLINE_MAX, "PLAIN": _PLAIN,
+                 "BPF_ANY": _BPF_ANY,
+                 "SCRATCH_EVENT": _program_record.event.offset,
+                 "SCRATCH_PARENT": _program_record.event.offset + vars(Exit)["parent_pid"].offset,
                  "FINAL": _FINAL, "DOUBTFUL": _DOUBTFUL, "PROBE": _PROBE, "COUNTED": _COUNTED}
     listing = _PROGRAM.replace("EXIT_BODY ", _EXIT_OF_THREAD if threads else _EXIT_OF_PROCESS)
     listing = listing.replace("THREAD_FORK", "goto ask" if threads else "goto drop")
@@ -1361,14 +1533,14 @@ class _Program:
         self.fds: dict[str, int] = {}
         try:
             for name, kind, key, value, room, flags in (
-                ("processes", BPF_MAP_TYPE_HASH, 4, ctypes.sizeof(process_entry), entries, BPF_F_NO_PREALLOC),
-                ("overflow", BPF_MAP_TYPE_HASH, 4, _PLAIN, entries, BPF_F_NO_PREALLOC),
-                ("control", BPF_MAP_TYPE_ARRAY, 4, ctypes.sizeof(program_control), 1, BPF_F_MMAPABLE),
-                ("scratch", BPF_MAP_TYPE_PERCPU_ARRAY, 4, _PLAIN + _CMDLINE_MAX, 1, 0),
-                ("ring", BPF_MAP_TYPE_RINGBUF, 0, 0, ring_size, 0),
+                ("processes", _BPF_MAP_TYPE_HASH, 4, ctypes.sizeof(_process_entry), entries, _BPF_F_NO_PREALLOC),
+                ("overflow", _BPF_MAP_TYPE_HASH, 4, _PLAIN, entries, _BPF_F_NO_PREALLOC),
+                ("control", _BPF_MAP_TYPE_ARRAY, 4, ctypes.sizeof(_program_control), 1, _BPF_F_MMAPABLE),
+                ("scratch", _BPF_MAP_TYPE_PERCPU_ARRAY, 4, _PLAIN + _CMDLINE_MAX, 1, 0),
+                ("ring", _BPF_MAP_TYPE_RINGBUF, 0, 0, ring_size, 0),
             ):
-                self.fds[name] = _bpf(BPF_MAP_CREATE, bpf_map_create(kind, key, value, room, flags))
-            code = b"".join(bytes(bpf_insn(op, to, source, off, self.fds[imm] if isinstance(imm, str) else imm))
+                self.fds[name] = _bpf(_BPF_MAP_CREATE, _bpf_map_create(kind, key, value, room, flags))
+            code = b"".join(bytes(_bpf_insn(op, to, source, off, self.fds[imm] if isinstance(imm, str) else imm))
                             for op, to, source, off, imm in _instructions(threads))
             self.fds["program"] = self._load(code)
         except BaseException:
@@ -1378,25 +1550,25 @@ class _Program:
     @staticmethod
     def _load(code: bytes) -> int:
         insns, licence = ctypes.create_string_buffer(code), ctypes.create_string_buffer(b"GPL")
-        attribute = bpf_prog_load(BPF_PROG_TYPE_SOCKET_FILTER, len(code) // ctypes.sizeof(bpf_insn),
+        attribute = _bpf_prog_load(_BPF_PROG_TYPE_SOCKET_FILTER, len(code) // ctypes.sizeof(_bpf_insn),
                                   ctypes.addressof(insns), ctypes.addressof(licence))
         try:
-            return _bpf(BPF_PROG_LOAD, attribute)
+            return _bpf(_BPF_PROG_LOAD, attribute)
         except OSError as error:
             if error.errno in (errno.EPERM, errno.ENOSYS):
                 raise
             log = ctypes.create_string_buffer(1 << 20)
             attribute.log_level, attribute.log_size, attribute.log_buf = 1, len(log), ctypes.addressof(log)
             with contextlib.suppress(OSError):
-                os.close(_bpf(BPF_PROG_LOAD, attribute))
+                os.close(_bpf(_BPF_PROG_LOAD, attribute))
             last = "; ".join(log.value.decode(errors="replace").strip().splitlines()[-4:])
             raise OSError(error.errno, f"the kernel refuses the eBPF program: {error.strerror}: {last}") from None
 
-    def element(self, command: int, name: str, key: int, value: Any = None, flags: int = BPF_ANY) -> bool:
+    def element(self, command: int, name: str, key: int, value: Any = None, flags: int = _BPF_ANY) -> bool:
         """BPF_MAP_*_ELEM; False where there is no such entry (or with BPF_NOEXIST, where there is one)."""
-        word = u32(key)
+        word = _u32(key)
         try:
-            _bpf(command, bpf_map_elem(self.fds[name], 0, ctypes.addressof(word),
+            _bpf(command, _bpf_map_elem(self.fds[name], 0, ctypes.addressof(word),
                                        ctypes.addressof(value) if value is not None else 0, flags))
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.EEXIST):
@@ -1409,13 +1581,13 @@ class _Program:
     def all(self, name: str, kind: type[ctypes.Structure], *, take: bool = False) -> dict[int, Any]:
         """What is in a map; take: and empty it."""
         found: dict[int, Any] = {}
-        room, cursor, first = 1024, u64(), True
+        room, cursor, first = 1024, _u64(), True
         while True:
-            keys, values = (u32 * room)(), (kind * room)()
-            batch = bpf_map_batch(0 if first else ctypes.addressof(cursor), ctypes.addressof(cursor),
+            keys, values = (_u32 * room)(), (kind * room)()
+            batch = _bpf_map_batch(0 if first else ctypes.addressof(cursor), ctypes.addressof(cursor),
                                   ctypes.addressof(keys), ctypes.addressof(values), room, self.fds[name])
             try:
-                _bpf(BPF_MAP_LOOKUP_AND_DELETE_BATCH if take else BPF_MAP_LOOKUP_BATCH, batch)
+                _bpf(_BPF_MAP_LOOKUP_AND_DELETE_BATCH if take else _BPF_MAP_LOOKUP_BATCH, batch)
                 done = False
             except OSError as error:
                 if error.errno == errno.ENOSPC:  # one bucket has more
@@ -1460,7 +1632,7 @@ class _Ring:
 
     def __init__(self, fd: int, size: int) -> None:
         shared = mmap.mmap(fd, mmap.PAGESIZE + 2 * size, prot=mmap.PROT_READ, offset=mmap.PAGESIZE)
-        self._consumer_pos = u64.from_buffer(mmap.mmap(fd, mmap.PAGESIZE))
+        self._consumer_pos = _u64.from_buffer(mmap.mmap(fd, mmap.PAGESIZE))
         self._producer_pos = memoryview(shared)[:8].cast("Q")
         self._data = memoryview(shared)[mmap.PAGESIZE:]  # twice, so that no record is cut at the end
         self._words = self._data.cast("I")
@@ -1474,7 +1646,7 @@ class _Ring:
     def next_lost(self) -> int | None:
         """How many were lost before the next record; None if there is none, or it is still being written."""
         at = self._taken % self._size >> 2
-        if self._producer_pos[0] == self._taken or self._words[at] & BPF_RINGBUF_BUSY_BIT:
+        if self._producer_pos[0] == self._taken or self._words[at] & _BPF_RINGBUF_BUSY_BIT:
             return None
         return self._words[at + 2]
 
@@ -1507,14 +1679,14 @@ class _Ring:
             with fence:
                 pass
             whats = column(4)
-            if column(2).count(lost) == count and not any(column(3)) and EXEC not in whats:
+            if column(2).count(lost) == count and not any(column(3)) and _EXEC not in whats:
                 columns = whats, column(9), column(11)
                 events = [_COPIES[what](data, start) for what, start in zip(whats, range(at + 16, last, _STRIDE))]
                 at += count * _STRIDE
         while at < last and len(events) < most and not columns:
             word = at >> 2
             length = words[word]
-            if length & BPF_RINGBUF_BUSY_BIT:
+            if length & _BPF_RINGBUF_BUSY_BIT:
                 break
             with fence:
                 pass
@@ -1523,7 +1695,7 @@ class _Ring:
             what, note = words[word + 4], words[word + 3]
             event: Any = _COPIES[what](data, at + 16)
             events.append(event)
-            if what == EXEC:
+            if what == _EXEC:
                 event._words, event._length = bytes(data[at + 56:at + 8 + length]), note
                 event._parent_pid = words[word + 13]
                 if len(event._words) < note:
@@ -1563,12 +1735,12 @@ class _RingSource:
         # An event takes 56 bytes here and some 800 in the socket's buffer: a ring of 1/8 holds at least as many.
         size = max(1 << 16, 1 << (subscription.rcvbuf >> 3).bit_length() >> 1)
         self._program = _Program(threads, size, self._room())
-        self._saved: dict[int, program_record] = {}  # by their numbers: what was lost and has been kept; _recover()
+        self._saved: dict[int, _program_record] = {}  # by their numbers: what was lost and has been kept; _recover()
         self._lost = self._unsaved = 0            # as far as they are reported; read()
         self._late = False                        # whether more of what was lost may come to be kept; read()
         try:
             fds = self._program.fds
-            self._control = program_control.from_buffer(mmap.mmap(fds["control"], mmap.PAGESIZE))
+            self._control = _program_control.from_buffer(mmap.mmap(fds["control"], mmap.PAGESIZE))
             self._control.self = os.getpid()
             self._ring = _Ring(fds["ring"], size)
             self._drops = subscription.dropped    # of the socket, as far as they are reported; look_at_socket()
@@ -1588,10 +1760,10 @@ class _RingSource:
     def _prove(self) -> None:
         """Have the program read what we know: our own command line and threads, by datagrams to ourselves."""
         control, port, me = self._control, self._subscription.port, os.getpid()
-        forged = [_WORDS.tobytes() + bytes(event).ljust(ctypes.sizeof(Exit), b"\0") for event in (
-            Exec(EXEC, REBUILT, 0, me, me), Exit(EXIT, REBUILT, 0, me, me))]
+        forged = [_WORDS.tobytes() + bytes(event).ljust(ctypes.sizeof(_LONGEST), b"\0") for event in (
+            Exec(_EXEC, _REBUILT, 0, me, me), Exit(_EXIT, _REBUILT, 0, me, me))]
         control.sender = port ^ 1 << 30  # somebody else: neither we nor the kernel
-        control.everything = control.passing = EXEC | EXIT
+        control.everything = control.passing = _EXEC | _EXIT
         self._subscription.send_to_self(forged[0])
         if self._ring.take(9, 0)[0]:
             raise OSError(errno.EINVAL, "the eBPF program takes others for the kernel")
@@ -1604,52 +1776,52 @@ class _RingSource:
             found, _ = self._ring.take(9, 0)
             begin, end = int(stat[45]), int(stat[46])  # arg_start, arg_end
             words = ctypes.string_at(begin, min(end - begin, _CMDLINE_MAX)) if begin else None
-            if ([event.what for event in found] == [EXEC, EXIT]
+            if ([event.what for event in found] == [_EXEC, _EXIT]
                     and (found[0]._words, found[0]._parent_pid) == (words, os.getppid())
                     and found[1].exit_code == found[1].exit_signal == int(stat[17])
-                    and (found[1].parent_tid, found[1].parent_pid & SIGNAL_GROUP_EXIT) == (0, 0)):
+                    and (found[1].parent_tid, found[1].parent_pid & _SIGNAL_GROUP_EXIT) == (0, 0)):
                 break
         else:
             raise OSError(errno.EINVAL, "the kernel's structs are not as its BTF says")
         control.everything = control.passing = control.sender = 0
 
     def add(self, pid: int, kinds: int, inherited: int) -> None:
-        kinds, inherited = (kinds and kinds | EXIT) | (inherited and FORK), inherited and inherited | FORK | EXIT
-        value = process_entry(kinds=kinds, inherited=inherited, tasks=_UNCOUNTED, threads=1,
+        kinds, inherited = (kinds and kinds | _EXIT) | (inherited and _FORK), inherited and inherited | _FORK | _EXIT
+        value = _process_entry(kinds=kinds, inherited=inherited, tasks=_UNCOUNTED, threads=1,
                               since_ns=self._subscription.now())
-        while not self._element(BPF_MAP_UPDATE_ELEM, pid, value, BPF_NOEXIST):
-            old = process_entry()
-            if self._element(BPF_MAP_LOOKUP_ELEM, pid, old):
+        while not self._element(_BPF_MAP_UPDATE_ELEM, pid, value, _BPF_NOEXIST):
+            old = _process_entry()
+            if self._element(_BPF_MAP_LOOKUP_ELEM, pid, old):
                 value.kinds, value.inherited = kinds | old.kinds, inherited | old.inherited
                 value.since_ns = old.since_ns
-                if self._element(BPF_MAP_UPDATE_ELEM, pid, value, BPF_EXIST):
+                if self._element(_BPF_MAP_UPDATE_ELEM, pid, value, _BPF_EXIST):
                     break
         if self._threads:  # count, so that the last EXIT is known as such: unless threads come and go meanwhile
             live = sum(_tids(pid).values())
-            if live and self._element(BPF_MAP_LOOKUP_ELEM, pid, value) and value.tasks == _UNCOUNTED:
+            if live and self._element(_BPF_MAP_LOOKUP_ELEM, pid, value) and value.tasks == _UNCOUNTED:
                 value.tasks = live
-                self._element(BPF_MAP_UPDATE_ELEM, pid, value, BPF_EXIST)
+                self._element(_BPF_MAP_UPDATE_ELEM, pid, value, _BPF_EXIST)
 
     def remove(self, pid: int) -> None:
         if self._control.everything & _ENDS:
-            self._element(BPF_MAP_UPDATE_ELEM, pid, process_entry(
-                tasks=_UNCOUNTED, threads=1, since_ns=self._subscription.now()), BPF_EXIST)
+            self._element(_BPF_MAP_UPDATE_ELEM, pid, _process_entry(
+                tasks=_UNCOUNTED, threads=1, since_ns=self._subscription.now()), _BPF_EXIST)
         else:
-            self._element(BPF_MAP_DELETE_ELEM, pid)
+            self._element(_BPF_MAP_DELETE_ELEM, pid)
 
     def watch_all(self, kinds: int) -> None:
-        self._control.passing = kinds | (FORK | EXIT if kinds & _ENDS else 0)
+        self._control.passing = kinds | (_FORK | _EXIT if kinds & _ENDS else 0)
         self._control.everything = kinds
         if not kinds & _ENDS:
-            for pid, process in self._program.all("processes", process_entry).items():
+            for pid, process in self._program.all("processes", _process_entry).items():
                 if not process.kinds:
-                    self._element(BPF_MAP_DELETE_ELEM, pid)
+                    self._element(_BPF_MAP_DELETE_ELEM, pid)
 
     def known(self) -> dict[int, int]:
-        return {pid: process.since_ns for pid, process in self._program.all("processes", process_entry).items()
+        return {pid: process.since_ns for pid, process in self._program.all("processes", _process_entry).items()
                 if not process.ended}
 
-    def _element(self, command: int, pid: int, value: Any = None, flags: int = BPF_ANY) -> bool:
+    def _element(self, command: int, pid: int, value: Any = None, flags: int = _BPF_ANY) -> bool:
         return self._program.element(command, "processes", pid, value, flags)
 
     @property
@@ -1685,14 +1857,14 @@ class _RingSource:
 
     def _recover(self, count: int) -> list[Any]:
         """The forks and exits among the next `count` lost ones, and those that came to be kept too late before."""
-        self._saved.update(self._program.all("overflow", program_record, take=True))
+        self._saved.update(self._program.all("overflow", _program_record, take=True))
         self._lost = (self._lost + count) & 0xFFFFFFFF
         events: list[Any] = []
         for number in sorted(self._saved):
             if not (self._lost - number) & 0x80000000:
                 saved = self._saved.pop(number)
                 event = _EVENTS[saved.event.what].from_buffer_copy(saved.event)
-                event.cpu = REBUILT
+                event.cpu = _REBUILT
                 events.append(event)
                 if saved.note == _FINAL:
                     events.append(_End(_END, event.pid, event.timestamp_ns))
@@ -1706,7 +1878,7 @@ class _RingSource:
         return -1 if status is None else status
 
     def forget(self, pid: int) -> None:
-        self._element(BPF_MAP_DELETE_ELEM, pid)
+        self._element(_BPF_MAP_DELETE_ELEM, pid)
 
     def look_at_socket(self) -> list[Any]:
         """Where the kernel had no memory to copy an event for us, it says so here. Nothing else comes here."""
@@ -1792,12 +1964,12 @@ class _ThreadTracker:
     def fold(self, event: Any) -> list[Any]:
         """What one event of the kernel means: none, one, or with threads=True an Exit and an _End."""
         what, pid = event.what, event.pid
-        if what == FORK:
+        if what == _FORK:
             return self._fork(event) if event.tid == pid else self._thread(event)
         process = self.processes.get(pid)
-        if what == EXIT:
+        if what == _EXIT:
             return self._exit(process, event) if process else []
-        if what == EXEC and process and process.tids is not None:
+        if what == _EXEC and process and process.tids is not None:
             process.tids.add(pid)  # who called it has the leader's id from now on
         return [event]
 
@@ -1846,7 +2018,7 @@ class _ThreadTracker:
         if process.codes is not None:
             event.exit_code = self.end_status(pid, event.timestamp_ns)
             if tid != pid:
-                event.tid, event.exit_signal = pid, SIGCHLD
+                event.tid, event.exit_signal = pid, _SIGCHLD
         self.remove(pid)
         return [event]
 
@@ -1896,17 +2068,17 @@ class _DatagramSource:
         # What recvmmsg(2) fills. proc_event, 36 bytes into a datagram, lies at a multiple of 8.
         self._buffer = bytearray(self._SLOTS * self._SLOT)
         self._words = memoryview(self._buffer).cast("I")
-        self._messages = (mmsghdr * self._SLOTS)()
-        self._senders = (sockaddr_nl * self._SLOTS)()
+        self._messages = (_mmsghdr * self._SLOTS)()
+        self._senders = (_sockaddr_nl * self._SLOTS)()
         address = ctypes.addressof(ctypes.c_char.from_buffer(self._buffer))
         for i, message in enumerate(self._messages):
-            vector = iovec(address + i * self._SLOT + 4, self._SLOT - 4)
-            message.msg_hdr = user_msghdr(ctypes.addressof(self._senders[i]), ctypes.sizeof(sockaddr_nl),
+            vector = _iovec(address + i * self._SLOT + 4, self._SLOT - 4)
+            message.msg_hdr = _user_msghdr(ctypes.addressof(self._senders[i]), ctypes.sizeof(_sockaddr_nl),
                                           ctypes.pointer(vector), 1)
 
         # What the headers and senders are when each slot holds one event of the kernel: one comparison checks all.
         for message, sender in zip(self._messages, self._senders):
-            message.msg_len, sender.nl_family, sender.nl_groups = _SIZE, AF_NETLINK, CN_IDX_PROC
+            message.msg_len, sender.nl_family, sender.nl_groups = _SIZE, _AF_NETLINK, _CN_IDX_PROC
         self._usual = [(memoryview(array).cast("B"), bytes(array), ctypes.sizeof(array) // self._SLOTS)
                        for array in (self._messages, self._senders)]
         self._sieve()
@@ -1919,7 +2091,7 @@ class _DatagramSource:
                                  tracker.everything)
         if not tracker.everything and len(processes) < 1000 and not any(p.inherited for p in processes.values()):
             pids = tuple(processes)
-        wanted = (kinds and kinds | LIFE, pids, bool(kinds & FORK))
+        wanted = (kinds and kinds | _LIFE, pids, bool(kinds & _FORK))
         if wanted != self._filter:
             try:
                 self._subscription.attach(_classic_filter(*wanted))
@@ -1973,9 +2145,9 @@ class _DatagramSource:
                 self.unsure = self.ready = True
         folded = [part for event in events for part in (self._tracker.fold(event) if event.what else [event])]
         for event in folded:
-            if event.what == EXEC:
+            if event.what == _EXEC:
                 process = self._tracker.processes.get(event.pid)
-                if (process.kinds if process else 0) & EXEC or self._tracker.everything & EXEC:
+                if (process.kinds if process else 0) & _EXEC or self._tracker.everything & _EXEC:
                     event._words = _raw_cmdline(event.pid)
                     event._length = len(event._words or b"")
         return folded + lost
@@ -2005,7 +2177,7 @@ class _DatagramSource:
                     events.append(Lost(None, self._subscription.now()))
                     self.unsure = True
             # What the kernel does not write stays as it is: so that it is usual again.
-            sender.nl_pid, sender.nl_groups = 0, CN_IDX_PROC
+            sender.nl_pid, sender.nl_groups = 0, _CN_IDX_PROC
         return events
 
     def _status(self, pid: int, pidfd: int, timestamp_ns: int) -> int | None:
@@ -2086,10 +2258,10 @@ class _Table:
         if columns and not watched and not any(what & ~everything for what in set(columns[0])):
             return events  # the program has decided already
         whats, whose, children = columns or zip(*map(_key, events)) if events else ((), (), ())
-        own_of, end = watched.get, _END if self._threads else EXIT
+        own_of, end = watched.get, _END if self._threads else _EXIT
         reported = []
         for what, pid, child, event in zip(whats, whose, children, events):
-            if what == FORK:
+            if what == _FORK:
                 own = own_of(pid, _NOBODY)
                 if child and own[1]:
                     if self.births is not None:
@@ -2120,13 +2292,13 @@ class _Table:
 
 def _wanted_exit(kinds: int, event: Any) -> bool:
     """Whether an event is an Exit that NONZERO_EXIT asks for."""
-    return bool(kinds & NONZERO_EXIT and event.what == EXIT and event.exit_code)
+    return bool(kinds & _NONZERO_EXIT and event.what == _EXIT and event.exit_code)
 
 def _key(event: Any) -> tuple[int, int, int]:
     """What an event is, whose it is (a fork of a process is the parent's), and the child of such a fork."""
     what = event.what
-    if what == FORK and event.tid == event.pid:
-        return FORK, event.parent_pid, event.pid
+    if what == _FORK and event.tid == event.pid:
+        return _FORK, event.parent_pid, event.pid
     return what, event.pid if what else 0, 0
 
 # ------------------------------------------------------------------------------------------------- watcher
@@ -2207,7 +2379,7 @@ def _ended_and_forked(events: list[Any], threads: bool) -> tuple[set[int], set[i
     for event in events:
         if isinstance(event, Fork) and event.tid == event.pid:
             forked.add(event.pid)
-        elif event.what == (_END if threads else EXIT) and event.pid not in forked:
+        elif event.what == (_END if threads else _EXIT) and event.pid not in forked:
             ended.add(event.pid)
     return ended, forked
 
@@ -2290,8 +2462,8 @@ class _Feed:
         self.drain()
         me, table = os.getpid(), self.table
         before = table.watched.get(me), frozenset(table.watched)
-        self.source.add(me, mask & FORK, mask)
-        table.watch(me, mask & FORK, mask)
+        self.source.add(me, mask & _FORK, mask)
+        table.watch(me, mask & _FORK, mask)
         table.births = {}
         return before
 
@@ -2333,7 +2505,7 @@ class _Feed:
         wanted = table.everything | inherited
         if wanted != wanted | mask:
             self._keep(lambda event: not (event.what and not wanted & event.what and (
-                event.pid in others or (event.what == FORK and event.parent_pid in others))))
+                event.pid in others or (event.what == _FORK and event.parent_pid in others))))
 
     def _keep(self, wanted: Callable[[Any], bool]) -> None:
         """Hand out no more than what is wanted of what is in hand."""
@@ -2457,7 +2629,7 @@ class _Feed:
             ended, forked = _ended_and_forked(pending, self._threads)
             exits: list[Any] = []
             for pid in statuses.keys() - ended:
-                exits.append(Exit(EXIT, REBUILT, now, pid, pid, statuses[pid], SIGCHLD, 0, 0))
+                exits.append(Exit(_EXIT, _REBUILT, now, pid, pid, statuses[pid], _SIGCHLD, 0, 0))
                 if self._threads:
                     exits.append(_End(_END, pid, now))
                 source.forget(pid)
@@ -2483,7 +2655,7 @@ class _Feed:
         if not stat:
             return None
         started = max(stat.start_ns - self._subscription.skew, known.get(parent, 0))
-        return Fork(FORK, REBUILT, started, parent or stat.ppid, parent or stat.ppid, pid, pid)
+        return Fork(_FORK, _REBUILT, started, parent or stat.ppid, parent or stat.ppid, pid, pid)
 
     def _gone(self, known: dict[int, int]) -> set[int]:
         """Which of these processes, each known since then, and of the watched ones have ended."""
@@ -2537,9 +2709,9 @@ class _Feed:
         The event is a Comm of this thread, which takes the name that it has: that changes nothing.
         """
         name, tid = ctypes.create_string_buffer(16), threading.get_native_id()
-        _libc().prctl(PR_GET_NAME, name)
+        _libc().prctl(_PR_GET_NAME, name)
         began = self._subscription.now()
-        _libc().prctl(PR_SET_NAME, name)
+        _libc().prctl(_PR_SET_NAME, name)
         ended = self._subscription.now()
         events = self._read_all()
         others = [event for event in events if not (
@@ -2565,6 +2737,35 @@ class _Feed:
         """Let go of the source."""
         if self.source:
             self.source.close()
+
+async def _readable(fd: int, seconds: float, wakers: set[Callable[[], object]] | None = None) -> None:
+    """Wait until a descriptor is readable, or so many seconds, on asyncio's event loop; or until a waker is called."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    woken: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not woken.done():
+            woken.set_result(None)
+
+    def waker() -> None:
+        loop.call_soon_threadsafe(wake)
+
+    own = fd if wakers is None else os.dup(fd)  # who closes a watcher meanwhile closes fd
+    timer = loop.call_later(seconds, wake)
+    loop.add_reader(own, wake)
+    if wakers is not None:
+        wakers.add(waker)
+    try:
+        await woken
+    finally:
+        if wakers is not None:
+            wakers.discard(waker)
+        loop.remove_reader(own)
+        timer.cancel()
+        if own != fd:
+            os.close(own)
 
 class Watcher:
     """A subscription to process events, and the table of who is watched.
@@ -2598,6 +2799,7 @@ class Watcher:
         self._lock = threading.RLock()     # held to use the feed; never to wait
         self._reading = threading.Lock()   # held by the reader, also while it waits
         self._reader = 0                   # the thread that holds it; _fill()
+        self._wakers: set[Callable[[], object]] = set()  # wake those who wait on an event loop; _readable() and close()
         self._starting = threading.Lock()  # held while a command is started: one at a time; popen()
         self._closed = False               # close()
         self._selected = False             # whether fileno() has been asked for; fileno()
@@ -2698,7 +2900,7 @@ class Watcher:
         else:
             self._waiter.clear()
 
-    def read(self, timeout: float | None = None) -> Any:
+    def read(self, timeout: float | None = None) -> Event | None:
         """The next event; None when `timeout` seconds have passed, or when the watcher is closed meanwhile.
 
         Raises ValueError for a timeout below 0, and OSError if a subscription that has gone silent cannot be had
@@ -2709,15 +2911,20 @@ class Watcher:
         if not self._feed.in_hand:
             self._fill(deadline, 1)
         with self._lock:
-            event = self._feed.next()
+            event: Event | None = self._feed.next()
             if self._selected:
                 self._show()
         return event
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Event]:
         """The events, until the watcher is closed."""
         self._check()
         return self._stream(None)
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        """The events, until the watcher is closed, on asyncio's event loop: without a thread."""
+        self._check()
+        return self._stream_async(None)
 
     def _deadline(self, timeout: float | None) -> int | None:
         if timeout is None:
@@ -2726,7 +2933,7 @@ class Watcher:
             raise ValueError(f"timeout must be a number of seconds from 0, or None, not {timeout}")
         return None if timeout > 1 << 30 else self._subscription.now() + int(timeout * 1_000_000_000)
 
-    def _stream(self, deadline: int | None, *, ending: bool = False) -> Iterator[Any]:
+    def _stream(self, deadline: int | None, *, ending: bool = False) -> Iterator[Event]:
         """The events up to the deadline; ending: until no process is watched any longer."""
         feed = self._feed
         while True:
@@ -2736,6 +2943,23 @@ class Watcher:
                     continue
             if not self._fill(deadline, _BATCH, ending=ending):
                 return
+
+    async def _stream_async(self, deadline: int | None, *, ending: bool = False) -> AsyncIterator[Event]:
+        """As _stream(). It waits where it holds no event, so who is cancelled there loses none."""
+        while True:
+            now = self._subscription.now()
+            over = deadline is not None and now >= deadline
+            for event in self._stream(deadline if over else now, ending=ending):
+                yield event
+            if over or self._closed or (ending and not self._feed.table.watched and not self._feed.in_hand):
+                return
+            seconds = min(_QUIET / 2, deadline - now if deadline is not None else _QUIET) / 1e9
+            if self._feed.pulse.storm or self._delay:
+                import asyncio
+
+                await asyncio.sleep(min(seconds, max(self._feed.source.gather, self._delay)))
+            if not self._feed.pulse.storm and not self._feed.in_hand and not self._closed:
+                await _readable(self.fileno(), max(0.0, seconds), self._wakers)
 
     def _fill(self, deadline: int | None, most: int, *, ending: bool = False) -> bool:
         """Take in events until some are to be handed out.
@@ -2791,8 +3015,9 @@ class Watcher:
         alarm = pulse.heard + _QUIET
         until = alarm if deadline is None else min(alarm, deadline)
         # In a storm do not wait to be woken: by the end of the pause there is more, or the next look ends the storm.
-        gather = feed.source.gather if pulse.storm and most > 1 else 0.0
-        more = gather or (pulse.storm and self._delay)
+        patient = until > now  # an event loop does not let us sleep
+        gather = feed.source.gather if pulse.storm and most > 1 and patient else 0.0
+        more = gather or (pulse.storm and self._delay and patient)
         woken = set() if more else self._waiter.wait(max(0, until - now) / 1e9)
         if not more and not woken:
             if until == deadline:
@@ -2828,6 +3053,9 @@ class Watcher:
             self._closed = True
             while self._feed.next():
                 pass
+            for wake in [*self._wakers]:
+                with contextlib.suppress(RuntimeError):  # its event loop is closed
+                    wake()
         # A reader does the rest on its way out: also the one that this call, from a signal handler, interrupts.
         reader = self._reader
         if self._reading.acquire(blocking=False) or (
@@ -2878,16 +3106,9 @@ class Watcher:
 
 # ----------------------------------------------------------------------------------------------- functions
 
-def watch(*pids: int, events: int = What.LIFE, follow: bool = True, threads: bool = False,
-          timeout: float | None = None) -> Iterator[Any]:
-    """Events of these processes from now on, and (follow) of their descendants; without pids, of every process.
-
-    Ends when the last of them has ended, or after `timeout` seconds. It subscribes when called. Raises what Watcher
-    and Watcher.watch raise, and ValueError for a timeout below 0.
-
-    >>> for event in cnproc.watch(pid, events=cnproc.What.EXIT):
-    ...     print(event)
-    """
+def _watching(pids: tuple[int, ...], events: int, follow: bool, threads: bool,
+              timeout: float | None) -> tuple[Watcher, int | None]:
+    """A Watcher of these processes, or of all, and the deadline."""
     for number in pids:
         _check_pid(number)
     watcher = Watcher(threads=threads)
@@ -2898,15 +3119,44 @@ def watch(*pids: int, events: int = What.LIFE, follow: bool = True, threads: boo
     except BaseException:
         watcher.close()
         raise
+    return watcher, deadline
 
-    def stream() -> Iterator[Any]:
+def watch(*pids: int, events: int = What.LIFE, follow: bool = True, threads: bool = False,
+          timeout: float | None = None) -> Generator[Event, None, None]:
+    """Events of these processes from now on, and (follow) of their descendants; without pids, of every process.
+
+    Ends when the last of them has ended, or after `timeout` seconds. It subscribes when called. Raises what Watcher
+    and Watcher.watch raise, and ValueError for a timeout below 0.
+
+    >>> for event in cnproc.watch(pid, events=cnproc.What.EXIT):
+    ...     print(event)
+    """
+    watcher, deadline = _watching(pids, events, follow, threads, timeout)
+
+    def stream() -> Generator[Event, None, None]:
         with watcher:
             yield from watcher._stream(deadline, ending=bool(pids))
 
     return stream()
 
+def watch_async(*pids: int, events: int = What.LIFE, follow: bool = True, threads: bool = False,
+                timeout: float | None = None) -> AsyncGenerator[Event, None]:
+    """As watch(), for `async for` on asyncio's event loop. It subscribes when called. It takes no thread.
+
+    >>> async for event in cnproc.watch_async(pid, events=cnproc.What.EXIT):
+    ...     print(event)
+    """
+    watcher, deadline = _watching(pids, events, follow, threads, timeout)
+
+    async def stream() -> AsyncGenerator[Event, None]:
+        with watcher:
+            async for event in watcher._stream_async(deadline, ending=bool(pids)):
+                yield event
+
+    return stream()
+
 def run(args: Any, *, events: int = What.LIFE, follow: bool = True, threads: bool = False,
-        timeout: float | None = None, **kwargs: Any) -> Iterator[Any]:
+        timeout: float | None = None, **kwargs: Any) -> Generator[Event, None, None]:
     """Start a command, and iterate over its events and (follow) those of its descendants.
 
     args and kwargs are those of subprocess.Popen. The command starts when this is called. The iteration ends when the
@@ -2924,7 +3174,7 @@ def run(args: Any, *, events: int = What.LIFE, follow: bool = True, threads: boo
         watcher.close()
         raise
 
-    def stream() -> Iterator[Any]:
+    def stream() -> Generator[Event, None, None]:
         try:
             with watcher:
                 yield from watcher._stream(deadline, ending=True)
@@ -2936,8 +3186,8 @@ def run(args: Any, *, events: int = What.LIFE, follow: bool = True, threads: boo
 class _Waiting:
     """A wait for the end of a process, a step at a time: wait for fileno() for rest() seconds, until it is over()."""
 
-    def __init__(self, pid: int, timeout: float | None) -> None:
-        """Raises what wait() raises."""
+    def __init__(self, pid: int, timeout: float | None, *, listen: bool = True) -> None:
+        """Raises what wait() raises. listen: here, if it has not ended; else `left` says so."""
         _check_pid(pid)
         if timeout is not None and not timeout >= 0:
             raise ValueError(f"timeout must be a number of seconds from 0, or None, not {timeout}")
@@ -2946,12 +3196,15 @@ class _Waiting:
         self._by: Any = None                    # a pidfd, or the Watcher
         self._reaped: select.epoll | None = None # waits for the parent to wait; over()
         self.returncode: int | None = None      # over()
+        self.left = False                       # whether somebody else has to listen
         stat = _stat(pid)
         if _ended(pid, stat):
             status = _zombie_status(pid)
             if status is None:
                 raise _missing(pid)
             self.returncode = _returncode(status)
+        elif not listen:
+            self.left = True
         elif _pidfd_has_status():
             try:
                 self._by = os.pidfd_open(pid)
@@ -2982,8 +3235,12 @@ class _Waiting:
             self.returncode = None if status is None else _returncode(status)
             over = status is not None
         if not over and self.rest() == 0:
-            raise TimeoutError(errno.ETIMEDOUT, f"process {self._pid} has not ended within {self._timeout} seconds")
+            raise self.late()
         return over
+
+    def late(self) -> TimeoutError:
+        """What says that the time is over."""
+        return TimeoutError(errno.ETIMEDOUT, f"process {self._pid} has not ended within {self._timeout} seconds")
 
     def _ask(self) -> int | None:
         ended = select.poll()
@@ -3043,29 +3300,84 @@ def wait(pid: int, timeout: float | None = None) -> int | None:
             woken.poll(waiting.rest() * 1000)
         return waiting.returncode
 
-async def _readable(fd: int, seconds: float | None) -> None:
-    """Wait until a descriptor is readable, or so many seconds, on asyncio's event loop."""
-    import asyncio
+class _Ends:
+    """One Watcher for all who wait on an event loop, where pidfds do not tell the status."""
 
-    loop = asyncio.get_running_loop()
-    woken = asyncio.Event()
-    loop.add_reader(fd, woken.set)
-    try:
-        await asyncio.wait_for(woken.wait(), seconds)
-    except asyncio.TimeoutError:
-        pass
-    finally:
-        loop.remove_reader(fd)
+    _shared: weakref.WeakKeyDictionary[Any, _Ends] = weakref.WeakKeyDictionary()  # by event loop
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop, self._watcher = loop, Watcher(rcvbuf=1 << 20)
+        self._waiting: dict[int, list[asyncio.Future[int | None]]] = {}
+        loop.add_reader(self._watcher.fileno(), self._read)
+        self._timer = loop.call_later(_QUIET / 1e9, self._tick)
+
+    @classmethod
+    async def wait(cls, pid: int) -> int | None:
+        """The returncode of a process that is there."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        ends = cls._shared.get(loop)
+        if not ends:
+            ends = cls._shared[loop] = cls(loop)
+        future: asyncio.Future[int | None] = loop.create_future()
+        ends._waiting.setdefault(pid, []).append(future)
+        try:
+            ends._watcher.watch(pid, What.EXIT, follow=False)
+            return await future
+        finally:
+            ends._remove(pid, future)
+
+    def _remove(self, pid: int, future: asyncio.Future[int | None]) -> None:
+        futures = self._waiting.get(pid, [])
+        if future in futures:
+            futures.remove(future)
+        if not futures and self._waiting.pop(pid, None) is not None:
+            with contextlib.suppress(KeyError):
+                self._watcher.unwatch(pid)
+        if not self._waiting and self._shared.get(self._loop) is self:
+            del self._shared[self._loop]
+            self._timer.cancel()
+            self._loop.remove_reader(self._watcher.fileno())
+            self._watcher.close()
+
+    def _tick(self) -> None:
+        self._timer = self._loop.call_later(_QUIET / 1e9, self._tick)
+        self._read()  # which notices a subscription that has gone silent
+
+    def _read(self) -> None:
+        try:
+            for event in self._watcher._stream(self._watcher._subscription.now()):
+                if isinstance(event, Exit):
+                    self._tell(event.pid, "set_result", event.returncode)
+            if not self._watcher._feed.in_hand:  # else their Exit may be there
+                for pid in self._waiting.keys() - self._watcher.pids:
+                    self._tell(pid, "set_result", None)
+        except OSError as error:
+            for pid in [*self._waiting]:
+                self._tell(pid, "set_exception", error)
+
+    def _tell(self, pid: int, how: str, what: Any) -> None:
+        for future in self._waiting.get(pid, ()):
+            if not future.done():
+                getattr(future, how)(what)
 
 async def wait_async(pid: int, timeout: float | None = None) -> int | None:
     """As wait(), for asyncio. From Linux 6.15 on a wait takes one file descriptor: no thread, no subscription.
 
-    Returns and raises what wait() does.
+    Before, all who wait on an event loop share one subscription. Returns and raises what wait() does.
 
     >>> await cnproc.wait_async(pid)
     0
     """
-    with _Waiting(pid, timeout) as waiting:
+    import asyncio
+
+    with _Waiting(pid, timeout, listen=_pidfd_has_status()) as waiting:
+        if waiting.left:
+            try:
+                return await asyncio.wait_for(_Ends.wait(pid), None if timeout is None else waiting.rest())
+            except asyncio.TimeoutError:
+                raise waiting.late() from None
         while not waiting.over():
             await _readable(waiting.fileno(), waiting.rest())
         return waiting.returncode
@@ -3087,7 +3399,7 @@ _EXAMPLES = f"""examples:
   {_PROG} --load run.jsonl --tree  and look later
 """
 
-_SAYS = {  # of the kinds of events that say one thing
+_SAYS: dict[Any, str] = {  # of the kinds of events that say one thing
     Comm: "named {0.comm!r}", Sid: "leads a new session", Uid: "user {0.ruid}, effective {0.euid}",
     Gid: "group {0.rgid}, effective {0.egid}", Coredump: "dumps core", Ptrace: "traced by {0.tracer_pid}",
 }
@@ -3182,7 +3494,7 @@ class _Story:
         return life
 
     def _learn(self, life: _Life, stat: _Stat) -> None:
-        life.executed = not stat.flags & PF_FORKNOEXEC
+        life.executed = not stat.flags & _PF_FORKNOEXEC
         life.words = _texts(_split(_raw_cmdline(life.pid)))
 
     def hear(self, event: Any) -> _Life | None:
@@ -3217,7 +3529,8 @@ class _Out:
     """A file for a view. It writes whole lines, and knows what the reader can see."""
 
     def __init__(self, file: Any) -> None:
-        self._file, self._lines = file, []  # type: Any, list[str]
+        self._file = file
+        self._lines: list[str] = []
         self.tty = file.isatty()
         # By the conventions of NO_COLOR and FORCE_COLOR; Python's own tools do the same.
         self.colour = not os.environ.get("NO_COLOR") and (bool(os.environ.get("FORCE_COLOR")) or (
@@ -3324,7 +3637,7 @@ class _Lines(_View):
 
     def __init__(self, out: _Out, args: Any) -> None:
         super().__init__(out, args)
-        self._wanted = int(args.events or LIFE)
+        self._wanted = int(args.events or _LIFE)
         self._second, self._clock = -1, ""  # the time of day of the latest event, and how it is written
         # Forks of which no line has been written yet: none is if the process executes something at once. hear()
         self._forks: dict[_Life, tuple[Any, _Story]] = {}
@@ -3342,8 +3655,8 @@ class _Lines(_View):
         elif life:
             self._show_fork(life)
         wanted = self._wanted
-        if isinstance(event, Exit) and wanted & NONZERO_EXIT and event.exit_code:
-            wanted |= EXIT
+        if isinstance(event, Exit) and wanted & _NONZERO_EXIT and event.exit_code:
+            wanted |= _EXIT
         if event.what & wanted or not event.what:
             self._show(event, life, story)
 
@@ -3401,13 +3714,13 @@ class _Json(_View):
         super().__init__(out, args)
         import json
 
-        self._wanted, self._dumps = int(args.events or LIFE), json.dumps
+        self._wanted, self._dumps = int(args.events or _LIFE), json.dumps
         self._second, self._clock = -1, ""
 
     def hear(self, event: Any, life: _Life | None, story: _Story) -> None:
         wanted = self._wanted
-        if isinstance(event, Exit) and wanted & NONZERO_EXIT and event.exit_code:
-            wanted |= EXIT
+        if isinstance(event, Exit) and wanted & _NONZERO_EXIT and event.exit_code:
+            wanted |= _EXIT
         if event.what and not event.what & wanted:
             return
         shown = event.asdict()
@@ -3712,8 +4025,8 @@ def _event(record: dict[str, Any]) -> Any:
     if name == "lost":
         return Lost(None if record["count"] is None else operator.index(record["count"]), when)
     what = int(What[name.upper()])
-    event = _EVENTS[what](what, REBUILT if record["rebuilt"] else 0, when)
-    for field in _names(type(event))[3:]:
+    event = _EVENTS[what](what, _REBUILT if record["rebuilt"] else 0, when)
+    for field in _names(event.__class__)[3:]:
         value = record[field]
         setattr(event, field, (-1 if field == "exit_code" else 0) if value is None and field != "cmdline" else value)
     if isinstance(event, Exec):
@@ -3828,9 +4141,9 @@ def _there(watcher: Watcher, pids: list[int]) -> Iterator[Any]:
         stat = found.pop(pid, None)
         if stat:
             start = stat.start_ns - watcher._subscription.skew
-            yield Fork(FORK, REBUILT, start, stat.ppid, stat.ppid, pid, pid)
-            if not stat.flags & PF_FORKNOEXEC:
-                yield Exec(EXEC, REBUILT, watcher._subscription.now(), pid, pid, cmdline=_split(_raw_cmdline(pid)))
+            yield Fork(_FORK, _REBUILT, start, stat.ppid, stat.ppid, pid, pid)
+            if not stat.flags & _PF_FORKNOEXEC:
+                yield Exec(_EXEC, _REBUILT, watcher._subscription.now(), pid, pid, cmdline=_split(_raw_cmdline(pid)))
             rest += reversed(children[pid])
 
 def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
@@ -3840,14 +4153,14 @@ def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
             watcher._delay = 0.03  # the kernel has read the names: lines may gather, which takes a third of the CPU
         now, named = watcher._subscription.now, bool(args.pid or args.command)
         # The kernel says all that a line of an Exec shows, so of all the machine no forks and exits are needed.
-        alone = args.events == EXEC and watcher.source == "ebpf" and not (
+        alone = args.events == _EXEC and watcher.source == "ebpf" and not (
             named or args.tree or args.stats or args.trace)
         with open("/proc/sys/kernel/random/boot_id") as file:
             story = _Story(socket.gethostname(), file.read().strip(), look=True, threads=args.threads,
                            children=(args.follow or not named) and not alone)
         story.skew_ns = watcher._subscription.skew
         story.offset_ns = time.time_ns() - now()
-        deadline, mask = watcher._deadline(args.duration), (args.events or 0) | (0 if alone else LIFE)
+        deadline, mask = watcher._deadline(args.duration), (args.events or 0) | (0 if alone else _LIFE)
         before: Iterator[Any] = iter(())
         if args.command:
             status = command.start(watcher, mask, args.follow)
@@ -4019,14 +4332,16 @@ def _arguments(argv: list[str]) -> Any:
 
 def _views(args: Any, stack: contextlib.ExitStack) -> list[_View]:
     """The views that are asked for, each with its file."""
-    standard = sys.stderr if args.command else sys.stdout
+    import io
+
+    standard: Any = sys.stderr if args.command else sys.stdout
     if standard is None and not args.output:
         raise OSError(errno.EBADF, f"standard {'error' if args.command else 'output'} is closed")
 
     def create(path: str) -> _Out:
         return _Out(stack.enter_context(open(path, "w", encoding="utf-8", errors="backslashreplace")))
 
-    if hasattr(standard, "reconfigure"):
+    if isinstance(standard, io.TextIOWrapper):
         standard.reconfigure(errors="backslashreplace")
     given = create(args.output) if args.output else None
     summary = _Out(standard) if args.json and standard else given or _Out(standard)  # -o has the lines, if any
@@ -4086,9 +4401,12 @@ def main(argv: list[str] | None = None) -> int:
             signal.signal(number, handler)
         for file in sys.stdout, sys.stderr:
             try:
-                file and file.flush()
+                if file:
+                    file.flush()
             except OSError:  # the interpreter tries once more at its end, and would complain
                 os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
+
+globals().pop("__annotations__", None)  # of private names: help() would show them
 
 if __name__ == "__main__":
     raise SystemExit(main())

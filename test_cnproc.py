@@ -8,6 +8,7 @@ with netlink. In the environment, CNPROC_EMULATED=1 makes the storms smaller, fo
 """
 from __future__ import annotations
 
+import ast
 import asyncio
 import collections
 import contextlib
@@ -17,11 +18,13 @@ import errno
 import faulthandler
 import fcntl
 import gc
+import inspect
 import io
 import json
 import os
 import pathlib
 import pickle
+import pydoc
 import random
 import re
 import select
@@ -36,9 +39,13 @@ import termios
 import textwrap
 import threading
 import time
+import types
+import typing
 import unittest
 import unittest.mock
 import warnings
+import zipapp
+import zipfile
 
 import cnproc
 from cnproc import Comm, Coredump, Exec, Exit, Fork, Gid, Lost, Ptrace, Sid, Uid, What
@@ -46,6 +53,7 @@ from cnproc import Comm, Coredump, Exec, Exit, Fork, Gid, Lost, Ptrace, Sid, Uid
 HERE = pathlib.Path(__file__).resolve().parent
 EMULATED = os.environ.get("CNPROC_EMULATED") == "1"
 PATIENCE = 120 if EMULATED else 30  # seconds after which an expected event counts as missing
+TRUE = shutil.which("true")
 RELEASE = tuple(int(number) for number in re.findall(r"\d+", os.uname().release)[:2])
 
 SOURCE, REFUSED = "none", ""
@@ -89,8 +97,8 @@ class Layout(unittest.TestCase):
     """What stands where, on any machine."""
 
     def test_structs_are_as_long_as_the_kernels(self):
-        sizes = {cnproc.nlmsghdr: 16, cnproc.cn_msg: 20, cnproc.sockaddr_nl: 12, cnproc.sock_filter: 8,
-                 cnproc.request: 40, Fork: 32, Exec: 24, Exit: 40,
+        sizes = {cnproc._nlmsghdr: 16, cnproc._cn_msg: 20, cnproc._sockaddr_nl: 12, cnproc._sock_filter: 8,
+                 cnproc._request: 40, Fork: 32, Exec: 24, Exit: 40,
                  Uid: 32, Gid: 32, Sid: 24, Ptrace: 32, Comm: 40, Coredump: 32}
         self.assertEqual({kind: ctypes.sizeof(kind) for kind in sizes}, sizes)
 
@@ -164,7 +172,7 @@ class Layout(unittest.TestCase):
         self.assertNotEqual(one, 2)
         for twin in pickle.loads(pickle.dumps(one)), copy.copy(one), copy.deepcopy(one), eval(repr(one)):
             self.assertEqual((type(twin), twin), (Exec, one))
-        self.assertEqual(repr(one), "Exec(what=2, cpu=3, timestamp_ns=123456789, tid=10, pid=11, cmdline=None)")
+        self.assertEqual(repr(one), "Exec(what=What.EXEC, cpu=3, timestamp_ns=123456789, tid=10, pid=11, cmdline=None)")
         comm = Comm(pid=1, comm="naïve")
         self.assertEqual(pickle.loads(pickle.dumps(comm)), eval(repr(comm)))
         lost = Lost(3, 5)
@@ -1445,7 +1453,7 @@ class Reading(Case):
         storm(3)
         first = next(iter(watcher))  # the watcher has taken in the others: nothing is left in the source
         self.assertTrue(select.select([watcher], [], [], PATIENCE)[0])
-        cnproc._libc().prctl(cnproc.PR_SET_NAME, b"seen")
+        cnproc._libc().prctl(cnproc._PR_SET_NAME, b"seen")
         events = [first, *self.until(watcher, lambda event: isinstance(event, Comm) and event.comm == "seen")]
         self.assertEqual([type(event) for event in events], [Fork, Fork, Fork, Comm])
 
@@ -1644,7 +1652,7 @@ def storm(number):
 def deaf(watcher):
     """The kernel reports nothing to the watcher, and counts nothing as dropped."""
     source = watcher._feed.source
-    watcher._subscription.attach([(cnproc.BPF_RET, 0, 0, 0)])
+    watcher._subscription.attach([(cnproc._BPF_RET, 0, 0, 0)])
     yield
     if watcher.source == "ebpf":
         watcher._subscription.attach(source._program.fds["program"])
@@ -2102,7 +2110,7 @@ class Ring(Case):
             self.assertEqual(watcher._feed.source.known().keys(), set())
 
     def test_the_programs_structs_have_the_size_it_expects(self):
-        for kind, size in ((cnproc.process_entry, 32), (cnproc.program_control, 24), (cnproc.program_record, 48)):
+        for kind, size in ((cnproc._process_entry, 32), (cnproc._program_control, 24), (cnproc._program_record, 48)):
             self.assertEqual(ctypes.sizeof(kind), size)
 
     def test_sources_see_the_same(self):
@@ -2144,7 +2152,7 @@ def unfiltered(rcvbuf=32 << 20, quiet=None):
     with contextlib.ExitStack() as stack:
         patch = lambda *args: stack.enter_context(unittest.mock.patch.object(*args))  # noqa: E731
         patch(cnproc.Watcher, "_sources", (cnproc._DatagramSource,))
-        patch(cnproc, "_classic_filter", lambda *_: [(cnproc.BPF_RET, 0, 0, 0xFFFFFFFF)])
+        patch(cnproc, "_classic_filter", lambda *_: [(cnproc._BPF_RET, 0, 0, 0xFFFFFFFF)])
         patch(cnproc, "_pidfd_has_status", lambda: False)
         patch(cnproc.Watcher.__init__, "__kwdefaults__", dict(threads=False, rcvbuf=rcvbuf, delay=0.0))
         if quiet is not None:
@@ -3135,7 +3143,7 @@ def every_kind(now):
         Exec(What.EXEC, 1, now, 7, 7), Uid(What.UID, 0, now, 7, 7, 2, 3), Gid(What.GID, 0, now, 7, 7, 2, 3),
         Sid(What.SID, 0, now, 7, 7), Ptrace(What.PTRACE, 0, now, 7, 7, 2, 2), Ptrace(What.PTRACE, 0, now, 7, 7),
         Comm(What.COMM, 0, now, 7, 7, comm="x\udcff"), Coredump(What.COREDUMP, 0, now, 7, 7, 1, 1),
-        Exit(What.EXIT, cnproc.REBUILT, now, 7, 7, -1, 17, 0, 0), Exit(What.EXIT, 0, now, 7, 7, 139, 17, 1, 1),
+        Exit(What.EXIT, cnproc._REBUILT, now, 7, 7, -1, 17, 0, 0), Exit(What.EXIT, 0, now, 7, 7, 139, 17, 1, 1),
         Exit(What.EXIT, 0, now, 7, 7, 40, 17, 1, 1), Lost(12, now), Lost(None, now),
     ]
 
@@ -3734,6 +3742,292 @@ class CommandLine(Case):
             self.assertEqual(cnproc.main(["--", "sh", "-c", "exit 3"]), 3)
         self.assertIn("exit 3 after", err.getvalue())
         self.assertEqual(signal.getsignal(signal.SIGTERM), before)
+
+
+class Typing(unittest.TestCase):
+    """What editors, type checkers and help() see."""
+
+    KINDS = Fork, Exec, Uid, Gid, Sid, Ptrace, Comm, Coredump, Exit
+
+    def test_annotations_are_the_fields(self):
+        tree = ast.parse(inspect.getsource(cnproc))
+        found = {}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                annotated = [item for part in node.body if isinstance(part, ast.If) for item in part.body
+                             if isinstance(item, ast.AnnAssign)]
+                found[node.name] = [(item.target.id, ast.unparse(item.annotation)) for item in annotated]
+        base = [("what", "int"), ("cpu", "int"), ("timestamp_ns", "int")]
+        self.assertEqual(found["ProcEvent"], base)
+        for kind in self.KINDS:
+            names = [name for name, _ in base + found[kind.__name__] if name != "returncode"]
+            self.assertEqual(names, list(cnproc._names(kind)), kind)
+            self.assertEqual(kind.__match_args__, tuple(names))
+            event = kind()
+            for name, annotation in base + found[kind.__name__]:
+                self.assertIn(type(getattr(event, name)).__name__, annotation.replace("None", "NoneType"), (kind, name))
+
+    def test_an_unknown_argument_is_a_type_error(self):
+        for kind in self.KINDS:
+            with self.assertRaisesRegex(TypeError, f"{kind.__name__} has no pidd"):
+                kind(pidd=3)
+        with self.assertRaises(TypeError):
+            Fork(returncode=3)
+        for code, status in (7, 0x700), (-9, 9), (None, -1), (0, 0):
+            event = Exit(returncode=code)
+            self.assertEqual((event.exit_code, event.returncode), (status, code))
+
+    def test_repr_says_what_it_is(self):
+        for event in every_kind(5):
+            self.assertEqual(eval(repr(event)), event)
+        self.assertEqual(repr(Exit(What.EXIT, 1, 5, 7, 7, 139, 17, 1, 1)),
+                         "Exit(what=What.EXIT, cpu=1, timestamp_ns=5, tid=7, pid=7, exit_code=139, exit_signal=17, "
+                         "parent_tid=1, parent_pid=1, returncode=-11)")
+        self.assertIn("cmdline=['a']", repr(Exec(cmdline=["a"])))
+
+    def test_help_is_a_manual_page(self):
+        text = pydoc.render_doc(cnproc, renderer=pydoc.plaintext)
+        self.assertLess(text.count("\n"), 500)
+        self.assertNotRegex(text, r"(?m)^\s+\|?\s+_(?!_?ctypes\b)\w+(?<!__)\b")
+        self.assertNotIn("Structure/Union member", text)
+        for name in cnproc.__all__:
+            self.assertIn(name, text)
+        self.assertEqual({name for name in dir(cnproc) if not name.startswith("__")}, set(cnproc.__all__))
+        others = {name for name, value in vars(cnproc).items() if not name.startswith("_")
+                  and not isinstance(value, types.ModuleType)} - {*cnproc.__all__}
+        self.assertEqual(others, {"annotations", "TYPE_CHECKING"})
+        self.assertIn("returncode", dir(Exit()))
+        self.assertEqual(typing.get_args(cnproc.Event), (*self.KINDS, Lost))
+        with self.assertRaises(AttributeError):
+            getattr(cnproc, "nothing")  # noqa: B009
+
+    def test_every_public_thing_is_documented(self):
+        for name in cnproc.__all__:
+            thing = getattr(cnproc, name)
+            self.assertTrue(name == "Event" or thing.__doc__, name)
+            if inspect.isclass(thing):
+                for method, value in vars(thing).items():
+                    if callable(value) and not method.startswith("_"):
+                        self.assertTrue(value.__doc__, (name, method))
+
+
+class Vendored(unittest.TestCase):
+    """One file, wherever it lies."""
+
+    def run_python(self, *args, cwd, **options):
+        run = subprocess.run([sys.executable, *args], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                             text=True, timeout=PATIENCE, **options)
+        self.assertEqual(run.returncode, 0, run.stdout)
+        return run.stdout
+
+    def test_in_a_package_in_a_zip_and_under_m(self):
+        with tempfile.TemporaryDirectory() as folder:
+            inner = pathlib.Path(folder, "package", "_vendor")
+            inner.mkdir(parents=True)
+            for path in inner.parent, inner:
+                (path / "__init__.py").touch()
+            shutil.copy(cnproc.__file__, inner)
+            check = ("import pickle, {0} as c; e = c.Exec(cmdline=['a']); assert pickle.loads(pickle.dumps(e)) == e; "
+                     "print(c.__name__, c.__version__)")
+            name = "package._vendor.cnproc"
+            self.assertEqual(self.run_python("-c", check.format(name), cwd=folder), f"{name} {cnproc.__version__}\n")
+            self.assertEqual(self.run_python("-m", name, "-V", cwd=folder), f"cnproc {cnproc.__version__}\n")
+            with zipfile.ZipFile(os.path.join(folder, "lib.zip"), "w") as archive:
+                archive.write(cnproc.__file__, "cnproc.py")
+            code = "import sys; sys.path.insert(0, 'lib.zip'); " + check.format("cnproc")
+            self.assertEqual(self.run_python("-I", "-S", "-c", code, cwd=folder), f"cnproc {cnproc.__version__}\n")
+
+    def test_as_a_zipapp_and_with_every_switch(self):
+        with tempfile.TemporaryDirectory() as folder:
+            inner = pathlib.Path(folder, "app")
+            inner.mkdir()
+            shutil.copy(cnproc.__file__, inner)
+            zipapp.create_archive(inner, os.path.join(folder, "app.pyz"), main="cnproc:main")
+            self.assertEqual(self.run_python("app.pyz", "-V", cwd=folder), f"cnproc {cnproc.__version__}\n")
+            for switches in (["-I"], ["-S"], ["-OO"], ["-bb"], ["-W", "error"], ["-X", "dev"]):
+                out = self.run_python(*switches, "app/cnproc.py", "-h", cwd=folder)
+                self.assertIn("examples:", out)
+                if SOURCE != "none":
+                    out = self.run_python(*switches, "app/cnproc.py", "--", "true", cwd=folder)
+                    self.assertIn("exit 0 after", out)
+
+    def test_the_licence_is_in_the_file(self):
+        with open(cnproc.__file__) as file:
+            self.assertIn("SPDX-License-Identifier: MIT", file.read(3000))
+
+
+@live
+class WatchAsync(Case):
+    """async for, on asyncio's event loop."""
+
+    def run_async(self, function):
+        async def bounded():
+            before = self.readers()
+            await asyncio.wait_for(function(), PATIENCE)
+            await asyncio.sleep(0)
+            self.assertEqual(self.readers(), before)
+        asyncio.run(bounded())
+
+    @staticmethod
+    def readers():
+        """How many descriptors the event loop waits for."""
+        return len(asyncio.get_running_loop()._selector.get_map())
+
+    def test_it_ends_with_the_last_process(self):
+        async def check():
+            child = self.shell("/bin/true; exit 3")
+            watching = cnproc.watch_async(child.pid)
+            self.go(child)
+            events = [event async for event in watching]
+            self.assertEqual(kinds(events, child.pid), [Exit])
+            self.assertEqual(statuses(events), [0, 3])
+            self.assertEqual(threading.active_count(), 1)
+        self.run_async(check)
+
+    def test_it_ends_after_its_timeout(self):
+        async def check():
+            self.assertEqual([event async for event in cnproc.watch_async(os.getpid(), timeout=0.2)], [])
+        self.run_async(check)
+
+    def test_a_thousand_cancellations_lose_nothing_and_leave_no_reader(self):
+        number = 100 if EMULATED else 1000
+
+        async def check():
+            watcher, events = self.watcher(os.getpid()), []
+
+            async def read():
+                async for event in watcher:
+                    events.append(event)
+
+            async def cancelled(pause):
+                task = asyncio.ensure_future(read())
+                await asyncio.sleep(pause)
+                task.cancel()
+                with self.assertRaises(asyncio.CancelledError):
+                    await task
+            before = self.readers()
+            for i in range(number):
+                await cancelled(0 if i % 2 else 0.0001)
+            self.assertEqual(self.readers(), before)
+            children = []
+            for _ in range(number):
+                children.append(subprocess.Popen(["true"]))
+                await cancelled(0)
+            for child in children:
+                child.wait()
+            task = asyncio.ensure_future(read())
+            await asyncio.sleep(0.01)
+            while sum(isinstance(event, Exit) for event in events) < number:
+                await asyncio.sleep(0.01)
+            watcher.close()
+            await task
+            expected = [(kind, child.pid) for child in children for kind in (Fork, Exec, Exit)]
+            self.assertCountEqual([(type(event), event.pid) for event in events], expected)
+        self.run_async(check)
+
+    def test_however_the_iteration_ends_no_reader_is_left(self):
+        async def check():
+            child = self.shell("while read x; do /bin/true; done")
+            watcher, before = self.watcher(child.pid), self.readers()
+            self.go(child)  # into the loop
+
+            async def once(how):
+                self.go(child)
+                async for event in watcher:
+                    if isinstance(event, Exit):
+                        if how is break_:
+                            break
+                        raise how
+            break_ = object()
+            await once(break_)
+            self.assertEqual(self.readers(), before)
+            with self.assertRaises(KeyError):
+                await once(KeyError())
+            self.assertEqual(self.readers(), before)
+            self.go(child)
+            self.assertIsInstance(await watcher.__aiter__().__anext__(), Fork)
+        self.run_async(check)
+
+    def test_close_ends_it_from_a_task_and_from_a_thread(self):
+        async def check():
+            for close in (lambda watcher: watcher.close(),
+                          lambda watcher: threading.Thread(target=watcher.close).start()):
+                watcher = self.watcher(os.getpid())
+
+                async def read(watcher=watcher):
+                    return [event async for event in watcher]
+                task = asyncio.ensure_future(read())
+                await asyncio.sleep(0.01)
+                before = time.monotonic()
+                close(watcher)
+                self.assertEqual(await task, [])
+                self.assertLess(time.monotonic() - before, 1)
+        self.run_async(check)
+
+    def test_a_hundred_waits_without_pidfds_share_one_watcher(self):
+        async def check():
+            children = [self.shell(f"exit {i}") for i in range(100)]
+            count = len(os.listdir("/proc/self/fd"))
+            tasks = [asyncio.ensure_future(cnproc.wait_async(child.pid)) for child in children]
+            twice = asyncio.ensure_future(cnproc.wait_async(children[5].pid))
+            given_up = asyncio.ensure_future(cnproc.wait_async(children[6].pid))
+            await asyncio.sleep(0.01)
+            self.assertLess(len(os.listdir("/proc/self/fd")) - count, 20)
+            given_up.cancel()
+            for child in children:
+                self.go(child)
+            self.assertEqual(await asyncio.gather(*tasks, twice), [*range(100), 5])
+            self.assertEqual(len(os.listdir("/proc/self/fd")), count)
+            with self.assertRaisesRegex(TimeoutError, "has not ended within 0.05 seconds"):
+                await cnproc.wait_async(os.getpid(), 0.05)
+            self.assertEqual(len(cnproc._Ends._shared), 0)
+        with unittest.mock.patch.object(cnproc, "_pidfd_has_status", lambda: False):
+            self.run_async(check)
+
+
+@live
+class FromThreads(Case):
+    """What may be called from any thread is."""
+
+    def test_watch_unwatch_and_pids_from_eight_threads_while_one_reads(self):
+        number = 200 if EMULATED else 1250
+        old = sys.getswitchinterval()
+        self.addCleanup(sys.setswitchinterval, old)
+        sys.setswitchinterval(1e-6)
+        watcher, events, failures, started = self.watcher(), [], [], []
+        sentinel = self.shell("exit 1")
+
+        def work():
+            try:
+                for i in range(number):
+                    child = watcher.popen([TRUE], What.FORK | What.EXIT)
+                    started.append(child.pid)
+                    watcher.watch(sentinel.pid, What.EXIT if i % 2 else What.EXEC)
+                    self.assertIsInstance(watcher.pids, frozenset)
+                    self.assertEqual(watcher.lost, 0)
+                    if i % 10 == 0:
+                        with contextlib.suppress(KeyError):
+                            watcher.unwatch(sentinel.pid)
+                    child.wait()
+            except BaseException as error:
+                failures.append(error)
+
+        reader = threading.Thread(target=lambda: events.extend(watcher))
+        threads = [threading.Thread(target=work) for _ in range(8)]
+        for thread in (reader, *threads):
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(failures, [])
+        eventually(lambda: not watcher.pids - {sentinel.pid}, 0.01)
+        eventually(lambda: not watcher._feed.in_hand, 0.01)
+        watcher.close()
+        reader.join(PATIENCE)
+        self.assertFalse(reader.is_alive())
+        self.assertEqual(len(started), 8 * number)
+        # A pid may be another's that a thread has just started, but each process has one of each.
+        self.assertEqual(collections.Counter((type(event), event.pid) for event in events if event.pid != sentinel.pid),
+                         collections.Counter((kind, pid) for pid in started for kind in (Fork, Exit)))
 
 
 # The same behaviour with the other source.
