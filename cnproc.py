@@ -2992,7 +2992,10 @@ class Watcher:
                 more = feed.source.ready or feed.source.unsure
                 newest = feed.take(most) if more and not feed.queue else 0
                 if feed.queue:  # also by another thread's watch()
-                    return deadline is None or bool(feed.queue[0].timestamp_ns <= deadline)
+                    late = deadline is not None and feed.queue[0].timestamp_ns > deadline
+                    if late:  # it stays in hand
+                        self._show()
+                    return not late
                 if ending and not feed.table.watched:
                     return False
                 if not feed.in_hand:

@@ -2721,7 +2721,14 @@ class Async:
 
 @live
 class WaitAsyncByConnector(Async, WaitByConnector):
-    pass
+    def when_waiting(self, function):
+        original = cnproc.Watcher.watch
+
+        def watch(*args, **options):
+            original(*args, **options)
+            function()
+
+        return unittest.mock.patch.object(cnproc.Watcher, "watch", watch)
 
 
 @unittest.skipUnless(cnproc._pidfd_has_status(), "takes Linux 6.15")
