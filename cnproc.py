@@ -11,10 +11,10 @@ Everything else needs the initial PID, user and network namespaces, and before L
 
 `pid` is always a process and `tid` a thread, the words of ps, /proc and Python. The kernel's structs say tgid for
 the first and pid for the second.
-
-The file reads from the kernel to the user: kernel ABI, events, /proc and pidfd, subscription, kernel program,
-sources, table, watcher, functions, command line. Each part uses only those above it. Nothing happens at import.
 """
+# The file reads from the kernel to the user: kernel ABI, events, /proc and pidfd, subscription, kernel program,
+# sources, table, watcher, functions, command line. Each part uses only those above it. Nothing happens at import.
+
 from __future__ import annotations
 
 import collections
@@ -33,7 +33,6 @@ import struct
 import sys
 import threading
 import time
-import types
 import weakref
 
 TYPE_CHECKING = False
@@ -47,7 +46,7 @@ __all__ = [
     "Comm", "Coredump", "Event", "Exec", "Exit", "Fork", "Gid", "Lost", "ProcEvent", "Ptrace", "Sid", "Uid",
     "Watcher", "What", "cmdline", "main", "run", "wait", "wait_async", "watch", "watch_async",
 ]
-__version__ = "2.0.0"
+__version__ = "3.0.0"
 
 _u8, _u16, _u32, _s32, _u64 = ctypes.c_uint8, ctypes.c_uint16, ctypes.c_uint32, ctypes.c_int32, ctypes.c_uint64
 
@@ -159,9 +158,12 @@ def _libc() -> ctypes.CDLL:
 # -------------------------------------------------------------------------------------------------- events
 
 if TYPE_CHECKING:
-    from enum import IntFlag as _IntFlag
+    from abc import ABCMeta as _TupleType
+    from enum import EnumMeta as _FlagType
 
     from typing_extensions import dataclass_transform
+
+    class _EventType(type): ...
 
     @dataclass_transform()
     class _Event:
@@ -173,21 +175,20 @@ if TYPE_CHECKING:
         count: int | None  # type: ignore[assignment]  # it hides tuple.count()
         timestamp_ns: int
 else:
-    def _shown(base, **more):
-        """The class with a short dir(): help() and completion show that, and so not the machinery behind it."""
-        class Shown(type(base)):
+    def _short_dir(base):
+        """A metaclass for such classes. help() and completion show what dir() has: here what a class adds itself."""
+        class Short(type(base)):
             def __dir__(cls):
                 names = {*vars(cls), *getattr(cls, "__members__", ())} - {*_names(cls)}
                 return sorted(name for name in names if not name.startswith("_"))
 
-        more["__module__"] = base.__module__.strip("_")
-        return types.new_class(base.__name__, (base,), {"metaclass": Shown}, lambda namespace: namespace.update(more))
+        return Short
 
-    _IntFlag = _shown(enum.IntFlag)
-    _Event = _shown(ctypes.Structure)
-    _Lost = _shown(collections.namedtuple("Lost", ("count", "timestamp_ns")), __slots__=())
+    _EventType, _FlagType, _TupleType = map(_short_dir, (ctypes.Structure, enum.IntFlag, tuple))
+    _Event = ctypes.Structure
+    _Lost = collections.namedtuple("Lost", ("count", "timestamp_ns"))
 
-class What(_IntFlag):
+class What(enum.IntFlag, metaclass=_FlagType):
     """Kinds of events: the kernel's PROC_EVENT_* without the prefix (linux/cn_proc.h). Combine them with |.
 
     LIFE is FORK, EXEC and EXIT, the default everywhere. ALL is every kind. NONZERO_EXIT asks for exits with a status
@@ -210,7 +211,7 @@ class What(_IntFlag):
 
 _REBUILT = 0xFFFFFFFF  # stands for the cpu in an event that was put together after a loss
 
-class ProcEvent(_Event):
+class ProcEvent(_Event, metaclass=_EventType):
     """What all events share: struct proc_event (linux/cn_proc.h). Each kind has a class that adds the rest.
 
     what            the kind, one of What
@@ -312,9 +313,7 @@ class Exec(ProcEvent):
     pid, tid     the process
     cmdline      its command line at the moment of the exec, as os.fsdecode has it; None if it could not be read
     truncated    whether cmdline lacks its end: it has over 16 KiB, and the process was gone before /proc could be read
-
-    With source "ebpf" the kernel reads the command line at the exec itself. With "netlink" it comes from /proc when
-    the event is received: of a process that is a zombie by then it is the name in brackets, as ps has it: ["[mkdir]"].
+    With source "netlink", cmdline of a process that is a zombie already is its name in brackets, as in ps: ["[mkdir]"].
     """
 
     _fields_ = _TASK
@@ -377,10 +376,7 @@ class Gid(ProcEvent):
         egid: int = 0
 
 class Sid(ProcEvent):
-    """A process leads a new session: setsid(2).
-
-    pid, tid    the process
-    """
+    """A process, pid and tid, leads a new session: setsid(2)."""
 
     _fields_ = _TASK
     if TYPE_CHECKING:
@@ -510,7 +506,7 @@ class _End(collections.namedtuple("_End", ("what", "pid", "timestamp_ns"))):
     """With threads=True a source puts it behind the last Exit of a process. It is never reported."""
     __slots__ = ()
 
-class Lost(_Lost):
+class Lost(_Lost, metaclass=_TupleType):
     """The kernel dropped events here, because they were read too slowly. It has no pid.
 
     count           how many; None: nobody knows
@@ -700,9 +696,6 @@ def cmdline(pid: int) -> list[str]:
 
     Raises ProcessLookupError if there is no such process, PermissionError where /proc hides it (hidepid), and
     ValueError for a pid below 1.
-
-    >>> cnproc.cmdline(1)[0]
-    '/sbin/init'
     """
     _check_pid(pid)
     try:
@@ -2777,18 +2770,14 @@ class Watcher:
 
     Raises OSError, with the cause and the remedy in its text, where the kernel does not let this process listen:
     PermissionError, ConnectionRefusedError, or errno EPROTONOSUPPORT. Raises ValueError for a bad rcvbuf or delay.
-    Close it, or use it in a with statement: to watch, unwatch or read raises ValueError then, and in a forked child.
-    One thread at a time reads; everything else may be called from any thread.
 
-    >>> with cnproc.Watcher() as watcher:
-    ...     watcher.watch(pid, cnproc.What.EXEC | cnproc.What.EXIT)
-    ...     for event in watcher:
-    ...         print(event)
+    Close it, or use it in a with statement: to watch, unwatch or read raises ValueError then, and in a forked child.
+    One thread or task at a time reads; everything else may be called from any thread, also without the GIL.
     """
 
     # Seams for tests: what listens, and the sources to be tried in this order.
-    _subscribe: Any = _Subscription
-    _sources: tuple[Any, ...] = (_RingSource, _DatagramSource)
+    _subscribe = _Subscription
+    _sources = _RingSource, _DatagramSource
 
     def __init__(self, *, threads: bool = False, rcvbuf: int = 32 << 20, delay: float = 0.0) -> None:
         if not 0 < rcvbuf < 1 << 31:
@@ -2834,7 +2823,6 @@ class Watcher:
 
         events: a combination of What. follow: of its descendants too, of those there are and of those to come. A
         second watch of a process adds to the first.
-
         Raises ProcessLookupError if the process has ended, PermissionError if /proc hides it (hidepid), ValueError
         for a pid below 1 or an unknown event.
         """
@@ -2850,8 +2838,6 @@ class Watcher:
         args and kwargs are those of subprocess.Popen, whose object this returns; events and follow are those of
         watch(). Raises what these two raise. This process is watched meanwhile; what its other threads start then is
         let go again.
-
-        >>> make = watcher.popen(["make", "-j2"], stdout=subprocess.DEVNULL)
         """
         import subprocess
 
@@ -2872,7 +2858,6 @@ class Watcher:
 
     def unwatch(self, pid: int | None = None) -> None:
         """Report a process's events no longer, or (None) those of processes not watched one by one or followed.
-
         Its followed descendants stay watched: each has its own watch. Raises KeyError if it is not watched.
         """
         with self._changes():
@@ -2902,9 +2887,7 @@ class Watcher:
 
     def read(self, timeout: float | None = None) -> Event | None:
         """The next event; None when `timeout` seconds have passed, or when the watcher is closed meanwhile.
-
-        Raises ValueError for a timeout below 0, and OSError if a subscription that has gone silent cannot be had
-        again.
+        Raises ValueError for a timeout below 0, OSError if a subscription that has gone silent cannot be had again.
         """
         self._check()
         deadline = self._deadline(timeout)
@@ -3092,7 +3075,6 @@ class Watcher:
 
     def fileno(self) -> int:
         """A file descriptor that is readable when there is something to read; read(0) may find it unwanted.
-
         Read every few seconds though it is not readable: only then is a subscription that has gone silent noticed.
         """
         self._check()
@@ -3369,9 +3351,6 @@ async def wait_async(pid: int, timeout: float | None = None) -> int | None:
     """As wait(), for asyncio. From Linux 6.15 on a wait takes one file descriptor: no thread, no subscription.
 
     Before, all who wait on an event loop share one subscription. Returns and raises what wait() does.
-
-    >>> await cnproc.wait_async(pid)
-    0
     """
     import asyncio
 
@@ -4366,7 +4345,6 @@ def _complain(error: OSError) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """The command: `python3 cnproc.py`. argv: its arguments, without its name; by default those of sys.argv.
-
     Returns the exit status. Raises SystemExit(2) for wrong arguments. While it runs it handles SIGTERM, SIGHUP and
     SIGINT, unless they are ignored: it unsubscribes before it ends.
     """
