@@ -1608,11 +1608,14 @@ class Reading(Case):
         self.assertLess(time.monotonic() - before, PATIENCE / 2)
 
 
-def waits(pid):
-    """Whether a process waits for events: it has the socket or a pidfd, and sleeps on and on."""
+def waits(pid, wakes=0):
+    """Whether a process waits for events: it has the socket or a pidfd, and sleeps on and on.
+
+    wakes: how often it may wake in that time, to look after something else.
+    """
     before = switches(pid)
     time.sleep(1 if EMULATED else 0.1)
-    return cnproc._stat(pid).state == "S" and switches(pid) == before and any(
+    return cnproc._stat(pid).state == "S" and switches(pid) <= before + wakes and any(
         "socket:" in link or "pidfd" in link for link in links(pid))
 
 
@@ -3402,8 +3405,8 @@ class CommandLine(Case):
         return child, out.splitlines()
 
     def settle(self, run):
-        """Wait until it waits for events."""
-        eventually(lambda: run.poll() is not None or waits(run.pid))
+        """Wait until it waits for events. Twice a second it looks whether anybody reads what it writes."""
+        eventually(lambda: run.poll() is not None or waits(run.pid, 4))
         self.assertIsNone(run.poll())
 
     def in_terminal(self, *args, keys=(), **environ):
