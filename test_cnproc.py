@@ -4061,15 +4061,18 @@ class Readme(Case):
     def test_the_commands_print_what_it_shows(self):
         for block in self.blocks("console"):
             command, _, shown = block.partition("\n")
-            run = subprocess.run(command[2:], shell=True, cwd=HERE, stdout=subprocess.PIPE, text=True, timeout=PATIENCE,
-                                 env={**os.environ, "PATH": os.path.dirname(sys.executable) + ":" + os.environ["PATH"]})
+            run = subprocess.run(command[2:], shell=True, cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                 encoding="utf-8", timeout=PATIENCE, env={
+                                     **os.environ, "PATH": os.path.dirname(sys.executable) + ":" + os.environ["PATH"],
+                                     "PYTHONIOENCODING": "utf-8"})
             # A parent's Exit can come before that of its last child.
             self.assertCountEqual(self.shape(run.stdout).splitlines(), self.shape(shown).splitlines())
 
     @staticmethod
     def shape(text):
-        """The text without what differs between runs: numbers, blanks, the host's name."""
-        return re.sub(r"\d+(\.\d+)?", "N", re.sub(r" +", " ", re.sub(r'"host": "[^"]*"', "", text)))
+        """The text without what differs between runs: numbers, bars, blanks, the host's name and its boot."""
+        text = re.sub(r'"(host|boot_id)": "[^"]*"', "", text.replace("█", ""))
+        return re.sub(r"(?m) +$", "", re.sub(r"\d+(\.\d+)?", "N", re.sub(r" +", " ", text)))
 
     def test_the_examples_run(self):
         for number, block in enumerate(self.blocks("python"), 1):
@@ -4077,9 +4080,14 @@ class Readme(Case):
                 run = subprocess.run([sys.executable, "-c", block], cwd=HERE, stdout=subprocess.PIPE, text=True,
                                      stderr=subprocess.PIPE, timeout=PATIENCE)
                 self.assertEqual((run.returncode, run.stderr), (0, ""))
-                if "ended with" in block:
-                    self.assertIn("runs ['sleep', '0.1']\n", run.stdout)
-                    self.assertIn("ended with 3\n", run.stdout)
+                for part, expected in (
+                        ('print("runs"', "runs ['sleep', '0.1']\n"), ('print("runs"', "ended with 3\n"),
+                        ("started again", "it ended with 1 and"), ("left behind", "left behind: ['sleep', '0.5']\n"),
+                        ("left behind", "exit status 1\n"), ("cron", "[('/bin/true', 2), ('sh', 1)]"),
+                        ("dumps core", "'ulimit -c 0; kill -SEGV $$']\n"), ("supervise", "exit 1 ended with 1\n"),
+                        ("type(event).__name__, event.pid", "Exec "), ("failed = coll", "'ls': 1")):
+                    if part in block:
+                        self.assertIn(expected, run.stdout)
 
 
 if __name__ == "__main__":
