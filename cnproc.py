@@ -14,7 +14,7 @@ the first and pid for the second.
 """
 # The file reads from the kernel to the user: kernel ABI, events, /proc and pidfd, subscription, kernel program,
 # sources, table, watcher, functions, command line. Each part uses only those above it. Nothing happens at import.
-
+# pyright: reportPrivateUsage=false  # what begins with _ belongs to this module, not to one class of it
 from __future__ import annotations
 
 import collections
@@ -174,6 +174,19 @@ if TYPE_CHECKING:
     class _Lost(NamedTuple):
         count: int | None  # type: ignore[assignment]  # it hides tuple.count()
         timestamp_ns: int
+
+    class _EndFields(NamedTuple):
+        what: int
+        pid: int
+        timestamp_ns: int
+
+    class _Stat(NamedTuple):
+        state: str
+        ppid: int
+        flags: int
+        threads: int
+        start_ns: int
+        exit_code: int
 else:
     def _short_dir(base):
         """A metaclass for such classes. help() and completion show what dir() has: here what a class adds itself."""
@@ -187,6 +200,9 @@ else:
     _EventType, _FlagType, _TupleType = map(_short_dir, (ctypes.Structure, enum.IntFlag, tuple))
     _Event = ctypes.Structure
     _Lost = collections.namedtuple("Lost", ("count", "timestamp_ns"))
+    _EndFields = collections.namedtuple("_EndFields", ("what", "pid", "timestamp_ns"))
+    # Fields of /proc/PID/stat (proc_pid_stat(5)). start_ns: of CLOCK_MONOTONIC, cut to a tick.
+    _Stat = collections.namedtuple("_Stat", ("state", "ppid", "flags", "threads", "start_ns", "exit_code"))
 
 class What(enum.IntFlag, metaclass=_FlagType):
     """Kinds of events: the kernel's PROC_EVENT_* without the prefix (linux/cn_proc.h). Combine them with |.
@@ -502,7 +518,7 @@ class _Ack(ctypes.Structure):
 
 _END = -1
 
-class _End(collections.namedtuple("_End", ("what", "pid", "timestamp_ns"))):
+class _End(_EndFields):
     """With threads=True a source puts it behind the last Exit of a process. It is never reported."""
     __slots__ = ()
 
@@ -565,8 +581,6 @@ def _decode(buffer: bytearray, start: int, end: int) -> Iterator[ProcEvent]:
 
 # ----------------------------------------------------------------------------------------- /proc and pidfd
 
-# Fields of /proc/PID/stat (proc_pid_stat(5)). start_ns: of CLOCK_MONOTONIC, cut to a tick.
-_Stat = collections.namedtuple("_Stat", ("state", "ppid", "flags", "threads", "start_ns", "exit_code"))
 _TICK = 1_000_000_000 // 100  # USER_HZ is 100 wherever the connector is
 
 def _stat(pid: int) -> _Stat | None:
@@ -764,7 +778,7 @@ def _pidfd_has_status() -> bool:
 
 def _foreign() -> list[str]:
     """Which of this process's namespaces are not the initial ones."""
-    found = []
+    found: list[str] = []
     for name, initial in ("pid", _PROC_PID_INIT_INO), ("user", _PROC_USER_INIT_INO):
         try:
             if os.stat(f"/proc/self/ns/{name}").st_ino != initial:
@@ -1402,7 +1416,8 @@ def _assemble(listing: str, symbols: dict[str, int]) -> list[tuple[int, int, int
         statement = statements.pop()
         matches = ((kind, form.fullmatch(statement)) for form, kind in forms)
         nothing: tuple[str, Any] = "", None
-        kind, found = next(((kind, found) for kind, found in matches if found), nothing)
+        match: Any = next(((kind, found) for kind, found in matches if found), nothing)
+        kind, found = match
         if kind == "read":
             slot, size, base, offset = found.groups()
             statements += ["call probe_read_kernel", f"r2 = {size}", f"r1 += {slot}", "r1 = fp", f"r3 += {offset}",
@@ -2080,8 +2095,9 @@ class _DatagramSource:
         """Make the kernel drop what nobody wants, as far as a filter in classic BPF can see that."""
         tracker, pids = self._tracker, None
         processes = tracker.processes
-        kinds = functools.reduce(operator.or_, {process.kinds | process.inherited for process in processes.values()},
-                                 tracker.everything)
+        kinds = tracker.everything
+        for process in processes.values():
+            kinds |= process.kinds | process.inherited
         if not tracker.everything and len(processes) < 1000 and not any(p.inherited for p in processes.values()):
             pids = tuple(processes)
         wanted = (kinds and kinds | _LIFE, pids, bool(kinds & _FORK))
@@ -2252,7 +2268,7 @@ class _Table:
             return events  # the program has decided already
         whats, whose, children = columns or zip(*map(_key, events)) if events else ((), (), ())
         own_of, end = watched.get, _END if self._threads else _EXIT
-        reported = []
+        reported: list[Any] = []
         for what, pid, child, event in zip(whats, whose, children, events):
             if what == _FORK:
                 own = own_of(pid, _NOBODY)
@@ -2368,7 +2384,8 @@ class _Pulse:
 def _ended_and_forked(events: list[Any], threads: bool) -> tuple[set[int], set[int]]:
     """Of which processes these events report the end, and of which the fork. One that comes after a fork of the same
     pid is the end of a later process."""
-    ended, forked = set(), set()
+    ended: set[int] = set()
+    forked: set[int] = set()
     for event in events:
         if isinstance(event, Fork) and event.tid == event.pid:
             forked.add(event.pid)
@@ -2550,7 +2567,8 @@ class _Feed:
         The source has the parent already, so it follows what forks from now on: a process is done when a look at its
         children finds nobody new. This process is never taken up: who watches what it lives under would never end.
         """
-        table, found, parents = self.table, [], [pid]
+        table, parents = self.table, [pid]
+        found: list[tuple[int, int]] = []
         for parent in parents:
             seen = {os.getpid()}
             while parent in table.watched:
@@ -2864,7 +2882,7 @@ class Watcher:
             self._feed.unwatch(pid)
 
     @contextlib.contextmanager
-    def _changes(self) -> Iterator[None]:
+    def _changes(self) -> Generator[None, None, None]:
         """Hold the lock to change what is watched. If a signal handler closes the watcher meanwhile, say that."""
         with self._lock:
             self._check()
@@ -3004,7 +3022,7 @@ class Watcher:
         patient = until > now  # an event loop does not let us sleep
         gather = feed.source.gather if pulse.storm and most > 1 and patient else 0.0
         more = gather or (pulse.storm and self._delay and patient)
-        woken = set() if more else self._waiter.wait(max(0, until - now) / 1e9)
+        woken: set[int] = set() if more else self._waiter.wait(max(0, until - now) / 1e9)
         if not more and not woken:
             if until == deadline:
                 return False
@@ -3018,9 +3036,10 @@ class Watcher:
             time.sleep(gather)
         with self._lock:
             if not self._closed:
-                lost = self._feed.source.look_at_socket() if self._subscription.sock.fileno() in woken else []
-                if lost:
-                    self._feed.accept(lost)
+                if self._subscription.sock.fileno() in woken:
+                    lost = self._feed.source.look_at_socket()
+                    if lost:
+                        self._feed.accept(lost)
                 self._feed.source.ready = True
         return True
 
@@ -3562,7 +3581,8 @@ class _Out:
 
     def row(self, *parts: tuple[str, str]) -> None:
         """Write a line of texts and their colours, cut to the terminal."""
-        width, line = self.width, []
+        width = self.width
+        line: list[str] = []
         whole = width is None or sum(_columns(text) for text, _ in parts) <= width
         for text, style in parts:
             if not whole and width is not None:
@@ -3804,7 +3824,7 @@ class _Tree(_Span):
         count = collections.Counter(life.name for life in lives)
         longest = (self._end - (self.begin or 0)) // 10
         alike: dict[str, list[_Life]] = collections.defaultdict(list)
-        groups = []
+        groups: list[list[_Life]] = []
         for life in lives:
             begin, end = self._span(life)
             if self.args.all or (end - begin > longest and not fold and count[life.name] <= _ROWS):
@@ -3840,7 +3860,7 @@ class _Tree(_Span):
 
     def _at_once(self) -> int:
         """How many of the processes ran at once at most."""
-        changes = []
+        changes: list[tuple[int, int]] = []
         for life in self._heard:
             begin, end = self._span(life)
             changes += [(begin, 1), (end, -1)]
@@ -3955,7 +3975,7 @@ class _Trace(_View):
                 self._start(other, when, story)
         when = max(when, self._begin)
         if life is None:
-            self._record("i", f"{event.count or 'some'} events lost", 0, 0, when, s="g")
+            self._record("i", f"{getattr(event, 'count', None) or 'some'} events lost", 0, 0, when, s="g")
         elif isinstance(event, Fork) and event.tid == event.pid:
             if life.parent in self._open:
                 self._flows += 1
@@ -4182,7 +4202,7 @@ def _show(watcher: Watcher, story: _Story, views: list[_View], before: Iterator[
           ending: bool) -> None:
     """From the watcher to the views."""
     now, feed, outs = watcher._subscription.now, watcher._feed, {view.out for view in views}
-    found = set()  # processes that were there, and whose Fork may come all the same: they were born just now
+    found: set[int] = set()  # processes that were there, and whose Fork may come all the same: they were born just now
     for event in before:
         found.add(event.pid)
         life = story.hear(event)
@@ -4221,7 +4241,7 @@ def _wait_for(args: Any) -> int:
     """--wait: the status of the last that failed, or 0."""
     status = 0
     with contextlib.ExitStack() as stack:
-        waitings = []
+        waitings: list[tuple[int, _Waiting]] = []
         for pid in args.pid:
             try:
                 waitings.append((pid, stack.enter_context(_Waiting(pid, args.duration))))
@@ -4263,7 +4283,10 @@ def _arguments(argv: list[str]) -> Any:
         unknown = [word.lower() for word in words if word not in (*kinds, "ALL")]
         if unknown:
             raise argparse.ArgumentTypeError(f"no event {unknown[0]!r}; there are {', '.join(kinds).lower()}, all")
-        return functools.reduce(operator.or_, (What[word] for word in words))
+        mask = 0
+        for word in words:
+            mask |= What[word]
+        return mask
 
     def seconds(text: str) -> float:
         number = float(text)
@@ -4309,7 +4332,9 @@ def _arguments(argv: list[str]) -> Any:
             parser.error(f"{what} exclude each other")
     if args.wait and not args.pid:
         parser.error("--wait takes a PID")
-    args.events = functools.reduce(operator.or_, args.events) if args.events else None
+    masks, args.events = args.events, 0
+    for mask in masks or ():
+        args.events |= mask
     return args
 
 def _views(args: Any, stack: contextlib.ExitStack) -> list[_View]:
@@ -4352,7 +4377,7 @@ def main(argv: list[str] | None = None) -> int:
 
     args = _arguments(sys.argv[1:] if argv is None else argv)
     command = _Command(args.command)
-    handlers = {}
+    handlers: dict[int, Any] = {}
     try:
         if threading.current_thread() is threading.main_thread():
             for name in "SIGTERM", "SIGHUP", "SIGINT", *(["SIGQUIT"] if args.command else []):

@@ -3596,6 +3596,27 @@ class CommandLine(Case):
         self.assertEqual(execs[killed["pid"]]["parent_pid"], begin["parent_pid"])
 
     @live
+    @unittest.skipIf(EMULATED or not (shutil.which("gcc") and shutil.which("make")), "takes gcc, make and time")
+    def test_every_program_of_a_build_is_named(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for i in range(40):
+                pathlib.Path(folder, f"f{i}.c").write_text(f"int f{i}(int x) {{ return x * {i}; }}\n")
+            pathlib.Path(folder, "Makefile").write_text(
+                "all: $(patsubst %.c,%.o,$(wildcard *.c))\n%.o: %.c\n\tgcc -c -o $@ $<\n")
+            path = os.path.join(folder, "run.jsonl")
+            out, err = self.output("-j", "-o", path, "--tree", "--", "make", "-C", folder, "-j2")
+            lines = [json.loads(line) for line in pathlib.Path(path).read_text().splitlines()]
+        self.assertRegex(err, r"(?m)^make -C .* 0  ")
+        self.assertRegex(err, r"(?m)gcc ×\d+")
+        self.assertRegex(err, r"(?m)^\d+ processes, 0 failed, 0 events lost, ")
+        names = [shown["cmdline"] for shown in lines if shown["event"] == "exec"]
+        gcc = sorted(" ".join(words) for words in names if words and words[0] == "gcc")
+        if SOURCE == "ebpf":
+            self.assertNotIn(None, names)
+            self.assertEqual(gcc, sorted(f"gcc -c -o f{i}.o f{i}.c" for i in range(40)))
+        self.assertGreaterEqual(len(names), 121)
+
+    @live
     def test_a_trace_is_whole_or_was_killed(self):
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder, "trace")
