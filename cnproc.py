@@ -14,7 +14,8 @@ the first and pid for the second.
 """
 # The file reads from the kernel to the user: kernel ABI, events, /proc and pidfd, subscription, kernel program,
 # sources, table, watcher, functions, command line. Each part uses only those above it. Nothing happens at import.
-# pyright: reportPrivateUsage=false  # what begins with _ belongs to this module, not to one class of it
+# What begins with _ belongs to this module, and not to one class of it:
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 import collections
