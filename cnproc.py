@@ -264,12 +264,12 @@ class ProcEvent(_Event, metaclass=_EventType):
         return bool(self.cpu == _REBUILT)
 
     def asdict(self) -> dict[str, Any]:
-        """What `--json` prints of it: "event", "timestamp_ns", its fields, and "rebuilt". None: nobody knows it."""
+        """What `--json` prints of it, but for the machine and the time of day. None: nobody knows the value."""
         kind: Any = type(self)
         fields = {name: getattr(self, name) for name in _names(kind)[3:]}
         fields = {name: None if value == 0 and name.startswith("parent_") else value for name, value in fields.items()}
         shown = {"event": type(self).__name__.lower(), "timestamp_ns": self.timestamp_ns,
-                 "pid": fields.pop("pid"), "tid": fields.pop("tid"), **fields}
+                 "pid": fields.pop("pid", None), "tid": fields.pop("tid", None), **fields}
         if isinstance(self, Exec):
             shown.update(cmdline=_texts(self.cmdline), truncated=self.truncated)
         elif isinstance(self, Comm):
@@ -491,6 +491,8 @@ class Exit(ProcEvent):
 
         @returncode.setter
         def returncode(self, code):
+            if code is not None and not -128 < code < 256:
+                raise ValueError(f"a returncode is from -127 to 255, not {code}")
             if code != self.returncode:
                 self.exit_code = -1 if code is None else -code if code < 0 else code << 8
 
@@ -2323,6 +2325,7 @@ class _Waiter:
     """What a reader waits on: one epoll over the source's descriptors and over a pipe, by which others wake it."""
 
     def __init__(self) -> None:
+        self.waiting = False  # whether wait() is at it; wait()
         self._epoll = select.epoll()
         self._pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._epoll.register(self._pipe[0], select.EPOLLIN)
@@ -2339,7 +2342,11 @@ class _Waiter:
 
     def wait(self, seconds: float) -> set[int]:
         """Which descriptors are readable, after so many seconds at most."""
-        return {fd for fd, _ in self._epoll.poll(seconds)}
+        self.waiting = True
+        try:
+            return {fd for fd, _ in self._epoll.poll(seconds)}
+        finally:
+            self.waiting = False
 
     def nap(self, seconds: float) -> None:
         """Wait, unless somebody calls set()."""
@@ -2481,14 +2488,13 @@ class _Feed:
     def adopted(self, before: tuple[_Watch | None, frozenset[int]], mask: int, child: int, follow: bool) -> None:
         """Let go of all that was forked since adopt(), but for the child (0: nobody) and its descendants."""
         me, table, (own, watched) = os.getpid(), self.table, before
-        births: dict[int, int] = {}
         try:
             self.drain()
             if not own:  # else the source goes on with more than that, and the table drops it
                 self.source.remove(me)
                 self.drain()  # what was forked in between
         finally:
-            births, table.births = table.births or births, None
+            births, table.births = table.births or {}, None
             table.watched.pop(me, None)
             if own:
                 table.watched[me] = own
@@ -2515,8 +2521,11 @@ class _Feed:
                 self.source.remove(pid)
         wanted = table.everything | inherited
         if wanted != wanted | mask:
-            self._keep(lambda event: not (event.what and not wanted & event.what and (
-                event.pid in others or (event.what == _FORK and event.parent_pid in others))))
+            def let_go(event: Any) -> bool:
+                what, whose, born = _key(event)
+                return bool(what and not wanted & what and (whose in others or (whose == me and born in others)))
+
+            self._keep(lambda event: not let_go(event))
 
     def _keep(self, wanted: Callable[[Any], bool]) -> None:
         """Hand out no more than what is wanted of what is in hand."""
@@ -2750,34 +2759,26 @@ class _Feed:
         if self.source:
             self.source.close()
 
-async def _readable(fd: int, seconds: float, wakers: set[Callable[[], object]] | None = None) -> None:
-    """Wait until a descriptor is readable, or so many seconds, on asyncio's event loop; or until a waker is called."""
+async def _readable(fd: int | None, seconds: float, woken: asyncio.Future[None] | None = None) -> None:
+    """Wait on asyncio's event loop until a descriptor is readable, or so many seconds, or until `woken` is set."""
     import asyncio
 
     loop = asyncio.get_running_loop()
-    woken: asyncio.Future[None] = loop.create_future()
+    future: asyncio.Future[None] = woken or loop.create_future()
 
     def wake() -> None:
-        if not woken.done():
-            woken.set_result(None)
+        if not future.done():
+            future.set_result(None)
 
-    def waker() -> None:
-        loop.call_soon_threadsafe(wake)
-
-    own = fd if wakers is None else os.dup(fd)  # who closes a watcher meanwhile closes fd
     timer = loop.call_later(seconds, wake)
-    loop.add_reader(own, wake)
-    if wakers is not None:
-        wakers.add(waker)
+    if fd is not None:
+        loop.add_reader(fd, wake)
     try:
-        await woken
+        await future
     finally:
-        if wakers is not None:
-            wakers.discard(waker)
-        loop.remove_reader(own)
+        if fd is not None:
+            loop.remove_reader(fd)
         timer.cancel()
-        if own != fd:
-            os.close(own)
 
 class Watcher:
     """A subscription to process events, and the table of who is watched.
@@ -2807,8 +2808,8 @@ class Watcher:
         self._lock = threading.RLock()     # held to use the feed; never to wait
         self._reading = threading.Lock()   # held by the reader, also while it waits
         self._reader = 0                   # the thread that holds it; _fill()
-        self._wakers: set[Callable[[], object]] = set()  # wake those who wait on an event loop; _readable() and close()
-        self._starting = threading.Lock()  # held while a command is started: one at a time; popen()
+        self._wakers: set[Callable[[], object]] = set()  # wake those who wait on an event loop; _woken() and close()
+        self._starting = threading.RLock() # held while a command is started, and to change what is watched; popen()
         self._closed = False               # close()
         self._selected = False             # whether fileno() has been asked for; fileno()
         self._lost = 0                     # what the source had lost when it was closed; close()
@@ -2884,8 +2885,9 @@ class Watcher:
 
     @contextlib.contextmanager
     def _changes(self) -> Generator[None, None, None]:
-        """Hold the lock to change what is watched. If a signal handler closes the watcher meanwhile, say that."""
-        with self._lock:
+        """Hold the locks to change what is watched. If a signal handler closes the watcher meanwhile, say that."""
+        self._check()
+        with self._starting, self._lock:
             self._check()
             try:
                 yield
@@ -2948,20 +2950,54 @@ class Watcher:
 
     async def _stream_async(self, deadline: int | None, *, ending: bool = False) -> AsyncIterator[Event]:
         """As _stream(). It waits where it holds no event, so who is cancelled there loses none."""
+        import asyncio
+
         while True:
             now = self._subscription.now()
             over = deadline is not None and now >= deadline
+            turn = time.monotonic() + 0.01
             for event in self._stream(deadline if over else now, ending=ending):
                 yield event
+                if time.monotonic() > turn:  # a slow reader of many events: other tasks have their turn
+                    await asyncio.sleep(0)
+                    turn = time.monotonic() + 0.01
             if over or self._closed or (ending and not self._feed.table.watched and not self._feed.in_hand):
                 return
             seconds = min(_QUIET / 2, deadline - now if deadline is not None else _QUIET) / 1e9
-            if self._feed.pulse.storm or self._delay:
-                import asyncio
+            await asyncio.sleep(0)
+            storm = self._feed.pulse.storm
+            if storm or self._delay:
+                await self._woken(min(seconds, max(self._feed.source.gather, self._delay)), look=False)
+            if not storm and not self._feed.in_hand:
+                await self._woken(max(0.0, seconds), look=True)
 
-                await asyncio.sleep(min(seconds, max(self._feed.source.gather, self._delay)))
-            if not self._feed.pulse.storm and not self._feed.in_hand and not self._closed:
-                await _readable(self.fileno(), max(0.0, seconds), self._wakers)
+    async def _woken(self, seconds: float, *, look: bool) -> None:
+        """Wait until the watcher is closed, or so many seconds; look: or until there is something to read."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+
+        def wake() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        def waker() -> None:
+            loop.call_soon_threadsafe(wake)
+
+        with self._lock:
+            if self._closed:
+                return
+            self._selected = True
+            self._show()
+            fd = os.dup(self._waiter.fileno())  # who closes the watcher closes the descriptor
+            self._wakers.add(waker)
+        try:
+            await _readable(fd if look else None, seconds, future)
+        finally:
+            with self._lock:
+                self._wakers.discard(waker)
+            os.close(fd)
 
     def _fill(self, deadline: int | None, most: int, *, ending: bool = False) -> bool:
         """Take in events until some are to be handed out.
@@ -3308,7 +3344,7 @@ def wait(pid: int, timeout: float | None = None) -> int | None:
 class _Ends:
     """One Watcher for all who wait on an event loop, where pidfds do not tell the status."""
 
-    _shared: weakref.WeakKeyDictionary[Any, _Ends] = weakref.WeakKeyDictionary()  # by event loop
+    _shared: ClassVar[dict[Any, _Ends]] = {}  # by event loop
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop, self._watcher = loop, Watcher(rcvbuf=1 << 20)
@@ -3322,6 +3358,8 @@ class _Ends:
         import asyncio
 
         loop = asyncio.get_running_loop()
+        for other in [other for other in cls._shared if other.is_closed()]:  # with somebody still waiting
+            cls._shared.pop(other)._watcher.close()
         ends = cls._shared.get(loop)
         if not ends:
             ends = cls._shared[loop] = cls(loop)
@@ -3477,7 +3515,8 @@ class _Story:
         self.skew_ns = 0           # from the time since boot to the events' clock; _watch_live()
         self._look = look          # whether /proc is that of these processes
         self._children = children  # whether the ends of processes that are not known yet will be heard
-        self.pids: set[int] = set()  # whose will be all the same; _watch_live()
+        self.codes: dict[int, int | None] = {}  # of whom they will be all the same: their returncodes; _watch_live()
+        self.number = 0            # of the machine, if there are several; _load()
         self._gone: collections.deque[_Life] = collections.deque()  # those that have ended, and may still be asked for
         self._kept = 64 if threads else 1                           # of them: their threads' ends may come later
 
@@ -3509,22 +3548,32 @@ class _Story:
             stat = _stat(pid) if event.rebuilt and self._look else None
             if stat:
                 self._learn(life, stat)
-            if self._children or event.rebuilt or pid in self.pids:
+            if self._look and event.parent_pid == os.getpid() and not life.words:
+                life.words = ["cnproc"]
+            if self._children or event.rebuilt or pid in self.codes:
                 self.lives[pid] = life
             return life
-        life = self.lives.get(pid) or _Life(pid, None, getattr(event, "_parent_pid", None), None)
+        life = self.lives.get(pid) or self._stranger(event)
         if isinstance(event, Exec):
             life.words, life.executed = _texts(event.cmdline), True
-            if self._children:
-                self.lives[pid] = life
         elif isinstance(event, Exit) and event.tid == pid:
             life.end_ns, life.exit_code = event.timestamp_ns, event.exit_code
+            if pid in self.codes:
+                self.codes[pid] = event.returncode
             self._gone.append(life)
             if len(self._gone) > self._kept:
                 gone = self._gone.popleft()
                 gone.parent = None  # else the last of a chain of daemons would keep them all
                 if self.lives.get(gone.pid) is gone:
                     del self.lives[gone.pid]
+        return life
+
+    def _stranger(self, event: Any) -> _Life:
+        """A process whose Fork has not been heard."""
+        parent_pid = event._parent_pid if isinstance(event, Exec) else None
+        life = _Life(event.pid, self.lives.get(parent_pid or 0), parent_pid, None)
+        if self._children:
+            self.lives[event.pid] = life
         return life
 
 class _Out:
@@ -3544,6 +3593,7 @@ class _Out:
         except UnicodeEncodeError:
             self.more, self.times, self.arrow, self.bar = "...", "x", "<-", "#"
             self.branches = "|- ", "`- ", "|  "
+        self._encoding = getattr(file, "encoding", None) or "utf-8"
         self._closing = select.poll()
         try:
             self._closing.register(file.fileno(), 0)  # POLLERR and POLLHUP
@@ -3555,21 +3605,24 @@ class _Out:
         """The columns of the terminal, or None."""
         if not self.tty:
             return None
-        import shutil
-
         try:
             return int(os.environ.get("COLUMNS") or os.get_terminal_size(self._file.fileno()).columns) or None
         except (OSError, ValueError):
-            return shutil.get_terminal_size().columns
+            return 80
 
     def cut(self, text: str, width: int) -> str:
-        """The text in so many columns at most."""
+        """The text in so many columns at most, as it will be written."""
+        text = self.encodable(text)
         if _columns(text) <= width:
             return text
         room = width - len(self.more)
         while text and _columns(text) > room:
             text = text[:max(room, 0)] if len(text) > room else text[:-1]
         return (text + self.more)[:max(width, 0)]
+
+    def encodable(self, text: str) -> str:
+        """The text with \\xf6 for what the file's encoding lacks."""
+        return text if text.isascii() else text.encode(self._encoding, "backslashreplace").decode(self._encoding)
 
     def fit(self, text: str, width: int) -> str:
         """The text in just so many columns."""
@@ -3582,16 +3635,13 @@ class _Out:
 
     def row(self, *parts: tuple[str, str]) -> None:
         """Write a line of texts and their colours, cut to the terminal."""
-        width = self.width
-        line: list[str] = []
-        whole = width is None or sum(_columns(text) for text, _ in parts) <= width
-        for text, style in parts:
-            if not whole and width is not None:
-                # What follows is cut, too: the last part that is seen shows that.
-                text = self.cut(text, width) if _columns(text) >= width else text
-                width -= _columns(text)
-            line.append(self.paint(text, style))
-        self.line("".join(line))
+        width, line, at = self.width, "", 0
+        texts = [self.encodable(text) for text, _ in parts]
+        plain = "".join(texts) if width is None else self.cut("".join(texts), width)
+        for text, (_, style) in zip(texts, parts):
+            line += self.paint(plain[at:at + len(text)], style)
+            at += len(text)
+        self.line(line)
 
     def line(self, text: str) -> None:
         """Write a line as it is."""
@@ -3601,8 +3651,9 @@ class _Out:
 
     def transient(self, text: str) -> None:
         """Show a line in the place of the one before, until something else is written."""
-        self._file.write("\r\x1b[K" + self.cut(text, (self.width or 80) - 1))
-        self._file.flush()
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            self._file.write("\r\x1b[K" + self.cut(text, (self.width or 80) - 1))
+            self._file.flush()
 
     def flush(self) -> None:
         """Whole lines at once: who is killed, or finds the disk full, leaves no half line."""
@@ -3640,7 +3691,7 @@ class _Lines(_View):
 
     def __init__(self, out: _Out, args: Any) -> None:
         super().__init__(out, args)
-        self._wanted = int(args.events or _LIFE)
+        self._wanted = int(args.events or (What.ALL if args.load else _LIFE))
         self._second, self._clock = -1, ""  # the time of day of the latest event, and how it is written
         # Forks of which no line has been written yet: none is if the process executes something at once. hear()
         self._forks: dict[_Life, tuple[Any, _Story]] = {}
@@ -3649,6 +3700,8 @@ class _Lines(_View):
 
     def hear(self, event: Any, life: _Life | None, story: _Story) -> None:
         if isinstance(event, Fork) and event.tid == event.pid and not self.args.events and life:
+            if not self.args.follow and (self.args.pid or self.args.command):
+                return  # whether an exec follows will not be heard
             if life.parent:
                 self._show_fork(life.parent)
             self._forks[life], self.alarm = (event, story), _FORK_NS / 1e9
@@ -3717,7 +3770,7 @@ class _Json(_View):
         super().__init__(out, args)
         import json
 
-        self._wanted, self._dumps = int(args.events or _LIFE), json.dumps
+        self._wanted, self._dumps = int(args.events or (What.ALL if args.load else _LIFE)), json.dumps
         self._second, self._clock = -1, ""
 
     def hear(self, event: Any, life: _Life | None, story: _Story) -> None:
@@ -3792,7 +3845,8 @@ class _Tree(_Span):
 
     def end(self, now: int) -> None:
         out, begin, heard = self.out, now if self.begin is None else self.begin, self._heard
-        width = out.width or 100
+        columns = os.environ.get("COLUMNS", "")
+        width = out.width or (max(40, int(columns)) if columns.isdecimal() else 100)
         self._end = max(self.last, now if any(life.end_ns is None for life in heard) else begin)
         self._bar = width * 3 // 10 if width >= 60 else 0
         axis = _seconds(self._end - begin)
@@ -3807,10 +3861,12 @@ class _Tree(_Span):
             children = [child for life in group for child in self._children.get(life, ())]
             turn = last, "   "
             for below in reversed(self._groups(children, fold=len(group) > 1)):
-                rows.append((below, under + turn[0], under + turn[1]))
+                deep = len(under) > room  # no more of it is seen
+                rows.append((below, under + turn[0] * (not deep), under + turn[1] * (not deep)))
                 turn = branch, trunk
         failed = sum(life.exit_code > 0 for life in heard)
-        self.out.row((f"{len(heard)} processes, ", ""), (f"{failed} failed", "31" if failed else ""),
+        plural = "es" * (len(heard) != 1)
+        self.out.row((f"{len(heard)} process{plural}, ", ""), (f"{failed} failed", "31" if failed else ""),
                      (f", {self.losses}, {axis}, at most {self._at_once()} at once", ""))
         out.flush()
 
@@ -3884,7 +3940,8 @@ class _Stats(_Span):
         self._programs: dict[str, _Program_Stats] = collections.defaultdict(_Program_Stats)
         self._running: dict[_Life, tuple[_Program_Stats, int]] = {}  # what each process runs, and since when
         self._count = self._counted = self._ticked = 0               # events: all, and at the last tick; when that was
-        self._status = _Out(sys.stderr) if sys.stderr and sys.stderr.isatty() and not args.command else None
+        self._status = _Out(sys.stderr) if sys.stderr and sys.stderr.isatty() and not (
+            args.command or args.load or args.json) else None
         self.alarm = 1.0 if self._status else None
 
     def hear(self, event: Any, life: _Life | None, story: _Story) -> None:
@@ -3892,10 +3949,11 @@ class _Stats(_Span):
         self._count += 1
         if life and isinstance(event, Exec):
             self._stop(life, event.timestamp_ns)
-            self._start(life, event.timestamp_ns)
+            there = event.rebuilt and life.start_ns is not None  # before the watch began
+            self._start(life, life.start_ns if there and life.start_ns is not None else event.timestamp_ns)
         elif life and isinstance(event, Exit) and event.tid == event.pid:
-            if life not in self._running and not life.executed and life.start_ns is not None:
-                self._start(life, life.start_ns)  # it has run what its parent runs
+            if life not in self._running and not life.executed and (life.start_ns or 0) >= (self.begin or 0):
+                self._start(life, life.start_ns or 0)  # it has run what its parent runs
             program = self._stop(life, event.timestamp_ns)
             if program and event.exit_code > 0:
                 program.failed += 1
@@ -3963,10 +4021,10 @@ class _Trace(_View):
         self._before: list[_Life] = []          # what was there already, before that is known
         self._open: set[_Life] = set()          # whose slice has not ended
         self._named: set[int] = set()           # groups that have a name
-        self._flows = self._records = 0
+        self._flows = self._records = self._machine = 0
 
     def hear(self, event: Any, life: _Life | None, story: _Story) -> None:
-        when = event.timestamp_ns
+        when, self._machine = event.timestamp_ns, story.number * 10_000_000  # above all pids
         if isinstance(event, Fork) and event.rebuilt and self._begin is None and life:
             self._before.append(life)
             return
@@ -4008,7 +4066,7 @@ class _Trace(_View):
             self._record("E", "", life.root, life.pid, when, args=args)
 
     def _record(self, phase: str, name: str, group: int, track: int, when: int | None = None, **more: Any) -> None:
-        record = {"ph": phase, "pid": group, "tid": track, **more}
+        record = {"ph": phase, "pid": group + self._machine, "tid": track + self._machine, **more}
         if name:
             record["name"] = name
         if when is not None:
@@ -4036,52 +4094,72 @@ def _event(record: dict[str, Any]) -> Any:
         event._length += bool(record["truncated"])
     return event
 
-def _load(args: Any, views: list[_View]) -> int:
-    """Show what --json has recorded. Broken lines are left out, and the first of them is named."""
+def _recorded(line: str) -> tuple[Any, dict[str, Any], Any, int]:
+    """Of a line: the event, all that the line says, which machine's it is, and how far its clock is from ours.
+
+    Raises ValueError, or what _event() raises, if it is no such line.
+    """
     from datetime import datetime, timezone
     from json import loads
 
+    record = loads(line)
+    event, origin, offset = _event(record), (record.get("host"), record.get("boot_id")), 0
+    words, duration = record.get("cmdline"), record.get("duration")
+    hash(origin)
+    if not (words is None or all(isinstance(word, str) for word in words)) or not (
+            duration is None or (isinstance(duration, (int, float)) and 0 <= duration < 1 << 40)):
+        raise ValueError(line)
+    if "time" in record:  # else it has come from asdict(), and the clock is that of the machine
+        day = datetime.fromisoformat(record["time"].rstrip("Z")).replace(tzinfo=timezone.utc)
+        since = day - datetime(1970, 1, 1, tzinfo=timezone.utc)
+        offset = (since.days * 86400 + since.seconds) * 10**9 + since.microseconds * 1000 - (
+            event.timestamp_ns // 1000 * 1000)
+    if isinstance(event, Exec):
+        event._parent_pid = record.get("parent_pid")
+    return event, record, origin, offset
+
+def _load(args: Any, views: list[_View], file: Any) -> int:
+    """Show what --json has recorded. Broken lines are left out, and the first of them is named."""
     stories: dict[Any, _Story] = {}  # by machine and boot
     broken: list[int] = []
-    now = 0
-    name = "standard input" if args.load == "-" else args.load
-    with contextlib.ExitStack() as stack:
-        try:
-            file = sys.stdin if args.load == "-" else stack.enter_context(
-                open(args.load, encoding="utf-8", errors="backslashreplace"))
-        except OSError as error:
-            _complain(error)
-            return 2
+    base, now = 0, 0  # the first machine's offset: the times of others are shown on its clock
+    try:
         for number, line in enumerate(file, 1):
             try:
-                record = loads(line)
-                event = _event(record)
-                host, boot_id = origin = record.get("host"), record.get("boot_id")
-                day = datetime.fromisoformat(record["time"].rstrip("Z")).replace(tzinfo=timezone.utc)
-            except (KeyError, TypeError, ValueError, AttributeError, RecursionError, ctypes.ArgumentError):
+                event, record, origin, offset = _recorded(line)
+            except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError):
                 broken.append(number)
                 continue
             if origin not in stories:
-                stories[origin] = _Story(host, boot_id, look=False)
+                stories[origin] = _Story(*origin, look=False, threads=True)
+                stories[origin].number, base = len(stories) - 1, base if len(stories) > 1 else offset
             story = stories[origin]
-            since = day - datetime(1970, 1, 1, tzinfo=timezone.utc)
-            story.offset_ns = (since.days * 86400 + since.seconds) * 10**9 + since.microseconds * 1000 - (
-                event.timestamp_ns // 1000 * 1000)
-            life, now = story.hear(event), event.timestamp_ns
-            if life and life.start_ns is None:  # not all kinds were recorded, or it was there before
-                life.parent_pid = record.get("parent_pid")
-                if isinstance(event, Exit) and life.words is None:
+            if not args.json and story.number:
+                event = event._replace(timestamp_ns=event.timestamp_ns + offset - base) if isinstance(
+                    event, Lost) else event
+                if not isinstance(event, Lost):
+                    event.timestamp_ns += offset - base
+                offset = base
+            story.offset_ns = offset
+            life, now = story.hear(event), max(now, event.timestamp_ns)
+            if life and isinstance(event, (Exec, Exit)):  # perhaps no other kinds were recorded
+                if life.parent_pid is None:
+                    life.parent_pid = record.get("parent_pid")
+                if life.start_ns is None or record.get("duration") is not None:
+                    life.start_ns = event.timestamp_ns - round((record.get("duration") or 0) * 1e9)
+                if life.words is None:
                     life.words, life.executed = record.get("cmdline"), True
-                    if record.get("duration"):
-                        life.start_ns = event.timestamp_ns - int(record["duration"] * 1e9)
             for view in views:
                 view.hear(event, life, story)
+                view.tick(event.timestamp_ns, story)
                 view.out.flush()
-    for view in views:
-        view.end(now)
-        view.out.flush()
+    except (KeyboardInterrupt, SystemExit):
+        _end(views, now)
+        raise
+    _end(views, now)
     if broken:
         more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
+        name = "standard input" if args.load == "-" else args.load
         _complain(OSError(errno.EINVAL, f"{name}: line {broken[0]} is no event{more}"))
     return 2 if broken else 0
 
@@ -4092,6 +4170,8 @@ class _Command:
         self.words = words
         self.process: subprocess.Popen[Any] | None = None  # start()
         self._early: list[int] = []                        # signals that came before; on_signal()
+        self.stopped = 0                                   # a signal that is to end us at the next good moment
+        self.waiting: Callable[[], bool] | None = None     # whether the moment is good; _watch_live()
 
     def start(self, watcher: Watcher, events: int, follow: bool) -> int:
         """0, or the status of a command that cannot be started, as a shell has it."""
@@ -4106,22 +4186,35 @@ class _Command:
         return 0
 
     def on_signal(self, number: int, frame: object) -> None:
-        """While the command runs it gets the signal, and decides what becomes of that."""
+        """While the command runs it gets the signal, and decides what becomes of that.
+
+        Else the signal ends us: at once if we are waiting, and not in the middle of an event or of a line, or if it is
+        the second.
+        """
         import signal
 
-        if not self.words:
-            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-        if not self.process:
+        if not self.words or (self.process and self.process.poll() is not None):
+            first, self.stopped = not self.stopped, number
+            if not (first and self.waiting) or self.waiting():
+                self.stop()
+        elif not self.process:
             self._early.append(number)
-        elif self.process.poll() is not None:
-            raise SystemExit(self.status())
         elif number not in (signal.SIGINT, signal.SIGQUIT) or not _on_terminal():  # which sends it these two itself
             self.process.send_signal(number)
 
-    def status(self) -> int:
-        """Its exit status, as a shell has it, when it has ended; else 0."""
-        code = self.process.poll() if self.process else 0
-        return 0 if code is None else code if code >= 0 else 128 - code
+    def stop(self) -> None:
+        """End as the signal asks for, if there was one."""
+        import signal
+
+        if self.stopped:
+            raise KeyboardInterrupt if self.stopped == signal.SIGINT else SystemExit(128 + self.stopped)
+
+    def status(self, code: int | None) -> int:
+        """Its exit status, as a shell has it. code: its returncode, if that has been heard."""
+        if self.process:
+            waited = self.process.wait()
+            code = waited if code is None else code  # if SIGCHLD is ignored, subprocess says 0
+        return code if code is not None and code >= 0 else 128 - (code or 0)
 
 def _on_terminal() -> bool:
     """Whether ctrl-C on a terminal reaches this process and those that it has started."""
@@ -4169,7 +4262,7 @@ def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
             status = command.start(watcher, mask, args.follow)
             if status or not command.process:
                 return status
-            story.pids.add(command.process.pid)
+            story.codes[command.process.pid] = None
         else:
             for pid in args.pid or [None]:
                 try:
@@ -4185,22 +4278,31 @@ def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
             elif not alone:
                 for pid in _pids():
                     story.meet(pid)
+        failed = 0
+        command.waiting = lambda: watcher._waiter.waiting
         try:
-            _show(watcher, story, views, before, deadline, named)
-        except BrokenPipeError:
+            try:
+                _show(watcher, story, views, before, deadline, named, command)
+            except (KeyboardInterrupt, SystemExit):
+                _show(watcher, story, views, iter(()), now(), named, _Command([]))  # what has happened by now
+                _end(views, now())
+                if not command.process:
+                    raise
+            else:
+                _end(views, now())
+        except OSError as error:
             if not command.process:
                 raise
-            command.process.wait()  # nobody reads the events, but that is not the command's affair
-        except (KeyboardInterrupt, SystemExit):
-            _show(watcher, story, views, iter(()), now(), named)  # what has happened by now
-            _end(views, now())
-            raise
-        else:
-            _end(views, now())
-        return command.status()
+            if not isinstance(error, BrokenPipeError):
+                _complain(error)
+                failed = 1
+        finally:
+            command.waiting = None
+    # Whatever became of the views: the command goes on, and its status is ours.
+    return command.status(story.codes.get(command.process.pid)) or failed if command.process else 0
 
 def _show(watcher: Watcher, story: _Story, views: list[_View], before: Iterator[Any], deadline: int | None,
-          ending: bool) -> None:
+          ending: bool, command: _Command) -> None:
     """From the watcher to the views."""
     now, feed, outs = watcher._subscription.now, watcher._feed, {view.out for view in views}
     found: set[int] = set()  # processes that were there, and whose Fork may come all the same: they were born just now
@@ -4215,6 +4317,7 @@ def _show(watcher: Watcher, story: _Story, views: list[_View], before: Iterator[
         for out in outs:
             out.flush()
             out.check()
+        command.stop()
         alarm = min([0.5, *(view.alarm for view in views if view.alarm)])  # 0.5: so that a closed pipe is noticed
         until = now() + int(alarm * 1e9)
         event = None
@@ -4256,7 +4359,8 @@ def _wait_for(args: Any) -> int:
                 if code is None:
                     _complain(OSError(errno.ESRCH, f"process {pid} has ended, and nobody knows how"))
                 elif args.verbose:
-                    print(pid, f"exit {code}" if code >= 0 else f"killed by {_signal_name(-code)}", flush=True)
+                    with contextlib.suppress(BrokenPipeError):
+                        print(pid, f"exit {code}" if code >= 0 else f"killed by {_signal_name(-code)}", flush=True)
                 if code != 0:
                     status = 1 if code is None else code if code > 0 else 128 - code
             woken = select.poll()
@@ -4331,6 +4435,9 @@ def _arguments(argv: list[str]) -> Any:
     ):
         if one and other:
             parser.error(f"{what} exclude each other")
+    files = [os.path.realpath(name) for name in (args.load, args.output, args.trace) if name and name != "-"]
+    if len({*files}) < len(files):
+        parser.error("--load, -o and --trace take different files")
     if args.wait and not args.pid:
         parser.error("--wait takes a PID")
     masks, args.events = args.events, 0
@@ -4347,7 +4454,16 @@ def _views(args: Any, stack: contextlib.ExitStack) -> list[_View]:
         raise OSError(errno.EBADF, f"standard {'error' if args.command else 'output'} is closed")
 
     def create(path: str) -> _Out:
-        return _Out(stack.enter_context(open(path, "w", encoding="utf-8", errors="backslashreplace")))
+        if path == "-" and sys.stdout:
+            return _Out(sys.stdout)
+        file = open(path, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+
+        @stack.callback
+        def close() -> None:
+            with contextlib.suppress(OSError):  # of what could not be written, which flush() has said
+                file.close()
+
+        return _Out(file)
 
     if isinstance(standard, io.TextIOWrapper):
         standard.reconfigure(errors="backslashreplace")
@@ -4365,35 +4481,45 @@ def _views(args: Any, stack: contextlib.ExitStack) -> list[_View]:
     return views or [_Lines(summary, args)]
 
 def _complain(error: OSError) -> None:
-    if sys.stderr:  # else print() would take standard output
+    with contextlib.suppress(OSError):  # of a standard error that nobody reads
+        if not sys.stderr:  # print() would take standard output
+            return
         name = f"{error.filename}: " if error.filename else ""
         print(f"{_PROG}: {name}{error.strerror or error}", file=sys.stderr)
 
 def main(argv: list[str] | None = None) -> int:
     """The command: `python3 cnproc.py`. argv: its arguments, without its name; by default those of sys.argv.
-    Returns the exit status. Raises SystemExit(2) for wrong arguments. While it runs it handles SIGTERM, SIGHUP and
-    SIGINT, unless they are ignored: it unsubscribes before it ends.
+    Returns the exit status. While it runs it handles SIGTERM, SIGHUP and SIGINT, unless they are ignored: it
+    unsubscribes before it ends.
     """
     import signal
 
-    args = _arguments(sys.argv[1:] if argv is None else argv)
-    command = _Command(args.command)
     handlers: dict[int, Any] = {}
     try:
+        args = _arguments(sys.argv[1:] if argv is None else argv)
+        command = _Command(args.command)
         if threading.current_thread() is threading.main_thread():
             for name in "SIGTERM", "SIGHUP", "SIGINT", *(["SIGQUIT"] if args.command else []):
                 number = getattr(signal, name)
                 if signal.getsignal(number) != signal.SIG_IGN:  # nohup
                     handlers[number] = signal.signal(number, command.on_signal)
         if args.wait:
-            return _wait_for(args)
+            try:
+                return _wait_for(args)
+            except TimeoutError as error:
+                _complain(error)
+                return 124  # as timeout(1)
         with contextlib.ExitStack() as stack:
             try:
+                # What is read is opened before what is written, so that a mistake destroys nothing.
+                file = stack.enter_context(open(
+                    0 if args.load == "-" else args.load, encoding="utf-8", errors="backslashreplace",
+                    closefd=args.load != "-")) if args.load else None
                 views = _views(args, stack)
             except OSError as error:
                 _complain(error)
                 return 2
-            return _load(args, views) if args.load else _watch_live(args, views, command)
+            return _load(args, views, file) if args.load else _watch_live(args, views, command)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -4405,13 +4531,16 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     finally:
         for number, handler in handlers.items():
-            signal.signal(number, handler)
-        for file in sys.stdout, sys.stderr:
+            if handler is not None:  # else it was set by C
+                signal.signal(number, handler)
+        for stream in sys.stdout, sys.stderr:
             try:
-                if file:
-                    file.flush()
+                if stream:
+                    stream.flush()
             except OSError:  # the interpreter tries once more at its end, and would complain
-                os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, stream.fileno())
+                os.close(null)
 
 globals().pop("__annotations__", None)  # of private names: help() would show them
 

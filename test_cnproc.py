@@ -28,6 +28,7 @@ import pydoc
 import random
 import re
 import select
+import shlex
 import shutil
 import signal
 import socket
@@ -2763,6 +2764,21 @@ class Starting(Case):
                              [0, 3, 4] if follow else [3])
             self.assertEqual(sum(isinstance(event, Exec) for event in events), 2 if follow else 1)
 
+    def test_what_other_threads_watch_meanwhile_stays_watched(self):
+        old, watcher, inside = self.shell("exit 7"), self.watcher(), threading.Event()
+
+        def watch():
+            inside.wait(PATIENCE)
+            watcher.watch(old.pid)
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        child = watcher.popen(["true"], preexec_fn=lambda: time.sleep(0.3), start_new_session=bool(inside.set()))
+        thread.join()
+        child.wait()
+        self.go(old)
+        self.assertEqual(statuses(self.rest(watcher)), [0, 7])
+
     def test_what_other_threads_start_is_let_go(self):
         watcher, stop, others = self.watcher(), threading.Event(), []
 
@@ -3354,10 +3370,22 @@ class Loading(unittest.TestCase):
             '"parent_pid": 4, "cmdline": ["sh", "-c"], "returncode": 7, "signal": null, "duration": 1.5, '
             '"rebuilt": false}\n')
 
+    def test_a_recording_is_not_overwritten(self):
+        with tempfile.NamedTemporaryFile("w+") as file:
+            file.write(self.LINE)
+            file.flush()
+            for options in ["-o", file.name], ["--trace", file.name]:
+                run = subprocess.run([sys.executable, str(HERE / "cnproc.py"), "--load", file.name, *options],
+                                     stderr=subprocess.PIPE, text=True, timeout=PATIENCE)
+                self.assertEqual((run.returncode, run.stderr.count("\n")), (2, 1))
+            self.assertEqual(pathlib.Path(file.name).read_text(), self.LINE)
+
     def test_broken_lines_are_named_and_the_rest_is_read(self):
         for broken in ("x", "[]", "{}", "5", "null", '"a"', '{"event": "exec"}', "[" * 9999,
                        '{"event": "what", "timestamp_ns": 5}', self.LINE.replace("1792", '"1792"').strip(),
-                       self.LINE.replace('"2026', '"x').strip(),
+                       self.LINE.replace('"2026', '"x').strip(), self.LINE.replace("1.5", '"x"').strip(),
+                       self.LINE.replace("1.5", "NaN").strip(), self.LINE.replace('["sh", "-c"]', "5").strip(),
+                       self.LINE.replace('"vm"', "[1]").strip(), self.LINE.replace('"vm"', '"\x00').strip(),
                        self.LINE.replace("3479470001204", "null").strip()):
             with self.subTest(broken=broken[:50]):
                 status, out, err = self.load(self.LINE + broken + "\n" + self.LINE)
@@ -3370,6 +3398,23 @@ class Loading(unittest.TestCase):
         self.assertEqual((status, err), (0, ""))
         self.assertRegex(out, r"^\d\d:\d\d:08\.525738       5       4  exit 7 after 1\.500 s: sh\n$")
         self.assertEqual(json.loads(self.load(self.LINE, "-j")[1]), json.loads(self.LINE))
+
+    @live
+    def test_a_recording_of_execs_and_exits_has_the_tree_too(self):
+        with tempfile.TemporaryDirectory() as folder:
+            trees = []
+            for options in [], ["-e", "exec,exit"]:
+                path = os.path.join(folder, "run.jsonl")
+                script = "sleep 0.2; sh -c 'ls; sleep 0.1'; exit 2"
+                subprocess.run([sys.executable, str(HERE / "cnproc.py"), "-j", *options, "-o", path, "--", "sh", "-c",
+                                script], stdout=subprocess.DEVNULL, timeout=PATIENCE)
+                run = subprocess.run([sys.executable, str(HERE / "cnproc.py"), "--load", path, "--tree"],
+                                     stdout=subprocess.PIPE, text=True, timeout=PATIENCE,
+                                     env={**os.environ, "PYTHONIOENCODING": "utf-8"})
+                rows = re.sub(r"█|\d+(\.\d+)? s|^COMM.*|at most.*", "", run.stdout, flags=re.M).splitlines()
+                trees.append([re.sub(" +", " ", row) for row in rows])
+            self.assertEqual(trees[0], trees[1])
+            self.assertIn(" └─ sleep 0.1 0 ", trees[0])
 
     def test_machines_are_kept_apart(self):
         one = {"event": "fork", "time": "2026-11-22T14:32:08.525738Z", "timestamp_ns": 1, "host": "a", "boot_id": "b",
@@ -3663,7 +3708,7 @@ class CommandLine(Case):
         _, err = self.output("--wait", children[0].pid, status=1)
         self.assertEqual(err, f"python3 cnproc.py: no process {children[0].pid}: it has ended, or never was\n")
         child = self.shell("exit")
-        _, err = self.output("--wait", "-d", "0.1", child.pid, status=1)
+        _, err = self.output("--wait", "-d", "0.1", child.pid, status=124)
         self.assertIn("has not ended within 0.1 seconds", err)
 
     @live
@@ -3734,8 +3779,12 @@ class CommandLine(Case):
         run = self.cnproc(child.pid, stdout=None, preexec_fn=lambda: os.close(1))
         self.assertEqual((run.wait(PATIENCE), run.stderr.read()),
                          (2, "python3 cnproc.py: standard output is closed\n"))
-        _, err = self.output("-o", "/dev/full", "--", "sh", "-c", "/bin/true; exit 3", status=1)
-        self.assertEqual(err, "python3 cnproc.py: No space left on device\n")
+        for code, status in (3, 3), (0, 1):  # the command goes on all the same
+            for option in "-o", "--trace":
+                script = f"/bin/true; sleep 0.2; echo on; exit {code}"
+                out, err = self.output(option, "/dev/full", "--", "sh", "-c", script, status=status)
+                self.assertEqual(out, "on\n")
+                self.assertIn("python3 cnproc.py: No space left on device\n", err)
 
     def test_ctrl_c_is_quiet_with_unwritten_output_and_a_closed_pipe(self):
         code = """if True:
@@ -3752,6 +3801,49 @@ class CommandLine(Case):
                              timeout=PATIENCE)
         os.close(send)
         self.assertEqual((run.returncode, run.stderr), (130, b""))
+
+    @live
+    def test_no_follow_shows_no_forks_whose_execs_are_not_heard(self):
+        _, err = self.output("--no-follow", "--", "sh", "-c", "/bin/true; /bin/true; exit 3", status=3)
+        self.assertEqual([line[33:37] for line in err.splitlines()], ["exec", "exit"])
+
+    @live
+    def test_after_its_duration_the_command_goes_on_and_has_its_status(self):
+        out, err = self.output("-d", "0.1", "--", "sh", "-c", "sleep 0.5; echo x; exit 3", status=3)
+        self.assertEqual(out, "x\n")
+        self.assertNotIn("  exit 3 after", err)
+
+    @live
+    def test_a_signal_while_nobody_reads_breaks_no_line(self):
+        child = self.shell("i=0; while [ $i -lt 3000 ]; do (exit $i); i=$((i+1)); done; echo; read go")
+        run = self.cnproc("-j", "-e", "exit", child.pid)
+        self.settle(run)
+        self.go(child)
+        child.stdout.readline()
+        time.sleep(0.2)  # the pipe is full
+        run.send_signal(signal.SIGINT)
+        lines = [json.loads(run.stdout.readline()) for _ in range(2990)]
+        self.assertEqual(len({line["timestamp_ns"] for line in lines}), 2990)
+        self.go(child)
+        run.communicate(timeout=PATIENCE)
+        self.assertEqual(run.returncode, 130)
+
+    @live
+    def test_the_status_is_the_command_s_whatever_happens_to_the_output(self):
+        command = [sys.executable, str(HERE / "cnproc.py")]
+        for script, status in (
+            ("trap '' CHLD; {0} -- sh -c 'exit 3'", 3),
+            ("exec 3>&1; {{ {0} --tree -- sh -c 'sleep 0.3; exit 3' 2>&1; echo $? >&3; }} | true", 3),
+            ("exec 3>&1; {{ {0} -- /nonexistent 2>&1; echo $? >&3; }} | true", 127),
+        ):
+            run = subprocess.run(["sh", "-c", script.format(shlex.join(command)) + "; echo $?"], stdout=subprocess.PIPE,
+                                 stderr=subprocess.DEVNULL, text=True, timeout=PATIENCE)
+            self.assertEqual(run.stdout.split()[0], str(status), script)
+
+    @live
+    def test_a_dash_is_standard_output(self):
+        out, err = self.output("-j", "-o", "-", "--", "true")
+        self.assertEqual([json.loads(line)["event"] for line in out.splitlines()], ["fork", "exec", "exit"])
 
     @live
     def test_it_ends_after_its_duration(self):
@@ -3977,6 +4069,31 @@ class WatchAsync(Case):
             self.assertEqual(self.readers(), before)
             self.go(child)
             self.assertIsInstance(await watcher.__aiter__().__anext__(), Fork)
+        self.run_async(check)
+
+    def test_a_slow_reader_lets_other_tasks_run(self):
+        async def check():
+            child = self.shell("while :; do /bin/true; done")
+            ticks, watcher = [], self.watcher(child.pid)
+            self.go(child)
+
+            async def tick():
+                while True:
+                    await asyncio.sleep(0.01)
+                    ticks.append(1)
+
+            task = asyncio.ensure_future(tick())
+            events = 0
+            async for _ in watcher:
+                time.sleep(0.005)
+                events += 1
+                if events == 100:
+                    break
+            child.kill()
+            self.assertGreater(len(ticks), 3)
+            task.cancel()
+            with self.assertRaises(asyncio.CancelledError):
+                await task
         self.run_async(check)
 
     def test_close_ends_it_from_a_task_and_from_a_thread(self):
