@@ -3595,7 +3595,9 @@ class _Out:
             self.branches = "|- ", "`- ", "|  "
         self._encoding = getattr(file, "encoding", None) or "utf-8"
         self._closing = select.poll()
+        self._fd: int | None = None
         try:
+            self._fd = file.fileno()
             self._closing.register(file.fileno(), 0)  # POLLERR and POLLHUP
         except (OSError, ValueError):  # a file that exists in memory only
             pass
@@ -3660,8 +3662,17 @@ class _Out:
         if self._lines:
             text = "".join(self._lines)
             self._lines.clear()
-            self._file.write(text)
+            if self._fd is None:
+                self._file.write(text)
+                return
+            # Python's own files lose the rest of a write into a full pipe that a signal interrupts: seen with 3.11.
             self._file.flush()
+            rest = memoryview(text.encode(self._encoding, "backslashreplace"))
+            while rest:
+                try:
+                    rest = rest[os.write(self._fd, rest):]
+                except BlockingIOError:  # somebody who shares it has made it so
+                    select.select([], [self._fd], [])
 
     def check(self) -> None:
         """Raises BrokenPipeError if nobody reads it any longer."""
