@@ -3535,7 +3535,8 @@ class CommandLine(Case):
     def test_signals_go_to_the_command_which_decides(self):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)[:2 if EMULATED else 4]:
             with self.subTest(number=number):
-                code = f"signal.signal({int(number)}, lambda *_: sys.exit(9))\nprint(flush=True)\nwhile True: time.sleep(0.1)"
+                code = (f"signal.signal({int(number)}, lambda *_: sys.exit(9))\nprint(flush=True)\n"
+                        "while True: time.sleep(0.1)")
                 run = self.cnproc("--", sys.executable, "-c", "import signal, sys, time\n" + code,
                                   start_new_session=True)
                 run.stdout.readline()
