@@ -3430,7 +3430,12 @@ class CommandLine(Case):
     """python3 cnproc.py, as a user runs it."""
 
     def cnproc(self, *args, **options):
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+        def as_from_a_terminal():  # a shell ignores some for what it starts in the background, and so does nohup
+            for number in signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP:
+                signal.signal(number, signal.SIG_DFL)
+
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True,
+                   "preexec_fn": as_from_a_terminal, **options}
         return self.listener(sys.executable, str(HERE / "cnproc.py"), *map(str, args), **options)
 
     def output(self, *args, status=0, **options):
