@@ -3566,7 +3566,8 @@ class CommandLine(Case):
 
     @live
     def test_ctrl_c_on_a_terminal_reaches_the_command_once(self):
-        code = ("import signal, time; n = []; signal.signal(2, lambda *_: n.append(1)); print('ready', flush=True); "
+        code = ("import signal, time; n = []; signal.signal(2, lambda *_: n.append(1)); print('ready', flush=True)\n"
+                "while not n: time.sleep(0.01)\n"
                 "time.sleep(0.5) or print('got', len(n), flush=True)")
         shown, status = self.in_terminal("--", sys.executable, "-c", code, keys=[(b"ready", b"\x03")])
         self.assertIn("got 1", shown)
