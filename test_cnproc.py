@@ -4161,7 +4161,7 @@ class FromThreads(Case):
     """What may be called from any thread is."""
 
     def test_watch_unwatch_and_pids_from_eight_threads_while_one_reads(self):
-        number = 200 if EMULATED else 1250
+        number = 40 if EMULATED else 1250
         old = sys.getswitchinterval()
         self.addCleanup(sys.setswitchinterval, old)
         sys.setswitchinterval(1e-6)
