@@ -2759,20 +2759,19 @@ class _Feed:
         if self.source:
             self.source.close()
 
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
 async def _readable(fd: int | None, seconds: float, woken: asyncio.Future[None] | None = None) -> None:
     """Wait on asyncio's event loop until a descriptor is readable, or so many seconds, or until `woken` is set."""
     import asyncio
 
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = woken or loop.create_future()
-
-    def wake() -> None:
-        if not future.done():
-            future.set_result(None)
-
-    timer = loop.call_later(seconds, wake)
+    timer = loop.call_later(seconds, _wake, future)
     if fd is not None:
-        loop.add_reader(fd, wake)
+        loop.add_reader(fd, _wake, future)
     try:
         await future
     finally:
@@ -2792,7 +2791,7 @@ class Watcher:
     PermissionError, ConnectionRefusedError, or errno EPROTONOSUPPORT. Raises ValueError for a bad rcvbuf or delay.
 
     Close it, or use it in a with statement: to watch, unwatch or read raises ValueError then, and in a forked child.
-    One thread or task at a time reads; everything else may be called from any thread, also without the GIL.
+    One thread or task at a time reads; everything else may be called from any thread.
     """
 
     # Seams for tests: what listens, and the sources to be tried in this order.
@@ -2978,12 +2977,8 @@ class Watcher:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
 
-        def wake() -> None:
-            if not future.done():
-                future.set_result(None)
-
         def waker() -> None:
-            loop.call_soon_threadsafe(wake)
+            loop.call_soon_threadsafe(_wake, future)
 
         with self._lock:
             if self._closed:
@@ -3686,6 +3681,11 @@ class _View:
 
     def __init__(self, out: _Out, args: Any) -> None:
         self.out, self.args = out, args
+        self._wanted = int(args.events or (What.ALL if args.load else _LIFE))
+
+    def wants(self, event: Any) -> bool:
+        """Whether -e asks for it; a Lost is never left out."""
+        return bool(not event.what or event.what & self._wanted or _wanted_exit(self._wanted, event))
 
     def hear(self, event: Any, life: _Life | None, story: _Story) -> None:
         """An event, and whose it is: None if it is a Lost."""
@@ -3702,7 +3702,6 @@ class _Lines(_View):
 
     def __init__(self, out: _Out, args: Any) -> None:
         super().__init__(out, args)
-        self._wanted = int(args.events or (What.ALL if args.load else _LIFE))
         self._second, self._clock = -1, ""  # the time of day of the latest event, and how it is written
         # Forks of which no line has been written yet: none is if the process executes something at once. hear()
         self._forks: dict[_Life, tuple[Any, _Story]] = {}
@@ -3721,10 +3720,7 @@ class _Lines(_View):
             self._forks.pop(life, None)
         elif life:
             self._show_fork(life)
-        wanted = self._wanted
-        if isinstance(event, Exit) and wanted & _NONZERO_EXIT and event.exit_code:
-            wanted |= _EXIT
-        if event.what & wanted or not event.what:
+        if self.wants(event):
             self._show(event, life, story)
 
     def _show_fork(self, life: _Life) -> None:
@@ -3781,14 +3777,11 @@ class _Json(_View):
         super().__init__(out, args)
         import json
 
-        self._wanted, self._dumps = int(args.events or (What.ALL if args.load else _LIFE)), json.dumps
+        self._dumps = json.dumps
         self._second, self._clock = -1, ""
 
     def hear(self, event: Any, life: _Life | None, story: _Story) -> None:
-        wanted = self._wanted
-        if isinstance(event, Exit) and wanted & _NONZERO_EXIT and event.exit_code:
-            wanted |= _EXIT
-        if event.what and not event.what & wanted:
+        if not self.wants(event):
             return
         shown = event.asdict()
         second, rest = divmod(event.timestamp_ns + story.offset_ns, 1_000_000_000)
@@ -3960,8 +3953,8 @@ class _Stats(_Span):
         self._count += 1
         if life and isinstance(event, Exec):
             self._stop(life, event.timestamp_ns)
-            there = event.rebuilt and life.start_ns is not None  # before the watch began
-            self._start(life, life.start_ns if there and life.start_ns is not None else event.timestamp_ns)
+            before = life.start_ns if event.rebuilt else None  # it was there when the watch began
+            self._start(life, event.timestamp_ns if before is None else before)
         elif life and isinstance(event, Exit) and event.tid == event.pid:
             if life not in self._running and not life.executed and (life.start_ns or 0) >= (self.begin or 0):
                 self._start(life, life.start_ns or 0)  # it has run what its parent runs
@@ -4041,8 +4034,8 @@ class _Trace(_View):
             return
         if self._begin is None:
             self._begin = when
-            for other in self._before:
-                self._start(other, when, story)
+            while self._before:
+                self._start(self._before.pop(0), when, story)
         when = max(when, self._begin)
         if life is None:
             self._record("i", f"{getattr(event, 'count', None) or 'some'} events lost", 0, 0, when, s="g")
@@ -4145,12 +4138,12 @@ def _load(args: Any, views: list[_View], file: Any) -> int:
                 stories[origin] = _Story(*origin, look=False, threads=True)
                 stories[origin].number, base = len(stories) - 1, base if len(stories) > 1 else offset
             story = stories[origin]
-            if not args.json and story.number:
-                event = event._replace(timestamp_ns=event.timestamp_ns + offset - base) if isinstance(
-                    event, Lost) else event
-                if not isinstance(event, Lost):
-                    event.timestamp_ns += offset - base
-                offset = base
+            if story.number and not args.json:
+                when, offset = event.timestamp_ns + offset - base, base
+                if isinstance(event, Lost):
+                    event = event._replace(timestamp_ns=when)
+                else:
+                    event.timestamp_ns = when
             story.offset_ns = offset
             life, now = story.hear(event), max(now, event.timestamp_ns)
             if life and isinstance(event, (Exec, Exit)):  # perhaps no other kinds were recorded
@@ -4381,8 +4374,8 @@ def _wait_for(args: Any) -> int:
                 woken.poll(min(waiting.rest() for _, waiting in waitings) * 1000)
     return status
 
-def _arguments(argv: list[str]) -> Any:
-    """The arguments. Ends the program with one line and status 2 if they are wrong."""
+def _parser() -> Any:
+    """The options. A wrong one ends the program with one line and status 2."""
     import argparse
 
     class Parser(argparse.ArgumentParser):
@@ -4434,6 +4427,11 @@ def _arguments(argv: list[str]) -> Any:
         help="write there, not to standard output (with COMMAND: standard error)")
     add("--all", action="store_true", help="with --tree and --stats: show every row")
     add("-V", "--version", action="version", version=f"cnproc {__version__}")
+    return parser
+
+def _arguments(argv: list[str]) -> Any:
+    """The arguments, checked; what excludes what is a wrong option, too."""
+    parser = _parser()
     cut = (*argv, "--").index("--")
     args = parser.parse_args(argv[:cut])
     args.command = argv[cut + 1:]

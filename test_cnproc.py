@@ -2765,15 +2765,16 @@ class Starting(Case):
             self.assertEqual(sum(isinstance(event, Exec) for event in events), 2 if follow else 1)
 
     def test_what_other_threads_watch_meanwhile_stays_watched(self):
-        old, watcher, inside = self.shell("exit 7"), self.watcher(), threading.Event()
+        old, watcher, original = self.shell("exit 7"), self.watcher(), subprocess.Popen
+        thread = threading.Thread(target=watcher.watch, args=(old.pid,))
 
-        def watch():
-            inside.wait(PATIENCE)
-            watcher.watch(old.pid)
+        def popen(*args, **options):
+            thread.start()
+            thread.join(0.2)  # it may have to wait until the command has been started
+            return original(*args, **options)
 
-        thread = threading.Thread(target=watch)
-        thread.start()
-        child = watcher.popen(["true"], preexec_fn=lambda: time.sleep(0.3), start_new_session=bool(inside.set()))
+        with unittest.mock.patch.object(subprocess, "Popen", popen):
+            child = watcher.popen(["true"])
         thread.join()
         child.wait()
         self.go(old)
@@ -3844,7 +3845,8 @@ class CommandLine(Case):
         self.settle(run)
         self.go(child)
         child.stdout.readline()
-        time.sleep(0.2)  # the pipe is full
+        # The pipe is full, and it waits for room.
+        eventually(lambda: "pipe_write" in pathlib.Path(f"/proc/{run.pid}/wchan").read_text())
         run.send_signal(signal.SIGINT)
         lines = [json.loads(run.stdout.readline()) for _ in range(2990)]
         self.assertEqual(len({line["timestamp_ns"] for line in lines}), 2990)
