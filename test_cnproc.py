@@ -2118,7 +2118,7 @@ class Ring(Case):
             self.assertEqual(ctypes.sizeof(kind), size)
 
     def test_sources_see_the_same(self):
-        total = 0
+        total = doubtful = 0
         for seed in range(3 if EMULATED else 10):
             with self.subTest(seed=seed):
                 child = self.python(FAMILY, str(seed))
@@ -2132,17 +2132,23 @@ class Ring(Case):
                 self.assertEqual([watcher.pids for watcher in watchers], [set()] * 2)
                 values = [collections.Counter(map(self.value, events)) for events in told]
                 total += sum(values[0].values())
-                self.assertEqual(values[0] - values[1], {})
-                self.assertEqual(values[1] - values[0], {})
+                self.assertEqual([values[0] - values[1], values[1] - values[0]], [{}, {}])
+                exact, inferred = ({event.pid: event.exit_code for event in events if isinstance(event, Exit)}
+                                   for events in told)
+                differ = [pid for pid in exact if exact[pid] != inferred[pid]]
+                self.assertEqual([inferred[pid] for pid in differ], [-1] * len(differ))
+                doubtful += len(differ)
         self.assertGreater(total, 100)
+        self.assertLess(doubtful, total / 20)
 
     @staticmethod
     def value(event):
-        """An event without what the sources may differ in: names, who made the last EXIT, and when."""
+        """An event without what the sources may differ in: names, who made the last EXIT, and when; and statuses, since
+        datagrams leave one open where a thread that ends by itself is overtaken by its process's end."""
         if isinstance(event, Exec):
             return Exec, event.pid, event.timestamp_ns
         if isinstance(event, Exit):
-            return Exit, event.pid, event.exit_code, event.exit_signal
+            return Exit, event.pid, event.exit_signal
         return event
 
 
@@ -2222,7 +2228,8 @@ class Loss(Case):
             self.assertEqual([event for event in early if isinstance(event, Lost)],
                              [Lost(dropped, early[-1].timestamp_ns)])
             self.assertGreater(len(early), 2)
-            self.assertEqual([event.pid for event in early if isinstance(event, Fork)], pids[:len(early) // 2])
+            born = [event.pid for event in early if isinstance(event, Fork)]
+            self.assertEqual(born, pids[:len(born)])
             stamps = [event.timestamp_ns for event in early]
             self.assertLess(max(stamps[:-1]), stamps[-1])
             later = storm(1)
@@ -3616,9 +3623,9 @@ class CommandLine(Case):
         self.assertEqual((int(said[0][0]), int(said[0][1])), (child.pid, os.getpid()))
         self.assertEqual(said[1][1:], (str(child.pid), r"exec sh -c 'sleep 0.1; exit 3' ' a b\x1b[31m'"))
         self.assertEqual(said[2][2], "exec sleep 0.1")
-        self.assertRegex(said[3][2], r"^exit 0 after \d\.\d{3} s: sleep$")
-        self.assertRegex(said[4][2], r"^exit 3 after \d\.\d{3} s: sh$")
-        self.assertRegex(said[5][2], r"^killed by SIGKILL after \d+\.\d{3} s: sh$")
+        ends = "\n".join(sorted(end for _, _, end in said[3:]))  # a parent can be woken before its child's end is told
+        self.assertRegex(ends, r"\Aexit 0 after \d\.\d{3} s: sleep\nexit 3 after \d\.\d{3} s: sh\n"
+                               r"killed by SIGKILL after \d+\.\d{3} s: sh\Z")
 
     @live
     def test_what_is_there_comes_first_in_the_order_of_the_tree(self):
