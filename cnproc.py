@@ -1036,9 +1036,10 @@ class _bpf_prog_load(ctypes.Structure):
 
 def _bpf(command: int, attribute: ctypes.Structure) -> int:
     """bpf(2). Raises OSError."""
-    number = _NR_BPF.get(os.uname().machine) if sys.maxsize > 1 << 32 else None
+    caller = os.uname().machine if sys.maxsize > 1 << 32 else "a 32-bit Python"
+    number = _NR_BPF.get(caller)
     if number is None:
-        raise OSError(errno.ENOSYS, f"no eBPF program for this machine: {os.uname().machine}")
+        raise OSError(errno.ENOSYS, f"no eBPF program for {caller}")
     result = _libc().syscall(ctypes.c_long(number), command, ctypes.byref(attribute), ctypes.sizeof(attribute))
     if result < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
