@@ -40,8 +40,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
     import subprocess
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
     from typing import Any, ClassVar, NamedTuple, Union
+
+    _Word = Union[str, bytes, os.PathLike[str], os.PathLike[bytes]]
 
 __all__ = [
     "Comm", "Coredump", "Event", "Exec", "Exit", "Fork", "Gid", "Lost", "ProcEvent", "Ptrace", "Sid", "Uid",
@@ -166,7 +168,7 @@ if TYPE_CHECKING:
 
     class _EventType(type): ...
 
-    @dataclass_transform()
+    @dataclass_transform(eq_default=False)
     class _Event:
         """For type checkers: an event's annotations are what its constructor takes, and it has nothing else."""
 
@@ -250,10 +252,12 @@ class ProcEvent(_Event, metaclass=_EventType):
         timestamp_ns: int = 0
     else:
         def __init__(self, *values, **named):
-            unknown = named.keys() - {*_names(type(self)), "returncode" if isinstance(self, Exit) else ""}
-            if unknown:
-                raise TypeError(f"{type(self).__name__} has no {', '.join(sorted(unknown))}")
-            super().__init__(*values, **named)
+            kind, names = type(self).__name__, self.__match_args__
+            if named.keys() - {*names}:
+                raise TypeError(f"{kind} has no {', '.join(sorted(named.keys() - {*names}))}")
+            if len(values) > len(names):
+                raise TypeError(f"{kind} has {len(names)} values, not {len(values)}")
+            super().__init__(**dict(zip(names, values)), **named)
 
         def __dir__(self):
             return sorted({*dir(ProcEvent), *dir(type(self)), *_names(type(self))})
@@ -544,9 +548,11 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     if name == "Event":  # for annotations: what watch() yields
-        from typing import Union
+        import typing
 
-        return Union[(*_EVENTS.values(), Lost)]
+        union: Any = typing.Union
+        kinds = *_EVENTS.values(), Lost
+        return union[kinds]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 def __dir__() -> list[str]:
@@ -558,8 +564,8 @@ _ENDS = _EXIT | _NONZERO_EXIT
 _LONGEST: Any = Exit
 _EVENTS: dict[int, Any] = {
     int(What[kind.__name__.upper()]): kind for kind in (Fork, Exec, Uid, Gid, Sid, Ptrace, Comm, Coredump, Exit)}
-for _kind in (ProcEvent, *_EVENTS.values()):
-    setattr(_kind, "__match_args__", (*_names(_kind),))  # noqa: B010  # as in a dataclass, and so type checkers know it
+for _kind in (ProcEvent, *_EVENTS.values()):  # as in a dataclass, and so type checkers know it
+    setattr(_kind, "__match_args__", (*_names(_kind), *(["returncode"] if _kind is Exit else [])))  # noqa: B010
 
 _COPIES = {what: kind.from_buffer_copy for what, kind in _EVENTS.items()}
 
@@ -2852,7 +2858,8 @@ class Watcher:
         with self._changes():
             self._feed.watch(pid, mask, follow)
 
-    def popen(self, args: Any, events: int = What.LIFE, *, follow: bool = True, **kwargs: Any) -> subprocess.Popen[Any]:
+    def popen(self, args: _Word | Sequence[_Word], events: int = What.LIFE, *, follow: bool = True,
+              **kwargs: Any) -> subprocess.Popen[Any]:
         """Start a command and watch it from its birth: its Fork and its Exec are reported.
 
         args and kwargs are those of subprocess.Popen, whose object this returns; events and follow are those of
@@ -3192,7 +3199,7 @@ def watch_async(*pids: int, events: int = What.LIFE, follow: bool = True, thread
 
     return stream()
 
-def run(args: Any, *, events: int = What.LIFE, follow: bool = True, threads: bool = False,
+def run(args: _Word | Sequence[_Word], *, events: int = What.LIFE, follow: bool = True, threads: bool = False,
         timeout: float | None = None, **kwargs: Any) -> Generator[Event, None, None]:
     """Start a command, and iterate over its events and (follow) those of its descendants.
 

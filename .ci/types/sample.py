@@ -53,6 +53,8 @@ def everything() -> int | None:
                 print(code, event.asdict()["pid"])
                 break
         pids: frozenset[int] = watcher.pids
+        names: dict[cnproc.Event, str] = {cnproc.Exit(cnproc.What.EXIT, pid=3): "by value"}
+        print(names)
         print(pids, watcher.lost + 1, watcher.source.upper(), watcher.source_error, watcher.fileno())
     for event in cnproc.run(["make"], events=What.EXEC, timeout=5, cwd="/"):
         describe(event)
