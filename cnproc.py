@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
     from typing import Any, ClassVar, NamedTuple, Union
 
-    _Word = Union[str, bytes, os.PathLike[str], os.PathLike[bytes]]
-
 __all__ = [
     "Comm", "Coredump", "Event", "Exec", "Exit", "Fork", "Gid", "Lost", "ProcEvent", "Ptrace", "Sid", "Uid",
     "Watcher", "What", "cmdline", "main", "run", "wait", "wait_async", "watch", "watch_async",
@@ -2858,8 +2856,8 @@ class Watcher:
         with self._changes():
             self._feed.watch(pid, mask, follow)
 
-    def popen(self, args: _Word | Sequence[_Word], events: int = What.LIFE, *, follow: bool = True,
-              **kwargs: Any) -> subprocess.Popen[Any]:
+    def popen(self, args: str | bytes | Sequence[str | bytes | os.PathLike[str]], events: int = What.LIFE, *,
+              follow: bool = True, **kwargs: Any) -> subprocess.Popen[Any]:
         """Start a command and watch it from its birth: its Fork and its Exec are reported.
 
         args and kwargs are those of subprocess.Popen, whose object this returns; events and follow are those of
@@ -3199,8 +3197,8 @@ def watch_async(*pids: int, events: int = What.LIFE, follow: bool = True, thread
 
     return stream()
 
-def run(args: _Word | Sequence[_Word], *, events: int = What.LIFE, follow: bool = True, threads: bool = False,
-        timeout: float | None = None, **kwargs: Any) -> Generator[Event, None, None]:
+def run(args: str | bytes | Sequence[str | bytes | os.PathLike[str]], *, events: int = What.LIFE, follow: bool = True,
+        threads: bool = False, timeout: float | None = None, **kwargs: Any) -> Generator[Event, None, None]:
     """Start a command, and iterate over its events and (follow) those of its descendants.
 
     args and kwargs are those of subprocess.Popen. The command starts when this is called. The iteration ends when the
