@@ -3510,7 +3510,7 @@ class Loading(unittest.TestCase):
             trees: list[list[str]] = []
             for options in [], ["-e", "exec,exit"]:
                 path = os.path.join(folder, "run.jsonl")
-                script = "sleep 0.2; sh -c 'ls; sleep 0.1'; exit 2"
+                script = "sleep 0.2; sh -c 'sleep 0.3; sleep 0.1'; exit 2"
                 subprocess.run([sys.executable, str(HERE / "cnproc.py"), "-j", *options, "-o", path, "--", "sh", "-c",
                                 script], stdout=subprocess.DEVNULL, timeout=PATIENCE)
                 run = subprocess.run([sys.executable, str(HERE / "cnproc.py"), "--load", path, "--tree"],
@@ -3634,7 +3634,8 @@ class CommandLine(Case):
     @live
     def test_a_command_that_cannot_be_started(self) -> None:
         for command, status in ("/nonexistent", 127), ("nonexistent-command", 127), ("/etc/passwd", 126), ("/", 126):
-            out, err = self.output("--", command, status=status)
+            out, err = self.output("--", command, status=status,
+                                   env={**os.environ, "PATH": os.defpath})
             self.assertEqual((out, err.count("\n")), ("", 1))
             self.assertIn(command, err)
 
