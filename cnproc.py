@@ -3801,6 +3801,8 @@ class _Json(_View):
             shown["duration"] = None
             if life.start_ns is not None and event.tid == event.pid:
                 shown["duration"] = (event.timestamp_ns - life.start_ns) / 1e9
+        elif isinstance(event, Coredump) and life:
+            shown["cmdline"] = life.words
         self.out.line(self._dumps({"event": shown.pop("event"), "time": f"{self._clock}.{rest // 1000:06}Z",
                                    "timestamp_ns": shown.pop("timestamp_ns"), "host": story.host,
                                    "boot_id": story.boot_id, **shown}))
@@ -3846,6 +3848,8 @@ class _Tree(_Span):
 
     def hear(self, event: Any, life: _Life | None, story: _Story) -> None:
         super().hear(event, life, story)
+        if life and isinstance(event, Fork) and story.lives.get(life.pid) is not life:
+            return  # its end will not be heard
         if life:
             self._heard[life] = None
         while life and life not in self._placed:

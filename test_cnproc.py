@@ -3241,7 +3241,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
     "sid": TASK,
     "ptrace": {**TASK, "tracer_pid": PID, "tracer_tid": PID},
     "comm": {**TASK, "comm": TEXT},
-    "coredump": {**TASK, "parent_pid": MAYBE, "parent_tid": MAYBE},
+    "coredump": {**TASK, "parent_pid": MAYBE, "parent_tid": MAYBE, "cmdline": WORDS},
     "lost": {**EVERY, "count": MAYBE},
 }
 TYPES: dict[str, Any] = {
@@ -3938,6 +3938,8 @@ class CommandLine(Case):
 
     @live
     def test_no_follow_shows_no_forks_whose_execs_are_not_heard(self) -> None:
+        _, err = self.output("--no-follow", "--tree", "--", "sh", "-c", "/bin/true; /bin/true; exit 3", status=3)
+        self.assertIn("\n1 process, 1 failed, ", err)
         _, err = self.output("--no-follow", "--", "sh", "-c", "/bin/true; /bin/true; exit 3", status=3)
         self.assertEqual([line[33:37] for line in err.splitlines()], ["exec", "exit"])
 
@@ -4369,7 +4371,7 @@ class Readme(Case):
                 self.assertEqual((run.returncode, run.stderr), (0, ""))
                 for part, expected in (
                         ('print("runs"', "runs ['sleep', '0.1']\n"), ('print("runs"', "ended with 3\n"),
-                        ("started again", "it ended with 1 and"), ("left behind", "left behind: ['sleep', '0.5']\n"),
+                        ("service", "it ended with 1\n" * 3), ("left behind", "left behind: ['sleep', '0.5']\n"),
                         ("left behind", "exit status 1\n"), ("cron", "[('/bin/true', 2), ('sh', 1)]"),
                         ("dumps core", "'ulimit -c 0; kill -SEGV $$']\n"), ("supervise", "exit 1 ended with 1\n"),
                         ("type(event).__name__, event.pid", "Exec "), ("failed = coll", "'ls': 1")):
