@@ -583,6 +583,16 @@ class OverFake(unittest.TestCase):
         source.give(*events)
         self.assertEqual([watcher.read(0) for _ in range(5)], [*events, None])
 
+    def test_a_look_at_the_watched_is_put_off_by_what_looks_cost_and_not_by_one_that_was_slow(self) -> None:
+        watcher, _ = self.watcher()
+        feed: Any = watcher._feed
+        put_off: list[bool] = []
+        for cost_s in 0, 1, 0, 1, 1:
+            with unittest.mock.patch.object(time, "thread_time_ns", side_effect=[0, cost_s * 10**9]):
+                feed.look()
+            put_off.append((feed.pulse.due - watcher._subscription.now()) / 1e9 > 500)
+        self.assertEqual(put_off, [False, False, False, False, True])
+
     def test_an_iteration_left_in_the_middle_goes_on_where_it_was(self) -> None:
         watcher, source = self.watcher()
         events = [execed(7) for _ in range(10)]
