@@ -3519,7 +3519,7 @@ class _Story:
         self.skew_ns = 0           # from the time since boot to the events' clock; _watch_live()
         self._look = look          # whether /proc is that of these processes
         self._children = children  # whether the ends of processes that are not known yet will be heard
-        self.codes: dict[int, int | None] = {}  # of whom they will be all the same: their returncodes; _watch_live()
+        self.exits: dict[int, Exit | None] = {}  # of whom they will be all the same: their ends; _Command.start()
         self.number = 0            # of the machine, if there are several; _load()
         self._gone: collections.deque[_Life] = collections.deque()  # those that have ended, and may still be asked for
         self._kept = 64 if threads else 1                           # of them: their threads' ends may come later
@@ -3554,7 +3554,7 @@ class _Story:
                 self._learn(life, stat)
             if self._look and event.parent_pid == os.getpid() and not life.words:
                 life.words = ["cnproc"]
-            if self._children or event.rebuilt or pid in self.codes:
+            if self._children or event.rebuilt or pid in self.exits:
                 self.lives[pid] = life
             return life
         life = self.lives.get(pid) or self._stranger(event)
@@ -3562,8 +3562,8 @@ class _Story:
             life.words, life.executed = _texts(event.cmdline), True
         elif isinstance(event, Exit) and event.tid == pid:
             life.end_ns, life.exit_code = event.timestamp_ns, event.exit_code
-            if pid in self.codes:
-                self.codes[pid] = event.returncode
+            if self.exits.get(pid, event) is None:
+                self.exits[pid] = event
             self._gone.append(life)
             if len(self._gone) > self._kept:
                 gone = self._gone.popleft()
@@ -4186,11 +4186,12 @@ class _Command:
     def __init__(self, words: list[str]) -> None:
         self.words = words
         self.process: subprocess.Popen[Any] | None = None  # start()
+        self._exits: dict[int, Exit | None] = {}           # _Story.exits
         self._early: list[int] = []                        # signals that came before; on_signal()
         self.stopped = 0                                   # a signal that is to end us at the next good moment
         self.waiting: Callable[[], bool] | None = None     # whether the moment is good; _watch_live()
 
-    def start(self, watcher: Watcher, events: int, follow: bool) -> int:
+    def start(self, watcher: Watcher, story: _Story, events: int, follow: bool) -> int:
         """0, or the status of a command that cannot be started, as a shell has it."""
         try:
             # Descriptors that we were given are the command's, as if it had been run directly: make's job server.
@@ -4198,40 +4199,50 @@ class _Command:
         except OSError as error:
             _complain(OSError(error.errno, f"{self.words[0]}: {error.strerror}"))
             return 127 if error.errno in (errno.ENOENT, errno.ENOTDIR) else 126
+        self._exits = story.exits
+        self._exits[self.process.pid] = None
         for number in self._early:
-            self.on_signal(number, None)
+            self.process.send_signal(number)
         return 0
+
+    @property
+    def _exit(self) -> Exit | None:
+        """Its end, once that has been heard. The kernel wakes who waits for a process before it reports the end."""
+        return self._exits.get(self.process.pid) if self.process else None
 
     def on_signal(self, number: int, frame: object) -> None:
         """While the command runs it gets the signal, and decides what becomes of that.
 
         Else the signal ends us: at once if we are waiting, and not in the middle of an event or of a line, or if it is
-        the second.
+        the second; but not before the command's end has been heard.
         """
         import signal
 
-        if not self.words or (self.process and self.process.poll() is not None):
+        if self.words and not self.process:
+            self._early.append(number)
+        elif self.process and not self._exit and number in (signal.SIGINT, signal.SIGQUIT) and _on_terminal():
+            pass  # the terminal has sent it to the command itself, which it may have ended by now
+        elif self.process and self.process.poll() is None:
+            self.process.send_signal(number)
+        else:
             first, self.stopped = not self.stopped, number
             if not (first and self.waiting) or self.waiting():
-                self.stop()
-        elif not self.process:
-            self._early.append(number)
-        elif number not in (signal.SIGINT, signal.SIGQUIT) or not _on_terminal():  # which sends it these two itself
-            self.process.send_signal(number)
+                self.stop(at_once=not first)
 
-    def stop(self) -> None:
+    def stop(self, *, at_once: bool = False) -> None:
         """End as the signal asks for, if there was one."""
         import signal
 
-        if self.stopped:
+        if self.stopped and (at_once or not self.process or self._exit):
             raise KeyboardInterrupt if self.stopped == signal.SIGINT else SystemExit(128 + self.stopped)
 
-    def status(self, code: int | None) -> int:
-        """Its exit status, as a shell has it. code: its returncode, if that has been heard."""
-        if self.process:
-            waited = self.process.wait()
-            code = waited if code is None else code  # if SIGCHLD is ignored, subprocess says 0
-        return code if code is not None and code >= 0 else 128 - (code or 0)
+    def status(self) -> int:
+        """Its exit status, as a shell has it."""
+        assert self.process
+        code = self.process.wait()
+        if self._exit and self._exit.returncode is not None:  # if SIGCHLD is ignored, subprocess says 0
+            code = self._exit.returncode
+        return code if code >= 0 else 128 - code
 
 def _on_terminal() -> bool:
     """Whether ctrl-C on a terminal reaches this process and those that it has started."""
@@ -4276,10 +4287,9 @@ def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
         deadline, mask = watcher._deadline(args.duration), (args.events or 0) | (0 if alone else _LIFE)
         before: Iterator[Any] = iter(())
         if args.command:
-            status = command.start(watcher, mask, args.follow)
-            if status or not command.process:
+            status = command.start(watcher, story, mask, args.follow)
+            if status:
                 return status
-            story.codes[command.process.pid] = None
         else:
             for pid in args.pid or [None]:
                 try:
@@ -4316,7 +4326,7 @@ def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
         finally:
             command.waiting = None
     # Whatever became of the views: the command goes on, and its status is ours.
-    return command.status(story.codes.get(command.process.pid)) or failed if command.process else 0
+    return command.status() or failed if command.process else 0
 
 def _show(watcher: Watcher, story: _Story, views: list[_View], before: Iterator[Any], deadline: int | None,
           ending: bool, command: _Command) -> None:

@@ -3585,8 +3585,12 @@ class CommandLine(Case):
         eventually(lambda: run.poll() is not None or waits(run.pid, 4))
         self.assertIsNone(run.poll())
 
-    def in_terminal(self, *args: str, keys: Iterable[tuple[bytes, bytes]] = (), **environ: str) -> tuple[str, int]:
-        """What it writes to a terminal, and its status; keys are typed when the text before them has come."""
+    def in_terminal(self, *args: str, keys: Iterable[tuple[bytes, bytes]] = (), late: bool = False,
+                    **environ: str) -> tuple[str, int]:
+        """What it writes to a terminal, and its status; keys are typed when the text before them has come.
+
+        late: it learns of them when they have ended its command.
+        """
         master, slave = os.openpty()
         env = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
         env.update({"TERM": "xterm", "COLUMNS": "80", **environ})
@@ -3606,7 +3610,15 @@ class CommandLine(Case):
                         break
                     shown += part
                 if typed:
+                    if late:
+                        with open(f"/proc/{run.pid}/task/{run.pid}/children") as file:
+                            command = int(file.read())
+                        os.kill(run.pid, signal.SIGSTOP)
+                        eventually(lambda: state(run.pid) == "T")
                     terminal.write(typed)
+                    if late:
+                        eventually(lambda: state(command) == "Z")
+                        os.kill(run.pid, signal.SIGCONT)
             return shown.decode(), run.wait(PATIENCE)
 
     def test_wrong_arguments_get_one_line_and_status_2(self) -> None:
@@ -3689,6 +3701,15 @@ class CommandLine(Case):
         self.assertEqual(status, 0)
         shown, status = self.in_terminal("--", "sleep", "100", keys=[(b"exec sleep 100", b"\x03")])
         self.assertIn("killed by SIGINT", shown)
+        self.assertEqual(status, 130)
+
+    @live
+    def test_ctrl_c_that_ends_the_command_leaves_who_ignores_it_followed(self) -> None:
+        script = "trap '' INT; sleep 0.5 & trap - INT; echo rea''dy; exec sleep 100"
+        shown, status = self.in_terminal("--", "sh", "-c", script, keys=[(b"ready", b"\x03")], late=True)
+        shown = re.sub("\x1b\\[\\d*m", "", shown)
+        self.assertIn("killed by SIGINT", shown)
+        self.assertIn("exit 0 after", shown.partition("killed by SIGINT")[2])
         self.assertEqual(status, 130)
 
     @live
