@@ -2327,8 +2327,10 @@ class Loss(Case):
         told = self.witness(os.getpid())
         with unfiltered(rcvbuf=4096):
             watcher = self.watcher(os.getpid(), events=What.FORK | What.EXIT)
-            pids = storm(300)
-            told(300)
+            pids: list[int] = []
+            for _ in range(3):  # an ordinary user's witness has room for some 200
+                pids += storm(100)
+                told(100)
             dropped = drops(watcher)
             self.assertGreater(dropped, 100)
             self.assertEqual(watcher.lost, dropped)
@@ -3734,6 +3736,15 @@ class CommandLine(Case):
         self.assertIn("killed by SIGINT", shown)
         self.assertIn("exit 0 after", shown.partition("killed by SIGINT")[2])
         self.assertEqual(status, 130)
+
+    @live
+    def test_ctrl_c_before_the_command_is_there_is_sent_on(self) -> None:
+        self.addCleanup(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler))
+        with cnproc.Watcher() as watcher, unittest.mock.patch.object(cnproc, "_on_terminal", lambda: True):
+            command = cnproc._Command(["sleep", "60"])
+            command.on_signal(signal.SIGINT, None)
+            self.assertEqual(command.start(watcher, cnproc._Story(None, None, look=False), What.LIFE, True), 0)
+            self.assertEqual(command.status(), 128 + signal.SIGINT)
 
     @live
     def test_a_full_screen_program_has_the_terminal(self) -> None:
