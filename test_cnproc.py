@@ -2628,25 +2628,27 @@ class Silence(Case):
         child = self.shell("exit 3")
         self.assertEqual([event.returncode for event in self.life(child)], [3])
 
-    def unreported_exit(self, watcher: cnproc.Watcher, child: subprocess.Popen[Any]) -> None:
-        """Let a child end whose Exit the kernel does not report to the watcher."""
+    def unreported_exit(self, child: subprocess.Popen[Any], *others: int) -> cnproc.Watcher:
+        """Let a child end; a watcher of it and of others to whom the kernel does not report that."""
+        told = self.witness(child.pid)
+        watcher = self.watcher(child.pid, *others)
         with deaf(watcher):
-            self.life(child)  # on another watcher
+            self.go(child)
+            told(1)
             child.wait()
+        return watcher
 
     def test_an_exit_that_was_lost_uncounted_is_noticed(self) -> None:
         with unittest.mock.patch.object(cnproc, "_QUIET", 50_000_000):
             child = self.shell("exit 3")
-            watcher = self.watcher(child.pid)
-            self.unreported_exit(watcher, child)
+            watcher = self.unreported_exit(child)
             lost, end = self.until(watcher, lambda event: isinstance(event, Exit))
             self.assertEqual((lost.count, end.pid, end.rebuilt), (None, child.pid, True))
 
     def test_an_exit_that_was_lost_uncounted_is_noticed_while_other_events_come(self) -> None:
         with unittest.mock.patch.object(cnproc, "_QUIET", 1_000_000_000):  # never so long without an event
             child, busy = self.shell("exit 3"), self.start("sh", "-c", "while :; do sleep 0.02; done")
-            watcher = self.watcher(child.pid, busy.pid)
-            self.unreported_exit(watcher, child)
+            watcher = self.unreported_exit(child, busy.pid)
             events = self.until(watcher, lambda event: isinstance(event, Exit) and event.pid == child.pid)
         self.assertTrue(events[-1].rebuilt)
         self.assertEqual([event.count for event in events if isinstance(event, Lost)], [None])
