@@ -4218,11 +4218,13 @@ class _Command:
         """
         import signal
 
+        running = self.process and self.process.poll() is None
         if self.words and not self.process:
             self._early.append(number)
-        elif self.process and not self._exit and number in (signal.SIGINT, signal.SIGQUIT) and _on_terminal():
+        elif (running or (self.process and not self._exit)) and (
+                number in (signal.SIGINT, signal.SIGQUIT) and _on_terminal()):
             pass  # the terminal has sent it to the command itself, which it may have ended by now
-        elif self.process and self.process.poll() is None:
+        elif self.process and running:
             self.process.send_signal(number)
         else:
             first, self.stopped = not self.stopped, number
@@ -4238,10 +4240,12 @@ class _Command:
 
     def status(self) -> int:
         """Its exit status, as a shell has it."""
+        import signal
+
         assert self.process
         code = self.process.wait()
-        if self._exit and self._exit.returncode is not None:  # if SIGCHLD is ignored, subprocess says 0
-            code = self._exit.returncode
+        if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:  # then subprocess says 0
+            code = (self._exit and self._exit.returncode) or 0
         return code if code >= 0 else 128 - code
 
 def _on_terminal() -> bool:

@@ -881,9 +881,10 @@ class Case(unittest.TestCase):
         return self.until(watcher, lambda event: isinstance(event, Exit) and next(left, None) is None)
 
     def witness(self, pid: int) -> Callable[[int], list[Any]]:
-        """Of later watchers it tells that they have been told of so many ends of this process and its descendants.
+        """A function that waits until so many ends of this process and its descendants have been reported.
 
-        The kernel wakes who waits for a process before it reports the end, and reports to the newest socket first.
+        The kernel wakes who waits for a process before it reports the end. It reports to the newest socket first, so
+        every later watcher has been told, too.
         """
         watcher = self.watcher(pid, events=What.EXIT, rcvbuf=32 << 20)
         return lambda number: self.exits(watcher, number)
@@ -1106,9 +1107,11 @@ class Life(Case):
     @root
     def test_pid_reuse_while_the_exit_is_unread_does_not_change_its_status(self) -> None:
         child = self.shell("exit 3")
+        told = self.witness(child.pid)
         watcher = self.watcher(child.pid, events=What.EXIT, follow=False)
         self.go(child)
         child.wait()
+        told(1)
         self.again(child.pid, "sh", "-c", "exit 4").wait()
         self.assertEqual(statuses(self.rest(watcher)), [3])
 
@@ -1116,9 +1119,11 @@ class Life(Case):
     def test_pid_reuse_by_a_process_watched_while_the_old_exit_is_unread(self) -> None:
         for wait in False, True:
             child = self.shell("sh -c 'exit 2'; exit 3")
+            told = self.witness(child.pid)
             watcher = self.watcher(child.pid)
             self.go(child)
             child.wait()
+            told(2)
             other = self.again(child.pid, "sh", "-c", "echo; read go; exit 4", stdin=subprocess.PIPE,
                                stdout=subprocess.PIPE)
             watcher.watch(self.ready(other).pid)
@@ -3616,7 +3621,7 @@ class CommandLine(Case):
                     **environ: str) -> tuple[str, int]:
         """What it writes to a terminal, and its status; keys are typed when the text before them has come.
 
-        late: it learns of them when they have ended its command.
+        late: it learns of the first keys when they have ended its command.
         """
         master, slave = os.openpty()
         env = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
@@ -3636,17 +3641,21 @@ class CommandLine(Case):
                     if not part:
                         break
                     shown += part
-                if typed:
-                    if late:
-                        with open(f"/proc/{run.pid}/task/{run.pid}/children") as file:
-                            command = int(file.read())
-                        os.kill(run.pid, signal.SIGSTOP)
-                        eventually(lambda: state(run.pid) == "T")
+                with self.held(run) if late else contextlib.nullcontext():
                     terminal.write(typed)
-                    if late:
-                        eventually(lambda: state(command) == "Z")
-                        os.kill(run.pid, signal.SIGCONT)
+                late = False
             return shown.decode(), run.wait(PATIENCE)
+
+    @staticmethod
+    @contextlib.contextmanager
+    def held(run: subprocess.Popen[Any]) -> Generator[None, None, None]:
+        """Stop it, and let it go on when its command has ended."""
+        command, = cnproc._children(run.pid)
+        run.send_signal(signal.SIGSTOP)
+        eventually(lambda: state(run.pid) == "T")
+        yield
+        eventually(lambda: state(command) == "Z")
+        run.send_signal(signal.SIGCONT)
 
     def test_wrong_arguments_get_one_line_and_status_2(self) -> None:
         with tempfile.NamedTemporaryFile() as mark:
@@ -3732,12 +3741,76 @@ class CommandLine(Case):
 
     @live
     def test_ctrl_c_that_ends_the_command_leaves_who_ignores_it_followed(self) -> None:
-        script = "trap '' INT; sleep 0.5 & trap - INT; echo rea''dy; exec sleep 100"
-        shown, status = self.in_terminal("--", "sh", "-c", script, keys=[(b"ready", b"\x03")], late=True)
-        shown = re.sub("\x1b\\[\\d*m", "", shown)
-        self.assertIn("killed by SIGINT", shown)
-        self.assertIn("exit 0 after", shown.partition("killed by SIGINT")[2])
+        script = "trap '' INT; (read x </dev/tty; exit 4) & trap - INT; echo rea''dy; exec sleep 100"
+        shown, status = self.in_terminal("--", "sh", "-c", script, late=True,
+                                         keys=[(b"ready", b"\x03"), (b"killed by SIGINT", b"\n")])
+        self.assertIn("exit 4", shown.partition("killed by SIGINT")[2])
         self.assertEqual(status, 130)
+
+    @live
+    def test_a_signal_ends_it_once_the_command_s_end_has_been_heard(self) -> None:
+        for again in False, True:
+            with cnproc.Watcher() as watcher, unittest.mock.patch.object(cnproc, "_on_terminal", lambda: False):
+                command, story = cnproc._Command(["true"]), cnproc._Story(None, None, look=False)
+                self.assertEqual(command.start(watcher, story, What.LIFE, True), 0)
+                assert command.process
+                command.process.wait()
+                command.waiting = lambda: True
+                command.on_signal(signal.SIGTERM, None)
+                command.stop()
+                if not again:
+                    for event in self.until(watcher, lambda event: isinstance(event, Exit)):
+                        story.hear(event)
+                with self.assertRaises(SystemExit) as end:
+                    if again:
+                        command.on_signal(signal.SIGTERM, None)
+                    command.stop()
+                self.assertEqual(end.exception.code, 128 + signal.SIGTERM)
+
+    @live
+    def test_once_the_command_has_ended_a_signal_leaves_its_descendants_alone(self) -> None:
+        for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
+            with self.subTest(number=number), tempfile.NamedTemporaryFile() as events:
+                run = self.cnproc("-o", events.name, "--", "sh", "-c", "sleep 100 >/dev/null 2>&1 & echo $!; exit 4",
+                                  start_new_session=True)
+                assert run.stdout
+                pid = int(run.stdout.readline())
+                try:
+                    eventually(lambda: b"exit 4 after" in events.read() or events.seek(0))
+                    run.send_signal(number)
+                    _, err = run.communicate(timeout=PATIENCE)
+                    self.assertEqual((run.returncode, err, state(pid)), (4, "", "S"))
+                finally:
+                    os.kill(pid, signal.SIGKILL)
+
+    @live
+    def test_the_status_is_the_command_s_though_its_first_thread_left_with_another(self) -> None:
+        code = "import ctypes, os, threading\nlibc = ctypes.CDLL(None)\n" + THREADS + """
+def run():
+    while "Z" not in open(f"/proc/{os.getpid()}/stat").read():
+        pass
+    os._exit(9)
+thread(run)
+leave()
+"""
+        self.output("-t", "--", sys.executable, "-c", code, status=9)
+
+    @live
+    def test_the_status_is_the_command_s_though_sigchld_is_ignored(self) -> None:
+        for script, status in ("exit 5", 5), ("kill -9 $$", 137):
+            self.output("--", "sh", "-c", script, status=status,
+                        preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
+
+    @live
+    def test_with_threads_ctrl_c_reaches_a_command_whose_first_thread_has_left_once(self) -> None:
+        with cnproc.Watcher() as watcher, unittest.mock.patch.object(cnproc, "_on_terminal", lambda: True):
+            command, story = cnproc._Command(["sleep", "60"]), cnproc._Story(None, None, look=False)
+            self.assertEqual(command.start(watcher, story, What.LIFE, True), 0)
+            assert command.process
+            story.hear(ended(command.process.pid))
+            command.on_signal(signal.SIGINT, None)
+            command.process.terminate()
+            self.assertEqual(command.status(), 128 + signal.SIGTERM)
 
     @live
     def test_ctrl_c_before_the_command_is_there_is_sent_on(self) -> None:
