@@ -36,16 +36,17 @@ import threading
 import time
 import weakref
 
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
     import subprocess
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
-    from typing import Any, ClassVar, NamedTuple, Union
+    from typing import Any, ClassVar, NamedTuple
 
 __all__ = [
-    "Comm", "Coredump", "Event", "Exec", "Exit", "Fork", "Gid", "Lost", "ProcEvent", "Ptrace", "Sid", "Uid",
-    "Watcher", "What", "cmdline", "main", "run", "wait", "wait_async", "watch", "watch_async",
+    "Comm", "Coredump", "Event", "Exec", "Exit", "Fork", "Gid", "Lost", "ProcEvent", "Ptrace", "Run", "Sid",
+    "Uid", "Watcher", "What", "cmdline", "main", "run", "wait", "wait_async", "watch", "watch_async",
 ]
 __version__ = "3.0.0"
 
@@ -159,12 +160,7 @@ def _libc() -> ctypes.CDLL:
 # -------------------------------------------------------------------------------------------------- events
 
 if TYPE_CHECKING:
-    from abc import ABCMeta as _TupleType
-    from enum import EnumMeta as _FlagType
-
     from typing_extensions import dataclass_transform
-
-    class _EventType(type): ...
 
     @dataclass_transform(eq_default=False)
     class _Event:
@@ -172,11 +168,12 @@ if TYPE_CHECKING:
 
         def __bytes__(self) -> bytes: ...
 
-    class _Lost(NamedTuple):
-        count: int | None  # type: ignore[assignment]  # it hides tuple.count()
-        timestamp_ns: int
+    class _ReadFields(NamedTuple):
+        events: list[Any]
+        more: bool
+        unsure: bool
 
-    class _EndFields(NamedTuple):
+    class _End(NamedTuple):
         what: int
         pid: int
         timestamp_ns: int
@@ -187,25 +184,19 @@ if TYPE_CHECKING:
         flags: int
         threads: int
         start_ns: int
+        age_ns: int
         exit_code: int
 else:
-    def _short_dir(base):
-        """A metaclass for such classes. help() and completion show what dir() has: here what a class adds itself."""
-        class Short(type(base)):
-            def __dir__(cls):
-                names = {*vars(cls), *getattr(cls, "__members__", ())} - {*_names(cls)}
-                return sorted(name for name in names if not name.startswith("_"))
-
-        return Short
-
-    _EventType, _FlagType, _TupleType = map(_short_dir, (ctypes.Structure, enum.IntFlag, tuple))
     _Event = ctypes.Structure
-    _Lost = collections.namedtuple("Lost", ("count", "timestamp_ns"))
-    _EndFields = collections.namedtuple("_EndFields", ("what", "pid", "timestamp_ns"))
-    # Fields of /proc/PID/stat (proc_pid_stat(5)). start_ns: of CLOCK_MONOTONIC, cut to a tick.
-    _Stat = collections.namedtuple("_Stat", ("state", "ppid", "flags", "threads", "start_ns", "exit_code"))
+    Any = object  # for typing.get_type_hints(); to import typing takes 5 ms
+    _ReadFields = collections.namedtuple("_ReadFields", ("events", "more", "unsure"))
+    # With threads=True a source puts it behind the last Exit of a process. It is never reported.
+    _End = collections.namedtuple("_End", ("what", "pid", "timestamp_ns"))
+    # Fields of /proc/PID/stat (proc_pid_stat(5)). start_ns: of CLOCK_MONOTONIC, cut to a tick; too early where the machine
+    # has slept since. age_ns: how long ago that is, with the time that the machine has slept.
+    _Stat = collections.namedtuple("_Stat", ("state", "ppid", "flags", "threads", "start_ns", "age_ns", "exit_code"))
 
-class What(enum.IntFlag, metaclass=_FlagType):
+class What(enum.IntFlag):
     """Kinds of events: the kernel's PROC_EVENT_* without the prefix (linux/cn_proc.h). Combine them with |.
 
     LIFE is FORK, EXEC and EXIT, the default everywhere. ALL is every kind. NONZERO_EXIT asks for exits with a status
@@ -228,7 +219,7 @@ class What(enum.IntFlag, metaclass=_FlagType):
 
 _REBUILT = 0xFFFFFFFF  # stands for the cpu in an event that was put together after a loss
 
-class ProcEvent(_Event, metaclass=_EventType):
+class ProcEvent(_Event):
     """What all events share: struct proc_event (linux/cn_proc.h). Each kind has a class that adds the rest.
 
     what            the kind, one of What
@@ -239,16 +230,15 @@ class ProcEvent(_Event, metaclass=_EventType):
     `case cnproc.Exit(pid=p)`. pid is always a process and tid a thread.
     """
 
-    _fields_: ClassVar[Any] = [
+    what: int = 0
+    cpu: int = 0
+    timestamp_ns: int = 0
+    _fields_ = [
         ("what", _u32),          # __u32 what
         ("cpu", _u32),           # __u32 cpu
         ("timestamp_ns", _u64),  # __u64 __attribute__((aligned(8))) timestamp_ns
     ]
-    if TYPE_CHECKING:
-        what: int = 0
-        cpu: int = 0
-        timestamp_ns: int = 0
-    else:
+    if not TYPE_CHECKING:
         def __init__(self, *values, **named):
             kind, names = type(self).__name__, self.__match_args__
             if named.keys() - {*names}:
@@ -274,6 +264,8 @@ class ProcEvent(_Event, metaclass=_EventType):
                  "pid": fields.pop("pid", None), "tid": fields.pop("tid", None), **fields}
         if isinstance(self, Exec):
             shown.update(cmdline=_texts(self.cmdline), truncated=self.truncated)
+        elif isinstance(self, Lost):
+            shown.update(count=self.count)
         elif isinstance(self, Comm):
             shown.update(comm=_text(self.comm))
         elif isinstance(self, Exit):
@@ -285,7 +277,7 @@ class ProcEvent(_Event, metaclass=_EventType):
     def __repr__(self) -> str:
         kind: Any = type(self)
         values = {name: repr(getattr(self, name)) for name in _names(kind)}
-        if self.what in _EVENTS:
+        if self.what in _EVENTS or not self.what:
             values["what"] = f"What.{What(self.what).name}"
         if isinstance(self, Exit):
             values["returncode"] = repr(self.returncode)
@@ -310,17 +302,16 @@ class Fork(ProcEvent):
     parent_pid, parent_tid    who forked it
     """
 
+    parent_tid: int = 0
+    parent_pid: int = 0
+    tid: int = 0
+    pid: int = 0
     _fields_ = [
         ("parent_tid", _s32),    # __kernel_pid_t parent_pid
         ("parent_pid", _s32),    # __kernel_pid_t parent_tgid
         ("tid", _s32),           # __kernel_pid_t child_pid
         ("pid", _s32),           # __kernel_pid_t child_tgid
     ]
-    if TYPE_CHECKING:
-        parent_tid: int = 0
-        parent_pid: int = 0
-        tid: int = 0
-        pid: int = 0
 
 # All other kinds begin with __kernel_pid_t process_pid, process_tgid.
 _TASK: list[Any] = [("tid", _s32), ("pid", _s32)]
@@ -335,13 +326,13 @@ class Exec(ProcEvent):
     With source "netlink", cmdline of a process that is a zombie already is its name in brackets, as in ps: ["[mkdir]"].
     """
 
+    tid: int = 0
+    pid: int = 0
     _fields_ = _TASK
     _words = _UNKNOWN       # bytes: the arguments, each with a NUL behind it; written by the source that made the event
     _length = 0             # bytes that the kernel has of them
     _parent_pid = _UNKNOWN  # where the source knows it; no part of the value
     if TYPE_CHECKING:
-        tid: int = 0
-        pid: int = 0
         cmdline: list[str] | None = None
     else:
         @property
@@ -373,12 +364,11 @@ class Uid(ProcEvent):
     ruid, euid    the real and the effective user id that it has now
     """
 
+    tid: int = 0
+    pid: int = 0
+    ruid: int = 0
+    euid: int = 0
     _fields_ = [*_TASK, ("ruid", _u32), ("euid", _u32)]  # union { __u32 ruid; } r; union { __u32 euid; } e
-    if TYPE_CHECKING:
-        tid: int = 0
-        pid: int = 0
-        ruid: int = 0
-        euid: int = 0
 
 class Gid(ProcEvent):
     """A thread's group ids have changed.
@@ -387,20 +377,18 @@ class Gid(ProcEvent):
     rgid, egid    the real and the effective group id that it has now
     """
 
+    tid: int = 0
+    pid: int = 0
+    rgid: int = 0
+    egid: int = 0
     _fields_ = [*_TASK, ("rgid", _u32), ("egid", _u32)]  # union { __u32 rgid; } r; union { __u32 egid; } e
-    if TYPE_CHECKING:
-        tid: int = 0
-        pid: int = 0
-        rgid: int = 0
-        egid: int = 0
 
 class Sid(ProcEvent):
     """A process, pid and tid, leads a new session: setsid(2)."""
 
+    tid: int = 0
+    pid: int = 0
     _fields_ = _TASK
-    if TYPE_CHECKING:
-        tid: int = 0
-        pid: int = 0
 
 class Ptrace(ProcEvent):
     """A thread is traced from now on, or no longer. PTRACE_TRACEME makes no event.
@@ -409,16 +397,15 @@ class Ptrace(ProcEvent):
     tracer_pid, tracer_tid    who traces it; 0 if it is traced no longer
     """
 
+    tid: int = 0
+    pid: int = 0
+    tracer_tid: int = 0
+    tracer_pid: int = 0
     _fields_ = [
         *_TASK,
         ("tracer_tid", _s32),    # __kernel_pid_t tracer_pid
         ("tracer_pid", _s32),    # __kernel_pid_t tracer_tgid
     ]
-    if TYPE_CHECKING:
-        tid: int = 0
-        pid: int = 0
-        tracer_tid: int = 0
-        tracer_pid: int = 0
 
 class Comm(ProcEvent):
     """A thread took a name: prctl(PR_SET_NAME), or a write to its /proc/PID/comm. An exec makes no Comm.
@@ -427,10 +414,10 @@ class Comm(ProcEvent):
     comm        the name, as os.fsdecode has it. The kernel keeps 15 bytes, and may cut a letter
     """
 
+    tid: int = 0
+    pid: int = 0
     _fields_ = [*_TASK, ("_comm_", ctypes.c_char * 16)]  # char comm[16]
     if TYPE_CHECKING:
-        tid: int = 0
-        pid: int = 0
         comm: str = ""
     else:
         @property
@@ -449,16 +436,15 @@ class Coredump(ProcEvent):
     parent_pid, parent_tid    its parent; 0 where the kernel does not know it any longer
     """
 
+    tid: int = 0
+    pid: int = 0
+    parent_tid: int = 0
+    parent_pid: int = 0
     _fields_ = [
         *_TASK,
         ("parent_tid", _s32),    # __kernel_pid_t parent_pid (since 4.18)
         ("parent_pid", _s32),    # __kernel_pid_t parent_tgid
     ]
-    if TYPE_CHECKING:
-        tid: int = 0
-        pid: int = 0
-        parent_tid: int = 0
-        parent_pid: int = 0
 
 class Exit(ProcEvent):
     """A process has ended: its last thread has. Its files are closed, and its parent has been notified.
@@ -470,6 +456,12 @@ class Exit(ProcEvent):
     parent_pid, parent_tid    its parent; often 0: the kernel does not always know it any longer
     """
 
+    tid: int = 0
+    pid: int = 0
+    exit_code: int = 0
+    exit_signal: int = 0
+    parent_tid: int = 0
+    parent_pid: int = 0
     _fields_ = [
         *_TASK,
         ("exit_code", _s32),     # __u32 exit_code; an int in wait(2), and so here
@@ -478,12 +470,6 @@ class Exit(ProcEvent):
         ("parent_pid", _s32),    # __kernel_pid_t parent_tgid
     ]
     if TYPE_CHECKING:
-        tid: int = 0
-        pid: int = 0
-        exit_code: int = 0
-        exit_signal: int = 0
-        parent_tid: int = 0
-        parent_pid: int = 0
         returncode: int | None = None
     else:
         @property
@@ -521,37 +507,39 @@ def _texts(words: list[str] | None) -> list[str] | None:
 class _Ack(ctypes.Structure):
     _fields_ = [*ProcEvent._fields_, ("err", _u32)]  # struct { __u32 err; } ack, with what 0
 
-_END = -1
+class Lost(ProcEvent):
+    """The kernel dropped events here, because they were read too slowly.
 
-class _End(_EndFields):
-    """With threads=True a source puts it behind the last Exit of a process. It is never reported."""
-    __slots__ = ()
-
-class Lost(_Lost, metaclass=_TupleType):
-    """The kernel dropped events here, because they were read too slowly. It has no pid.
-
-    count           how many; None: nobody knows
-    timestamp_ns    when that was noticed: CLOCK_MONOTONIC, in nanoseconds
+    pid, tid        0
+    count           how many; None if nobody knows
+    timestamp_ns    when that was noticed
     """
 
-    __slots__ = ()
-    what = What.NONE
+    tid: int = 0
+    pid: int = 0
+    _fields_ = [*_TASK, ("_count_", ctypes.c_int64)]
+    if TYPE_CHECKING:
+        count: int | None = None
+    else:
+        @property
+        def count(self):
+            """How many; None if nobody knows."""
+            return None if self._count_ < 0 else self._count_
 
-    def asdict(self) -> dict[str, Any]:
-        """What `--json` prints of it."""
-        return {"event": "lost", "timestamp_ns": self.timestamp_ns, "count": self.count}
+        @count.setter
+        def count(self, number):
+            self._count_ = -1 if number is None else number
 
-if TYPE_CHECKING:
+def _lost(count: int | None, timestamp_ns: int) -> Lost:
+    return Lost(timestamp_ns=timestamp_ns, count=count)
+
+# Any of the events, for annotations: what watch() yields.
+if TYPE_CHECKING or sys.version_info < (3, 10):
+    from typing import Union
+
     Event = Union[Fork, Exec, Uid, Gid, Sid, Ptrace, Comm, Coredump, Exit, Lost]
-
-def __getattr__(name: str) -> Any:
-    if name == "Event":  # for annotations: what watch() yields
-        import typing
-
-        union: Any = typing.Union
-        kinds = *_EVENTS.values(), Lost
-        return union[kinds]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+else:
+    Event = Fork | Exec | Uid | Gid | Sid | Ptrace | Comm | Coredump | Exit | Lost
 
 def __dir__() -> list[str]:
     return [*__all__, *(name for name in globals() if name.startswith("__"))]
@@ -559,10 +547,11 @@ def __dir__() -> list[str]:
 _FORK, _EXEC, _COMM, _EXIT, _NONZERO_EXIT, _LIFE = map(int, (
     What.FORK, What.EXEC, What.COMM, What.EXIT, What.NONZERO_EXIT, What.LIFE))
 _ENDS = _EXIT | _NONZERO_EXIT
+_END = 1 << 32  # the `what` of an _End, which no mask asks for
 _LONGEST: Any = Exit
 _EVENTS: dict[int, Any] = {
     int(What[kind.__name__.upper()]): kind for kind in (Fork, Exec, Uid, Gid, Sid, Ptrace, Comm, Coredump, Exit)}
-for _kind in (ProcEvent, *_EVENTS.values()):  # as in a dataclass, and so type checkers know it
+for _kind in (ProcEvent, *_EVENTS.values(), Lost):  # as in a dataclass, and so type checkers know it
     setattr(_kind, "__match_args__", (*_names(_kind), *(["returncode"] if _kind is Exit else [])))  # noqa: B010
 
 _COPIES = {what: kind.from_buffer_copy for what, kind in _EVENTS.items()}
@@ -597,9 +586,9 @@ def _stat(pid: int) -> _Stat | None:
             fields = file.read().rpartition(b") ")[2].split()
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
-    slept = -time.monotonic_ns() + time.clock_gettime_ns(time.CLOCK_BOOTTIME)  # rather too much than too little
-    return _Stat(fields[0].decode(), int(fields[1]), int(fields[6]), int(fields[17]),
-                 int(fields[19]) * _TICK - slept, int(fields[49]))
+    now, since_boot = time.monotonic_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    age = since_boot - int(fields[19]) * _TICK
+    return _Stat(fields[0].decode(), int(fields[1]), int(fields[6]), int(fields[17]), now - age, age, int(fields[49]))
 
 def _pids() -> list[int]:
     """All processes that /proc shows, zombies too."""
@@ -676,35 +665,74 @@ def _missing(pid: int) -> OSError:
         return OSError(errno.ESRCH, f"{pid} is a thread of process {leader}: watch that")
     return OSError(errno.ESRCH, f"process {pid} has ended; it is a zombie until its parent waits for it")
 
-def _check_pid(pid: int) -> None:
-    """Raises TypeError and ValueError for what cannot be a pid."""
+def _check_pid(pid: int) -> int:
+    """The pid as an int. Raises TypeError and ValueError for what cannot be one."""
     if isinstance(pid, (list, tuple, set, frozenset)):
         raise TypeError("pids are separate arguments: watch(1, 2), not watch([1, 2])")
     if isinstance(pid, (bool, What)) or not hasattr(pid, "__index__"):
         raise TypeError(f"a pid is a number, not {pid!r}")
-    if operator.index(pid) < 1:
-        raise ValueError(f"a pid is 1 or more, not {pid}")
+    number = operator.index(pid)
+    if number < 1:
+        raise ValueError(f"a pid is 1 or more, not {number}")
+    return number
 
 def _check_events(events: int) -> int:
-    if isinstance(events, str):
-        name = events.upper() if events.upper() in What.__members__ else "EXEC"
+    """The mask as an int. Raises TypeError and ValueError for what cannot be one."""
+    if isinstance(events, (str, bool)):
+        name = str(events).upper() if str(events).upper() in What.__members__ else "EXEC"
         raise TypeError(f"events are of What: use What.{name}, not {events!r}")
     mask = operator.index(events)
     if not mask or mask & ~int(What.ALL):
         raise ValueError(f"events must be of What, and at least one of them, not {mask:#x}")
     return mask
 
-def _raw_cmdline(pid: int) -> bytes | None:
-    """The raw command line of a process; of a zombie its name in brackets, as ps has it; None if it is gone."""
+def _read_cmdline(task: str) -> tuple[bytes, bool]:
+    """The command line that a folder of /proc shows, and whether it is whole.
+
+    One read(2) is one look at the process's memory. Several could begin before its end and go on behind it.
+    """
+    fd = os.open(task + "/cmdline", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            words = file.read()
+        size, words = 1 << 14, os.read(fd, 1 << 14)
+        while len(words) == size:
+            size *= 8
+            again = os.pread(fd, size, 0)
+            if len(again) < len(words):
+                return words, False
+            words = again
+        return words, True
+    finally:
+        os.close(fd)
+
+def _proc_cmdline(pid: int) -> tuple[bytes | None, bool]:
+    """The raw command line of a process from /proc, and whether it is whole; None if it cannot be read.
+
+    Of a kernel thread or a zombie it is the name in brackets, as ps has it.
+    """
+    try:
+        words, whole = _read_cmdline(f"/proc/{pid}")
+        if not words:  # of a process whose first thread has ended, another thread still has it
+            for tid, live in _tids(pid).items():
+                if live and tid != pid and not words:
+                    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                        words, whole = _read_cmdline(f"/proc/{pid}/task/{tid}")
         if not words:
             with open(f"/proc/{pid}/comm", "rb") as file:
                 words = b"[%s]\0" % file.read().rstrip(b"\n")
-        return words
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return None
+        return words, whole
+    except OSError:
+        return None, True
+
+def _title(words: bytes) -> bytes:
+    """A raw command line without the NULs that pad a title: setproctitle(3) and its like write over the arguments."""
+    title, _, rest = words.partition(b"\0")
+    padded = not rest.strip(b"\0") and (len(rest) > 3 or (rest and (b" " in title or b":" in title)))
+    return title + b"\0" if padded else words
+
+def _raw_cmdline(pid: int) -> bytes | None:
+    """What a process is called now, as _proc_cmdline() has it, or its title."""
+    words, _ = _proc_cmdline(pid)
+    return words and _title(words)
 
 def _split(words: bytes | None) -> list[str] | None:
     """The arguments of a raw command line."""
@@ -713,15 +741,14 @@ def _split(words: bytes | None) -> list[str] | None:
     return [os.fsdecode(word) for word in words.removesuffix(b"\0").split(b"\0")] if words else []
 
 def cmdline(pid: int) -> list[str]:
-    """The command line of a live process, from /proc/PID/cmdline; empty for a kernel thread or a zombie.
+    """The command line of a live process, from /proc/PID/cmdline, or its title; empty for a kernel thread or a zombie.
 
     Raises ProcessLookupError if there is no such process, PermissionError where /proc hides it (hidepid), and
     ValueError for a pid below 1.
     """
-    _check_pid(pid)
+    pid = _check_pid(pid)
     try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return _split(file.read()) or []
+        return _split(_title(_read_cmdline(f"/proc/{pid}")[0])) or []
     except FileNotFoundError:
         raise _missing(pid) from None
 
@@ -754,26 +781,34 @@ def _reaped_status(pidfd: int) -> int | None:
         return None
     return int(info.exit_code) if info.mask & _PIDFD_INFO_EXIT else None
 
-@functools.lru_cache(maxsize=None)
 def _pidfd_has_status() -> bool:
-    """Whether _reaped_status() works here. Only something that ends can show it: a thread that lives for 0.2 ms."""
+    """Whether _reaped_status() works here."""
+    try:
+        return _try_reaped_status()
+    except (OSError, RuntimeError):  # no more descriptors or threads: ask again the next time
+        return False
+
+@functools.lru_cache(maxsize=None)  # of what it returns, not of what it raises
+def _try_reaped_status() -> bool:
+    """Only something that ends can show it: a thread that lives for 0.2 ms."""
     if not hasattr(os, "pidfd_open"):
         return False
-    pidfd = -1
+    opened: list[int | OSError] = []
 
     def ask() -> None:
-        nonlocal pidfd
-        with contextlib.suppress(OSError):
-            pidfd = os.pidfd_open(threading.get_native_id(), _PIDFD_THREAD)
+        try:
+            opened.append(os.pidfd_open(threading.get_native_id(), _PIDFD_THREAD))
+        except OSError as error:
+            opened.append(error)
 
-    try:
-        thread = threading.Thread(target=ask, daemon=True)
-        thread.start()
-        thread.join()
-    except RuntimeError:  # no more threads, or the interpreter is ending
-        return False
-    if pidfd < 0:
-        return False
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join()
+    pidfd, = opened
+    if isinstance(pidfd, OSError):
+        if pidfd.errno in (errno.EINVAL, errno.ENOSYS):
+            return False
+        raise pidfd
     try:
         reaped = select.poll()
         reaped.register(pidfd, 0)  # POLLHUP
@@ -1624,24 +1659,34 @@ class _Program:
 
 # ------------------------------------------------------------------------------------------------- sources
 
-# Both sources give process-level events in order, a Lost where it happened, and with threads=True an _End behind a
-# process's last Exit. They have the same methods and attributes, all of which the Watcher calls under its lock:
+# A source gives the same events for the same workload as the other: of processes (threads=True: of threads), in order,
+# a Lost where events were dropped, and with threads=True an _End behind a process's last Exit. All of it is called only
+# under Watcher._lock, and nothing of it waits:
+#   read(most) -> _Read         about so many events at most
 #   add(pid, kinds, inherited)  report these kinds of a process, and `inherited` of its children to come, too
 #   remove(pid)                 the contrary of add()
 #   watch_all(kinds)            report these kinds of every process, too; 0: no longer
-#   read(most) -> list          about so many events at most; it never waits
+#   expect(pid, words)          the command line of a child that we have started, where it is not exact anyway
 #   known() -> {pid: ns}        the processes whose Exit is still to come, and since when each is known
-#   columns                     of what read() gave, the columns of _Ring.take(); None if it is not all wanted
-#   ready                       whether read() may find something at once; also set by who has waited
 #   recount(live, gone)         after a loss: these processes are still there, those are not
 #   status(pid, since_ns)       the wait status of one that is gone and was there then; -1 if nobody knows
 #   forget(pid)                 its end has been reported
-#   look_at_socket() -> list    the socket is readable: what it says of losses
-#   unsure                      whether read() has found a loss after which only /proc says what is true
-#   failed                      why this source is not to be trusted any more, or None
+#   check() -> _Read            what read() does not notice: to be called now and then
 #   lost                        how many events the kernel has dropped so far
-#   gather                      seconds that a reader may let a storm gather
-#   descriptors                 what to wait on
+#   gather                      seconds that events may gather in a storm
+#   fds                         what to wait on
+
+class _Read(_ReadFields):
+    """What one read of a source gives.
+
+    events    in order
+    more      whether another read may find something at once
+    unsure    whether events are lost of which only /proc can tell
+    """
+
+    __slots__ = ()
+
+_NOTHING = _Read([], False, False)
 
 class _Ring:
     """The memory of a ring buffer map, shared with the kernel: Documentation/bpf/ringbuf.rst."""
@@ -1654,7 +1699,6 @@ class _Ring:
         self._words = self._data.cast("I")
         self._size = size
         self._taken = 0  # bytes since the beginning; take()
-        self.doubtful: Exit | None = None  # an Exit whose status the kernel's own event contradicts; take()
         # x86-64 and s390x see loads in order. Elsewhere libbpf has smp_load_acquire() for producer_pos and for each
         # length, and smp_store_release() for consumer_pos: here a lock that is taken and released stands for each.
         self._fence = None if os.uname().machine in ("x86_64", "s390x") else threading.Lock()
@@ -1671,42 +1715,38 @@ class _Ring:
         """Whether nothing is in it, not even a record that is still being written."""
         return bool(self._producer_pos[0] == self._taken)
 
-    def take(self, most: int, lost: int) -> tuple[list[Any], Any]:
-        """The oldest events, about `most` at most. Stops before the first record that counts more losses than `lost`.
-
-        The second value is None, or three columns if nothing but plain records are there: each event's `what`, whose
-        event it is (of a FORK the parent's), and the child of a FORK. A number of a column costs 10 ns, a field of an
-        event 35.
-        """
-        words, data, fence = self._words, self._data, self._fence or contextlib.nullcontext()
-        begin = at = self._taken % self._size
-        last = at + self._producer_pos[0] - self._taken
-        with fence:
-            pass
+    def take(self, most: int, lost: int) -> list[Any]:
+        """The oldest events, about `most` at most. Stops before the first record that counts more losses than `lost`."""
+        taken = self._taken
+        available = self._producer_pos[0] - taken
         events: list[Any] = []
-        columns = None
-        first, count = at >> 2, min(most, (last - at) // _STRIDE)
-        end = first + count * _STRIDE // 4
-
-        def column(word: int) -> list[int]:
-            return words[first + word:end:_STRIDE // 4].tolist()
-
-        if count and column(0).count(_PLAIN) == count:
-            with fence:
-                pass
-            whats = column(4)
-            if column(2).count(lost) == count and not any(column(3)) and _EXEC not in whats:
-                columns = whats, column(9), column(11)
-                events = [_COPIES[what](data, start) for what, start in zip(whats, range(at + 16, last, _STRIDE))]
-                at += count * _STRIDE
-        while at < last and len(events) < most and not columns:
+        if not available:
+            return events
+        words, data, fence = self._words, self._data, self._fence
+        if fence:
+            fence()
+        begin = at = taken % self._size
+        last = at + available
+        if available >= 8 * _STRIDE:  # many: look at whole columns, 10 ns a number
+            first, count = at >> 2, min(most, available // _STRIDE)
+            end, step = first + count * _STRIDE // 4, _STRIDE // 4
+            if words[first:end:step].tolist().count(_PLAIN) == count:
+                if fence:
+                    fence()
+                whats = words[first + 4:end:step].tolist()
+                if (words[first + 2:end:step].tolist().count(lost) == count and _EXEC not in whats
+                        and not any(words[first + 3:end:step].tolist())):
+                    events = [_COPIES[what](data, start) for what, start in zip(whats, range(at + 16, last, _STRIDE))]
+                    at += count * _STRIDE
+        while at < last and len(events) < most:
             word = at >> 2
             length = words[word]
             if length & _BPF_RINGBUF_BUSY_BIT:
                 break
-            with fence:
-                pass
-            if words[word + 2] != lost and not (words[word + 2] - lost) & 0x80000000:
+            if fence:
+                fence()
+            number = words[word + 2]
+            if number != lost and not (number - lost) & 0x80000000:
                 break
             what, note = words[word + 4], words[word + 3]
             event: Any = _COPIES[what](data, at + 16)
@@ -1718,32 +1758,26 @@ class _Ring:
                     _complete(event)
             elif note == _FINAL:
                 events.append(_End(_END, event.pid, event.timestamp_ns))
-            elif note == _DOUBTFUL:
-                self.doubtful = event
             at += length + 15 & ~7
-        self._taken += at - begin
-        with fence:
-            pass
-        self._consumer_pos.value = self._taken
-        return events, columns
+        self._taken = taken = taken + at - begin
+        if fence:
+            fence()
+        self._consumer_pos.value = taken
+        return events
 
 def _complete(event: Exec) -> None:
     """Read what the kernel did not, from /proc: all of it, or the rest if it is still the same command line."""
-    words = _raw_cmdline(event.pid)
-    if not event._words:
-        event._words, event._length = words, len(words or b"")
-    elif words and len(words) == event._length and words.startswith(event._words):
-        event._words = words
+    words, whole = _proc_cmdline(event.pid)
+    if words and whole and (not event._words or (len(words) == event._length and words.startswith(event._words))):
+        event._words, event._length = words, len(words)
+    elif not event._words:
+        event._words, event._length = None, 0
 
 class _RingSource:
     """The events as the eBPF program has decided on them, in the context of the processes themselves."""
 
     name = "ebpf"
-    gather = 0.002                 # nothing is missed by waiting: the kernel has read the names
-    failed: OSError | None = None  # read()
-    columns: Any = None            # read()
-    ready = True                   # read()
-    unsure = False                 # read(); reset by _Feed.resync()
+    gather = 0.002  # nothing is missed by waiting: the kernel has read the names
 
     def __init__(self, subscription: _Subscription, threads: bool) -> None:
         """Raises OSError where the kernel does not let us, or is not laid out as its BTF says."""
@@ -1751,21 +1785,23 @@ class _RingSource:
         # An event takes 56 bytes here and some 800 in the socket's buffer: a ring of 1/8 holds at least as many.
         size = max(1 << 16, 1 << (subscription.rcvbuf >> 3).bit_length() >> 1)
         self._program = _Program(threads, size, self._room())
-        self._saved: dict[int, _program_record] = {}  # by their numbers: what was lost and has been kept; _recover()
-        self._lost = self._unsaved = 0            # as far as they are reported; read()
-        self._late = False                        # whether more of what was lost may come to be kept; read()
+        self._saved: dict[int, _program_record] = {}  # by their numbers: what was lost and has been kept
+        self._lost = self._unsaved = 0  # program_control's, as far as they are reported
+        self._late = False  # whether more of what was lost may come to be kept
         try:
             fds = self._program.fds
-            self._control = _program_control.from_buffer(mmap.mmap(fds["control"], mmap.PAGESIZE))
+            control = mmap.mmap(fds["control"], mmap.PAGESIZE)
+            self._control = _program_control.from_buffer(control)
+            self._counters = memoryview(control)[_program_control.lost.offset:].cast("I")  # lost, unsaved
             self._control.self = os.getpid()
             self._ring = _Ring(fds["ring"], size)
-            self._drops = subscription.dropped    # of the socket, as far as they are reported; look_at_socket()
+            self._drops = subscription.dropped  # of the socket, as far as they are reported
             subscription.attach(fds["program"])
             self._prove()
         except BaseException:
             self._program.close()
             raise
-        self.descriptors = fds["ring"], subscription.sock.fileno()
+        self.fds = (fds["ring"],)
 
     @staticmethod
     def _room() -> int:
@@ -1781,7 +1817,7 @@ class _RingSource:
         control.sender = port ^ 1 << 30  # somebody else: neither we nor the kernel
         control.everything = control.passing = _EXEC | _EXIT
         self._subscription.send_to_self(forged[0])
-        if self._ring.take(9, 0)[0]:
+        if self._ring.take(9, 0):
             raise OSError(errno.EINVAL, "the eBPF program takes others for the kernel")
         control.sender = port
         for _ in range(10):  # threads come and go
@@ -1789,7 +1825,7 @@ class _RingSource:
                 self._subscription.send_to_self(datagram)
             with open("/proc/self/stat", "rb") as file:
                 stat = file.read().rpartition(b") ")[2].split()
-            found, _ = self._ring.take(9, 0)
+            found = self._ring.take(9, 0)
             begin, end = int(stat[45]), int(stat[46])  # arg_start, arg_end
             words = ctypes.string_at(begin, min(end - begin, _CMDLINE_MAX)) if begin else None
             if ([event.what for event in found] == [_EXEC, _EXIT]
@@ -1833,6 +1869,9 @@ class _RingSource:
                 if not process.kinds:
                     self._element(_BPF_MAP_DELETE_ELEM, pid)
 
+    def expect(self, pid: int, words: bytes | None) -> None:
+        pass  # the kernel reads the name
+
     def known(self) -> dict[int, int]:
         return {pid: process.since_ns for pid, process in self._program.all("processes", _process_entry).items()
                 if not process.ended}
@@ -1844,32 +1883,27 @@ class _RingSource:
     def lost(self) -> int:
         return int(self._control.lost) + self._subscription.dropped
 
-    def read(self, most: int) -> list[Any]:
-        ring, control = self._ring, self._control
-        events, columns = ring.take(most, self._lost)
-        self.columns = None if self._threads else columns  # in which a thread's FORK looks like a process's
-        self.ready = len(events) >= most
-        if self.ready:
-            return events
+    def read(self, most: int) -> _Read:
+        events, counters = self._ring.take(most, self._lost), self._counters
+        more = len(events) >= most
+        if more or (counters[0] == self._lost and counters[1] == self._unsaved and not self._late):
+            return _Read(events, more, False)
+        ring = self._ring
         number = ring.next_lost()
         if number is None and ring.empty:
-            lost = control.lost
+            lost = counters[0]
             number = lost if ring.empty else None  # nothing has come between, so all from before the loss is read
             if self._late:
-                self._late, self.columns = False, None
+                self._late = False
                 events += self._recover(0)
         count = 0 if number is None else (number - self._lost) & 0xFFFFFFFF
         if 0 < count < 1 << 31:  # else it is of a record that had been numbered before others were lost
-            self.columns = None
-            events.append(Lost(count, self._subscription.now()))
+            events.append(_lost(count, self._subscription.now()))
             events += self._recover(count)
-            self.ready = self._late = True
-        if control.unsaved != self._unsaved:
-            self._unsaved, self.unsure = control.unsaved, True
-        if ring.doubtful and not self.failed:
-            self.failed = OSError(errno.EINVAL, f"the kernel reported another status than the eBPF program read: "
-                                  f"{ring.doubtful}")
-        return events
+            more = self._late = True
+        unsure = counters[1] != self._unsaved
+        self._unsaved = counters[1]
+        return _Read(events, more, unsure)
 
     def _recover(self, count: int) -> list[Any]:
         """The forks and exits among the next `count` lost ones, and those that came to be kept too late before."""
@@ -1896,38 +1930,34 @@ class _RingSource:
     def forget(self, pid: int) -> None:
         self._element(_BPF_MAP_DELETE_ELEM, pid)
 
-    def look_at_socket(self) -> list[Any]:
-        """Where the kernel had no memory to copy an event for us, it says so here. Nothing else comes here."""
+    def check(self) -> _Read:
+        """Where the kernel had no memory to copy an event for the socket, the socket says so. Nothing else comes there."""
         try:
             self._subscription.sock.recv(1024, socket.MSG_DONTWAIT)
         except BlockingIOError:
-            return []
+            return _NOTHING
         except OSError as error:
             if error.errno != errno.ENOBUFS:
                 raise
             before, self._drops = self._drops, self._subscription.dropped
-            self.unsure = self.ready = True
-            return [Lost(self._drops - before, self._subscription.now())]
-        return []
+            return _Read([_lost(self._drops - before, self._subscription.now())], True, True)
+        return _NOTHING
 
     def close(self) -> None:
         self._program.close()
-        del self._ring, self._control  # and with them the memory
+        del self._ring, self._control, self._counters  # and with them the memory
 
 class _Process:
     """What the thread tracker knows of a process."""
 
-    __slots__ = ("codes", "doubtful", "inherited", "kinds", "last", "leader", "pidfd", "since_ns", "tasks", "tids")
+    __slots__ = ("inherited", "kinds", "pidfd", "since_ns", "tasks", "threaded", "tids")
 
     def __init__(self, kinds: int, inherited: int, since_ns: int) -> None:
         self.kinds, self.inherited, self.since_ns = kinds, inherited, since_ns
-        self.tasks = 1                      # EXITs still to come
-        self.tids: set[int] | None = None   # of a process that was there before: whose they can be
-        self.codes: set[int] | None = None  # exit codes of its threads; None: it never had several
-        self.last = 0                       # the exit code of the last of them
-        self.leader = 0                     # the exit code of its leader
-        self.doubtful = False               # some of its events are lost, and it has ended since
-        self.pidfd = -1                     # held since it had its second thread, to ask for its status
+        self.tasks = 1                     # EXITs still to come
+        self.tids: set[int] | None = None  # of a process that was there before: whose they can be
+        self.threaded = False              # whether it has ever had several threads
+        self.pidfd = -1                    # held since it had its second thread, to ask for its status
 
 class _ThreadTracker:
     """Folds the events of threads into events of processes. Pure: what asks the kernel is given to it.
@@ -1939,17 +1969,15 @@ class _ThreadTracker:
     wait status or None; hold(pid, ns), a pidfd or -1; release(pidfd). _DatagramSource has the real ones.
     """
 
-    leader_decides = False  # in doubt, a process's status is its leader's own code: before Linux 5.17
-
     def __init__(self, threads: bool, tids: Callable[[int, int], set[int]],
                  status: Callable[[int, int, int], int | None],
                  hold: Callable[[int, int], int], release: Callable[[int], None]) -> None:
         self._threads, self._tids, self._status, self._hold, self._release = threads, tids, status, hold, release
-        self.everything = 0                          # kinds of all processes; the source
-        self.processes: dict[int, _Process] = {}     # whose Exit is still to come; all methods
+        self.everything = 0                       # kinds of all processes
+        self.processes: dict[int, _Process] = {}  # whose Exit is still to come
 
     def add(self, pid: int, kinds: int, inherited: int, now: int) -> bool:
-        """Track a process that is there, to be counted; or widen what is wanted of it. Whether it is new."""
+        """Track a process that is there, to be counted; or widen what is wanted of it. Returns whether it is new."""
         new = pid not in self.processes
         process = self.processes.setdefault(pid, _Process(0, 0, now))
         process.kinds |= kinds
@@ -1967,8 +1995,8 @@ class _ThreadTracker:
             self._has_several(pid, process, process.since_ns)
 
     def _has_several(self, pid: int, process: _Process, timestamp_ns: int) -> None:
-        if process.codes is None:
-            process.codes = set()
+        if not process.threaded:
+            process.threaded = True
             process.pidfd = self._hold(pid, timestamp_ns)
 
     def remove(self, pid: int) -> None:
@@ -1977,19 +2005,21 @@ class _ThreadTracker:
         if process and process.pidfd >= 0:
             self._release(process.pidfd)
 
-    def fold(self, event: Any) -> list[Any]:
+    def fold(self, event: Any) -> tuple[Any, ...]:
         """What one event of the kernel means: none, one, or with threads=True an Exit and an _End."""
         what, pid = event.what, event.pid
+        if what == _EXIT:
+            process = self.processes.get(pid)
+            return self._exit(process, event) if process else ()
         if what == _FORK:
             return self._fork(event) if event.tid == pid else self._thread(event)
-        process = self.processes.get(pid)
-        if what == _EXIT:
-            return self._exit(process, event) if process else []
-        if what == _EXEC and process and process.tids is not None:
-            process.tids.add(pid)  # who called it has the leader's id from now on
-        return [event]
+        if what == _EXEC:
+            process = self.processes.get(pid)
+            if process and process.tids is not None:
+                process.tids.add(pid)  # who called it has the leader's id from now on
+        return (event,)
 
-    def _fork(self, event: Any) -> list[Any]:
+    def _fork(self, event: Any) -> tuple[Any, ...]:
         parent = self.processes.get(event.parent_pid)
         inherited = parent.inherited if parent else 0
         if inherited or self.everything & _ENDS:
@@ -1998,63 +2028,49 @@ class _ThreadTracker:
                 process.kinds |= inherited
                 process.inherited |= inherited
             else:
-                self.remove(event.pid)
+                if process:
+                    self.remove(event.pid)
                 self.processes[event.pid] = _Process(inherited, inherited, event.timestamp_ns)
-        return [event]
+        return (event,)
 
-    def _thread(self, event: Any) -> list[Any]:
+    def _thread(self, event: Any) -> tuple[Any, ...]:
         process = self.processes.get(event.pid)
         if process and not (process.tids and event.tid in process.tids):
             process.tasks += 1
             if process.tids is not None:
                 process.tids.add(event.tid)
             self._has_several(event.pid, process, event.timestamp_ns)
-        return [event] if self._threads else []
+        return (event,) if self._threads else ()
 
-    def _exit(self, process: _Process, event: Any) -> list[Any]:
+    def _exit(self, process: _Process, event: Any) -> tuple[Any, ...]:
         pid, tid = event.pid, event.tid
         if process.tids is not None:
             if tid not in process.tids:  # it had ended before it was counted
-                return [event] if self._threads else []
+                return (event,) if self._threads else ()
             if tid != pid:
                 process.tids.discard(tid)
         process.tasks -= 1
-        if process.codes is not None:
-            process.last = event.exit_code
-            process.codes.add(process.last)
-            if tid == pid:
-                process.leader = process.last
         if not process.tasks and process.tids is not None:
-            self.count(pid)  # threads came and went while it was taken, so look whether any is left
+            self.count(pid)  # threads came and went while it was counted, so look whether any is left
         if process.tasks:
-            return [event] if self._threads else []
+            return (event,) if self._threads else ()
         if self._threads:
             self.remove(pid)
-            return [event, _End(_END, pid, event.timestamp_ns)]
-        if process.codes is not None:
+            return event, _End(_END, pid, event.timestamp_ns)
+        if process.threaded:
             event.exit_code = self.end_status(pid, event.timestamp_ns)
             if tid != pid:
                 event.tid, event.exit_signal = pid, _SIGCHLD
         self.remove(pid)
-        return [event]
+        return (event,)
 
     def end_status(self, pid: int, timestamp_ns: int) -> int:
-        """The wait status of a process that had several threads; -1 in doubt.
+        """The wait status of a process that had several threads; -1 if nobody knows.
 
-        It is signal->group_exit_code, which no event carries, so ask. Where nobody can be asked any more, infer: a
-        thread that ends by itself has 0, the others have the status of the process; of a core dump only the thread
-        that dumped has the bit 0x80. Where the codes say anything else, a thread has ended by a raw exit(2), the
-        process was killed while it dumped, or two ends have crossed. Then nobody knows.
+        It is signal->group_exit_code, which no event carries: each has its own thread's code. So ask.
         """
-        process = self.processes[pid]
-        status = self._status(pid, process.pidfd, timestamp_ns)
-        if status is not None:
-            return status
-        codes = process.codes or set()
-        status = next((code for code in codes if code & 0x80), process.last)
-        if self.leader_decides and process.leader != status and not status & 0x7F:
-            return -1  # exit_group(2) by another thread, or only a raw exit(2)
-        return status if codes and not process.doubtful and codes <= {status, status & ~0x80, 0} else -1
+        status = self._status(pid, self.processes[pid].pidfd, timestamp_ns)
+        return -1 if status is None else status
 
 class _DatagramSource:
     """The events as datagrams of the kernel: for ordinary users and old kernels. What the eBPF program does there is
@@ -2062,10 +2078,6 @@ class _DatagramSource:
 
     name = "netlink"
     gather = 0.0004
-    failed = columns = None
-    ready = True     # read()
-    unsure = False   # read(); reset by _Feed.resync()
-    before = 0       # what another source had lost before; _Feed._fall_back()
 
     _SLOTS = 64      # datagrams at a call: 0.84 us each; 16 at a call cost 1.0, 256 no less than 64
     _SLOT = 4 + 4 * 76 + 12  # bytes for each, with room for four messages: the kernel sends one, and near is fast
@@ -2074,18 +2086,19 @@ class _DatagramSource:
     def __init__(self, subscription: _Subscription, threads: bool) -> None:
         self._subscription = subscription
         self._tracker = _ThreadTracker(threads, self._live_tids, self._status, self._hold, self._release)
-        self._tracker.leader_decides = _kernel() < (5, 17)
-        self._held = 0                       # pidfds; _hold() and _release()
-        self._behind: list[Any] = []         # events behind a Lost, to be given by the next read()
-        self._gap: int | None = None         # after an overrun: when it was noticed; read()
-        self._drops = subscription.dropped   # as far as they are reported; read()
-        self._filter: Any = None             # what the filter was made from; _sieve()
-        self.descriptors = (subscription.sock.fileno(),)
+        self._held = 0                        # pidfds
+        self._expected: dict[int, bytes] = {} # command lines of children that we have started
+        self._pending: list[Any] = []         # the kernel's events that have been received too early, for the next read()
+        self._gap: int | None = None          # after an overrun: when it was noticed
+        self._drops = subscription.dropped    # as far as they are reported
+        self._filter: Any = None              # what the filter was made from
+        self.fds = (subscription.sock.fileno(),)
         # What recvmmsg(2) fills. proc_event, 36 bytes into a datagram, lies at a multiple of 8.
         self._buffer = bytearray(self._SLOTS * self._SLOT)
         self._words = memoryview(self._buffer).cast("I")
         self._messages = (_mmsghdr * self._SLOTS)()
         self._senders = (_sockaddr_nl * self._SLOTS)()
+        self._recvmmsg = _libc().recvmmsg
         address = ctypes.addressof(ctypes.c_char.from_buffer(self._buffer))
         for i, message in enumerate(self._messages):
             vector = _iovec(address + i * self._SLOT + 4, self._SLOT - 4)
@@ -2097,9 +2110,9 @@ class _DatagramSource:
             message.msg_len, sender.nl_family, sender.nl_groups = _SIZE, _AF_NETLINK, _CN_IDX_PROC
         self._usual = [(memoryview(array).cast("B"), bytes(array), ctypes.sizeof(array) // self._SLOTS)
                        for array in (self._messages, self._senders)]
-        self._sieve()
+        self._refilter()
 
-    def _sieve(self) -> None:
+    def _refilter(self) -> None:
         """Make the kernel drop what nobody wants, as far as a filter in classic BPF can see that."""
         tracker, pids = self._tracker, None
         processes = tracker.processes
@@ -2120,7 +2133,7 @@ class _DatagramSource:
         new = self._tracker.add(pid, kinds, inherited, self._subscription.now())
         passing, pids, _ = self._filter
         if pids is not None or (kinds | inherited) & ~passing:
-            self._sieve()
+            self._refilter()
         if new:
             self._tracker.count(pid)  # listen first, look second, so that nothing falls between
 
@@ -2130,60 +2143,104 @@ class _DatagramSource:
             process.kinds = process.inherited = 0
         else:
             self._tracker.remove(pid)
-        self._sieve()
+        self._refilter()
 
     def watch_all(self, kinds: int) -> None:
         self._tracker.everything = kinds
         if not kinds & _ENDS:
             for pid in [pid for pid, process in self._tracker.processes.items() if not process.kinds]:
                 self._tracker.remove(pid)
-        self._sieve()
+        self._refilter()
+
+    def expect(self, pid: int, words: bytes | None) -> None:
+        if words is not None:
+            self._expected[pid] = words
 
     def known(self) -> dict[int, int]:
         return {pid: process.since_ns for pid, process in self._tracker.processes.items()}
 
     @property
     def lost(self) -> int:
-        return self.before + self._subscription.dropped
+        return self._subscription.dropped
 
-    def read(self, most: int) -> list[Any]:
-        events, self._behind = self._behind, []
-        if not events:
-            events = self._receive(min(most, self._SLOTS))
-        lost = []
+    def read(self, most: int) -> _Read:
+        if self._pending:
+            received, self._pending, more = self._pending, [], True
+        else:
+            received, more = self._receive(min(most, self._SLOTS))
+        lost: list[Any] = []
         if self._gap is not None:
             # What was queued when the overrun was noticed is older than that. The kernel queues nothing more until
             # all of it has been read, so what comes then is younger.
-            cut = next((i for i, event in enumerate(events) if event.timestamp_ns > self._gap), len(events))
-            if cut < len(events) or not self.ready:
-                events, self._behind = events[:cut], events[cut:]
+            cut = next((i for i, event in enumerate(received) if event.timestamp_ns > self._gap), len(received))
+            if cut < len(received) or not more:
+                received, self._pending = received[:cut], received[cut:]
                 before, self._drops, self._gap = self._drops, self._subscription.dropped, None
-                lost = [Lost(self._drops - before, self._subscription.now())]
-                self.unsure = self.ready = True
-        folded = [part for event in events for part in (self._tracker.fold(event) if event.what else [event])]
-        for event in folded:
-            if event.what == _EXEC:
-                process = self._tracker.processes.get(event.pid)
-                if (process.kinds if process else 0) & _EXEC or self._tracker.everything & _EXEC:
-                    event._words = _raw_cmdline(event.pid)
-                    event._length = len(event._words or b"")
-        return folded + lost
+                lost = [_lost(self._drops - before, self._subscription.now())]
+                more = True
+        tracker, expected, events = self._tracker, self._expected, []
+        unnamed: dict[int, Any] = {}
+        cut_off = False
+        for event in received:
+            what = event.what
+            if what == _EXEC:
+                process = tracker.processes.get(event.pid)
+                if event.pid in expected:
+                    event._words = expected.pop(event.pid)
+                    event._length = len(event._words)
+                elif ((process.kinds if process else 0) | tracker.everything) & _EXEC:
+                    unnamed[event.pid] = event  # in place of an earlier exec, whose name is gone
+            elif not what:  # several messages in a datagram, and no room for all
+                cut_off = True
+                events.append(event)
+                continue
+            elif expected and what == _EXIT:
+                expected.pop(event.pid, None)
+            events += tracker.fold(event)
+        if unnamed:
+            more = self._name(unnamed) or more
+        return _Read(events + lost if lost else events, more, cut_off or bool(lost))
 
-    def _receive(self, most: int) -> list[Any]:
-        """What is in at most so many datagrams. Only those of the kernel count."""
-        count = _libc().recvmmsg(self._subscription.sock.fileno(), self._messages, most, socket.MSG_DONTWAIT, None)
+    def _name(self, unnamed: dict[int, Any]) -> bool:
+        """Give these execs their command lines from /proc: each the right one, or None. Returns whether more has come.
+
+        What /proc shows is the command line of the last exec. So whatever else has come by now is received, and whoever
+        has executed once more by then stays without a name. The kernel shows a new command line some microseconds before
+        it reports that exec: so a process must be seen to be past that between the look and the last receive.
+        """
+        now, ran = self._subscription.now(), {}
+        for pid, event in unnamed.items():
+            ran[pid] = _cpu_ns(pid)
+            words, whole = _proc_cmdline(pid)
+            event._words, event._length = words, len(words or b"") + (not whole)  # nobody knows how much more
+        for pid, event in unnamed.items():
+            if now - event.timestamp_ns > _SOONEST and event._words and not _went_on(pid, ran[pid]):
+                event._words, event._length = None, 0
+        later, more = [], True
+        while more and len(later) < 4096:
+            received, more = self._receive(self._SLOTS)
+            later += received
+        self._pending += later
+        doubtful = {event.pid for event in later if event.what == _EXEC}
+        for pid in unnamed.keys() if more or self._gap is not None else unnamed.keys() & doubtful:
+            unnamed[pid]._words, unnamed[pid]._length = None, 0
+        return bool(later) or more
+
+    def _receive(self, most: int) -> tuple[list[Any], bool]:
+        """What is in at most so many datagrams, and whether there may be more. Only those of the kernel count."""
+        count = self._recvmmsg(self.fds[0], self._messages, most, socket.MSG_DONTWAIT, None)
         number = ctypes.get_errno() if count < 0 else 0
-        self.ready = count == most or number == errno.ENOBUFS
         if number == errno.ENOBUFS:
             self._gap = self._subscription.now()
         elif number and number not in (errno.EAGAIN, errno.EINTR):
             raise OSError(number, os.strerror(number))
+        more = count == most or number == errno.ENOBUFS
         if count <= 0:
-            return []
+            return [], more
         buffer, starts = self._buffer, range(4 + _PROC_EVENT, len(self._buffer), self._SLOT)
         if all(array[:size * count].tobytes() == usual[:size * count] for array, usual, size in self._usual):
             try:
-                return [_COPIES[self._words[start >> 2]](buffer, start) for start in starts[:count]]
+                return [_COPIES[self._words[start >> 2]](buffer, start) for start in starts[:count]], more
             except KeyError:
                 pass  # an ack, or a kind that we do not know
         events: list[Any] = []
@@ -2191,11 +2248,10 @@ class _DatagramSource:
             if not sender.nl_pid:
                 events += _decode(buffer, start - _PROC_EVENT, start - _PROC_EVENT + message.msg_len)
                 if message.msg_hdr.msg_flags & socket.MSG_TRUNC:  # more messages than there is room for
-                    events.append(Lost(None, self._subscription.now()))
-                    self.unsure = True
+                    events.append(_lost(None, self._subscription.now()))
             # What the kernel does not write stays as it is: so that it is usual again.
             sender.nl_pid, sender.nl_groups = 0, _CN_IDX_PROC
-        return events
+        return events, more
 
     def _status(self, pid: int, pidfd: int, timestamp_ns: int) -> int | None:
         """The wait status of a process whose last EXIT was at that time, if anybody can be asked."""
@@ -2223,24 +2279,44 @@ class _DatagramSource:
         self._held -= 1
         os.close(pidfd)
 
-    def look_at_socket(self) -> list[Any]:
-        return []  # read() does
-
     def recount(self, live: Iterable[int], gone: Iterable[int]) -> None:
         for pid in live:
             self._tracker.count(pid)
-        for pid in gone:
-            self._tracker.processes[pid].doubtful = True
 
     def status(self, pid: int, since_ns: int) -> int:
         return self._tracker.end_status(pid, since_ns)
 
     def forget(self, pid: int) -> None:
         self._tracker.remove(pid)
+        self._expected.pop(pid, None)
+
+    def check(self) -> _Read:
+        return _NOTHING  # read() notices all
 
     def close(self) -> None:
         for pid in list(self._tracker.processes):
             self._tracker.remove(pid)
+
+_SOONEST = 50_000  # ns from a report of an exec until the next exec of the process can show in /proc
+
+def _cpu_ns(pid: int) -> int:
+    """What a process has used of the CPU by now; -1 if it is gone."""
+    try:
+        return time.clock_gettime_ns(~pid << 3 | 2)  # clock_getcpuclockid(3)
+    except OSError:
+        return -1
+
+def _went_on(pid: int, ran: int) -> bool:
+    """Whether a process has run since it had run for so long, or sleeps, or is gone."""
+    for _ in range(4):
+        now = _cpu_ns(pid)
+        if now < 0 or now - ran > 10_000:
+            return True
+        stat = _stat(pid)
+        if not stat or stat.state in "SZX":
+            return True
+        time.sleep(1e-6)  # which takes 60 us: enough for it to go on, and too little to execute once more
+    return False
 
 # --------------------------------------------------------------------------------------------------- table
 
@@ -2249,15 +2325,20 @@ _Watch = tuple[int, int]
 _NOBODY: _Watch = (0, 0)
 
 class _Table:
-    """Who is watched, and which events are reported. Pure: it knows no kernel, no clock and no lock."""
+    """Who is watched, and which events are reported. Pure: it knows no kernel, no clock and no lock.
+
+    The source holds the same so that unwanted events do not get here. It always wants at least what the table wants:
+    the source learns of a new watch first, and is rid of an old one last.
+    """
 
     def __init__(self, threads: bool) -> None:
-        self._threads = threads
-        self.everything = 0                      # kinds wanted of every process; _Feed
-        self.watched: dict[int, _Watch] = {}     # one by one, or followed; watch(), unwatch() and sift()
-        self.births: dict[int, int] | None = None  # each followed child's parent, while somebody asks; sift(), _Feed
-        self.ended: set[int] = set()             # of them, those that have ended while everything was watched too, and
-        # whose events may still be in the queue; sift(), cleared by _Feed.unwatch() and by the reader of an empty queue
+        self._end = _END if threads else _EXIT
+        self.everything = 0                         # kinds wanted of every process
+        self.watched: dict[int, _Watch] = {}        # one by one, or followed
+        self.parents: dict[int, int] | None = None  # of each child that is followed, while a command is started
+        # Of `watched`, those that have ended while every process was watched too, and whose events may still be in the
+        # queue. Empty whenever the queue is.
+        self.ended: set[int] = set()
 
     def watch(self, pid: int, kinds: int, inherited: int) -> None:
         """Watch a process, or widen its watch."""
@@ -2269,30 +2350,29 @@ class _Table:
         own, inherited = self.watched.get(pid, _NOBODY)
         return not kinds & ~(own & inherited)
 
-    def sift(self, events: list[Any], columns: Any = None) -> list[Any]:
+    def sift(self, events: list[Any]) -> list[Any]:
         """Those of a source's events that are to be reported. Forks are followed, and ends are noted, on the way."""
         watched, everything = self.watched, self.everything
-        if columns and not watched and not any(what & ~everything for what in set(columns[0])):
-            return events  # the program has decided already
-        whats, whose, children = columns or zip(*map(_key, events)) if events else ((), (), ())
-        own_of, end = watched.get, _END if self._threads else _EXIT
-        reported: list[Any] = []
-        for what, pid, child, event in zip(whats, whose, children, events):
-            if what == _FORK:
-                own = own_of(pid, _NOBODY)
-                if child and own[1]:
-                    if self.births is not None:
-                        self.births[child] = pid
-                    if own[0] == own[1] and child not in watched:
-                        watched[child] = own
+        if not watched:
+            return [event for event in events if event.what & everything or not event.what
+                    or _wanted_exit(everything, event)]
+        own_of, end, reported = watched.get, self._end, []
+        for event in events:
+            what, pid = event.what, event.pid
+            if what == _FORK and event.tid == pid:  # it is the parent's event
+                parent = event.parent_pid
+                own = own_of(parent, _NOBODY)
+                if own[1]:
+                    if self.parents is not None:
+                        self.parents[pid] = parent
+                    if own[0] == own[1] and pid not in watched:
+                        watched[pid] = own
                     else:  # the child differs, or it was found in /proc before its FORK was read
-                        self.watch(child, own[1], own[1])
+                        self.watch(pid, own[1], own[1])
             elif what == end:
                 own = watched.pop(pid, _NOBODY)
                 if everything and own is not _NOBODY:
                     self.ended.add(pid)
-                if what == _END:
-                    continue
             else:
                 own = own_of(pid, _NOBODY)
             if (everything | own[0]) & what or not what or _wanted_exit(everything | own[0], event):
@@ -2301,7 +2381,7 @@ class _Table:
 
     def unwanted(self, event: Any, pid: int | None) -> bool:
         """Whether only the watch wanted an event that is being removed: that of a process, or (None) of everything."""
-        what, whose, _ = _key(event)
+        what, whose = event.what, _whose(event)
         if not what or (pid is not None and whose != pid) or whose in self.ended:
             return False
         kinds = self.watched.get(whose, _NOBODY)[0] if pid is None else self.everything
@@ -2311,12 +2391,9 @@ def _wanted_exit(kinds: int, event: Any) -> bool:
     """Whether an event is an Exit that NONZERO_EXIT asks for."""
     return bool(kinds & _NONZERO_EXIT and event.what == _EXIT and event.exit_code)
 
-def _key(event: Any) -> tuple[int, int, int]:
-    """What an event is, whose it is (a fork of a process is the parent's), and the child of such a fork."""
-    what = event.what
-    if what == _FORK and event.tid == event.pid:
-        return _FORK, event.parent_pid, event.pid
-    return what, event.pid if what else 0, 0
+def _whose(event: Any) -> int:
+    """The process that an event is reported for: of a process's fork it is the parent."""
+    return int(event.parent_pid if event.what == _FORK and event.tid == event.pid else event.pid)
 
 # ------------------------------------------------------------------------------------------------- watcher
 
@@ -2324,136 +2401,129 @@ def _key(event: Any) -> tuple[int, int, int]:
 # woken for each would cost twice the CPU. No fork and exec of one process are so near.
 _STORM = 60_000
 _QUIET = 3_000_000_000  # ns without any event after which a waiting reader tests its subscription: 0.1 ms of CPU
-_BATCH = 256            # events to take in at a time, in an iteration
+_BATCH = 256            # events to take in at a time
 
 class _Waiter:
-    """What a reader waits on: one epoll over the source's descriptors and over a pipe, by which others wake it."""
+    """What a reader waits on: the source, and a pipe by which others wake it. All but the waiting only under _lock."""
 
-    def __init__(self) -> None:
-        self.waiting = False  # whether wait() is at it; wait()
-        self._epoll = select.epoll()
+    def __init__(self, fds: Iterable[int]) -> None:
         self._pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._epoll.register(self._pipe[0], select.EPOLLIN)
-        self._napping = select.poll()
-        self._napping.register(self._pipe[0], select.POLLIN)
-        self._set = False  # whether a byte is in the pipe; set() and clear()
-
-    def follow(self, new: Iterable[int], old: Iterable[int] = ()) -> None:
-        """Wait on these descriptors, and no longer on the old ones."""
-        for fd in old:
-            self._epoll.unregister(fd)
-        for fd in new:
+        # A reader polls: of two descriptors that costs less than an epoll, which is for fileno() alone.
+        self._all, self._woken, self._epoll = select.poll(), select.poll(), select.epoll()
+        self._is_set = self._closed = False
+        self.waiting = False  # whether a reader sleeps; reader only
+        for fd in fds:
+            self._all.register(fd, select.POLLIN)
             self._epoll.register(fd, select.EPOLLIN)
+        self.also(self._pipe[0])
+        self._epoll.register(self._pipe[0], select.EPOLLIN)
 
-    def wait(self, seconds: float) -> set[int]:
-        """Which descriptors are readable, after so many seconds at most."""
+    def also(self, fd: int) -> None:
+        """Wait on this descriptor, too."""
+        self._all.register(fd, select.POLLIN)
+        self._woken.register(fd, select.POLLIN)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until the source has something, or somebody calls set(), or so many seconds; False for the last."""
         self.waiting = True
         try:
-            return {fd for fd, _ in self._epoll.poll(seconds)}
+            return bool(self._all.poll(seconds * 1000))
         finally:
             self.waiting = False
 
-    def nap(self, seconds: float) -> None:
-        """Wait, unless somebody calls set()."""
-        self._napping.poll(seconds * 1000)
+    def pause(self, seconds: float) -> None:
+        """Let events gather for so many seconds, unless somebody calls set()."""
+        if seconds < 0.003:  # poll(2) counts in milliseconds
+            time.sleep(seconds)
+            return
+        self.waiting = True
+        try:
+            self._woken.poll(seconds * 1000)
+        finally:
+            self.waiting = False
 
     def set(self) -> None:
         """Wake the reader, and be readable until clear()."""
-        if not self._set:
-            self._set = True
+        if not self._is_set and not self._closed:
+            self._is_set = True
             os.write(self._pipe[1], b"\0")
 
     def clear(self) -> None:
         """Be readable only if the source is."""
-        if self._set:
-            self._set = False
+        if self._is_set and not self._closed:
+            self._is_set = False
             os.read(self._pipe[0], 1)
 
     def fileno(self) -> int:
         return self._epoll.fileno()
 
     def close(self) -> None:
+        self._closed = True
         self._epoll.close()
         for fd in self._pipe:
             os.close(fd)
 
-class _Pulse:
-    """How the events come: whether there are any, and whether thick and fast. Written under the Watcher's lock."""
+class _Intake:
+    """The one way: what the source gives goes through the table into the queue. Only under Watcher._lock, but that a
+    reader takes from `queue` without it."""
 
-    def __init__(self, now: int) -> None:
-        self.heard = now                          # when something last came; note() and _Feed.probe()
-        self.newest = now                         # when that had happened
-        self.storm = False                        # whether events come thick and fast
-        self.due = now + _QUIET // 2              # when to look again whether all that are known live
-        self.cost = 0                             # what the last look took of the CPU, in ns
-        self.missed: set[tuple[int, int]] = set() # those that had ended at the last look, and since when known
-        self.resyncing = False                    # _Feed.resync()
-
-    def note(self, events: list[Any], now: int) -> None:
-        """Some events have come."""
-        newest = events[-1].timestamp_ns
-        self.storm = newest - self.newest < _STORM * len(events)
-        self.heard, self.newest = now, newest
-
-def _ended_and_forked(events: list[Any], threads: bool) -> tuple[set[int], set[int]]:
-    """Of which processes these events report the end, and of which the fork. One that comes after a fork of the same
-    pid is the end of a later process."""
-    ended: set[int] = set()
-    forked: set[int] = set()
-    for event in events:
-        if isinstance(event, Fork) and event.tid == event.pid:
-            forked.add(event.pid)
-        elif event.what == (_END if threads else _EXIT) and event.pid not in forked:
-            ended.add(event.pid)
-    return ended, forked
-
-def _newest(events: list[Any]) -> int:
-    """When the newest of them happened. A Lost says when it was noticed, so older events may come behind it."""
-    return next((event.timestamp_ns for event in reversed(events) if event.what), 0)
-
-def _release(parts: list[Any], owner: int) -> None:
-    """Close all; the subscription is the first. A forked child shares the socket, and leaves that to its parent."""
-    while len(parts) > 1:
-        parts.pop().close()
-    if parts:
-        parts.pop().close(ignore=os.getpid() == owner)
-
-class _Feed:
-    """From the source through the table into the queue; and after a loss from /proc.
-
-    It neither waits nor locks: the Watcher calls it under its lock, and owns the subscription and the waiter.
-    """
-
-    def __init__(self, subscription: Any, waiter: _Waiter, threads: bool) -> None:
-        self._subscription, self._waiter, self._threads = subscription, waiter, threads
+    def __init__(self, source: Any, subscription: Any, threads: bool) -> None:
+        self.source, self.now = source, subscription.now
         self.table = _Table(threads)
-        self.queue: collections.deque[Any] = collections.deque()  # to be handed out, behind `batch`; under the lock
-        # What iterations hand out, without the lock: a list's iterator gives each event once, whoever asks for it.
-        self.batch: Iterator[Any] = iter(())
-        self.pulse = _Pulse(subscription.now())
-        self.error: OSError | None = None  # why the first kind of source does not serve; open() and _fall_back()
-        self.source: Any = None            # open()
+        self.queue: collections.deque[Any] = collections.deque()  # what is to be handed out
+        self.recovery = _Recovery(self, subscription, threads)
+        self.more = True           # whether the source may have something at once
+        self.unsure = False        # whether events are lost of which only /proc can tell
+        self.unsettled = False     # whether events have left the source, and are not in the queue
+        self.storm = False         # whether events come thick and fast
+        self.newest = self.now()   # when the newest event happened
 
-    @property
-    def in_hand(self) -> bool:
-        """Whether there is something to hand out."""
-        return bool(self.queue or operator.length_hint(self.batch))
+    def take(self, most: int) -> int:
+        """Read the source once. Returns when the newest of what came happened, 0 if nothing came."""
+        if self.unsettled and not self.recovery.active:  # a ctrl-C, say, came between the source and the queue
+            self.unsettled, self.unsure = False, True
+            self.queue.append(_lost(None, self.now()))
+        self.unsettled = True
+        events, self.more, unsure = self.source.read(most)
+        newest = self._accept(events, unsure)
+        self.unsettled = self.recovery.active
+        if self.unsure and not self.recovery.active:
+            self.recovery.resync([])
+        return newest
 
-    def next_batch(self) -> bool:
-        """Put what is in the queue into `batch`, unless there is still some; False if there is nothing in hand."""
-        if self.queue and not operator.length_hint(self.batch):
-            self.batch = iter([*self.queue])
-            self.queue.clear()
-        return self.in_hand
+    def _accept(self, events: list[Any], unsure: bool) -> int:
+        self.unsure |= unsure
+        if not events:
+            self.storm = False
+            return 0
+        newest = events[-1].timestamp_ns if events[-1].what else _newest(events)
+        self.storm, self.newest = newest - self.newest < _STORM * len(events), newest or self.newest
+        self.queue.extend(self.table.sift(events))
+        return int(newest)
 
-    def next(self) -> Any:
-        """The next event to hand out, or None."""
-        event = next(self.batch, None)
-        return self.queue.popleft() if event is None and self.queue else event
+    def drain(self) -> None:
+        """Take in all that has happened by now: what is decided next is about what comes after it."""
+        until = self.now()
+        while self.take(_BATCH) <= until and self.more:
+            pass
 
-    def _recall(self) -> None:
-        """Take back into the queue what has not been handed out."""
-        self.queue.extendleft(reversed([*self.batch]))
+    def check(self) -> None:
+        """Take in what read() does not notice."""
+        self.unsettled = True
+        events, more, unsure = self.source.check()
+        self._accept(events, unsure)
+        self.unsettled = False
+        self.more |= more
+
+    def keep(self, wanted: Callable[[Any], bool]) -> None:
+        """Hand out no more than what is wanted of what is in the queue."""
+        queue = self.queue
+        queue.appendleft(None)  # at which a reader in another thread stops, to ask for the lock
+        kept = [event for event in queue.copy() if event is not None and wanted(event)]
+        self.unsettled = True
+        queue.clear()
+        queue.extend(kept)
+        self.unsettled = False
 
     def watch(self, pid: int | None, mask: int, follow: bool) -> None:
         """Watcher.watch(), its arguments checked."""
@@ -2461,10 +2531,24 @@ class _Feed:
         if pid is None:
             self._watch_all(mask)
         else:
-            if _leader(pid) != pid or not self._take_up(pid, mask, mask if follow else 0):
+            if _leader(pid) != pid or not self.take_up(pid, mask, mask if follow else 0):
                 raise _missing(pid)
             if follow:
-                self._follow(pid)
+                self.follow(pid)
+
+    def _watch_all(self, mask: int) -> None:
+        table, before = self.table, self.table.everything
+        table.everything |= mask
+        try:
+            self.source.watch_all(table.everything)  # listen first, look second, so that nothing falls between
+            if mask & _ENDS:
+                for pid in _pids():
+                    self.take_up(pid, 0, 0)
+        except BaseException:
+            table.everything = before
+            self.source.watch_all(before)
+            self.keep(lambda event: not table.unwanted(event, None))
+            raise
 
     def unwatch(self, pid: int | None) -> None:
         """Watcher.unwatch()."""
@@ -2477,95 +2561,16 @@ class _Feed:
         else:
             del self.table.watched[pid]
             self.source.remove(pid)
-        self._keep(lambda event: not self.table.unwanted(event, pid))
+        self.keep(lambda event: not self.table.unwanted(event, pid))
         if pid is None:
             self.table.ended.clear()
 
-    def adopt(self, mask: int) -> tuple[_Watch | None, frozenset[int]]:
-        """Follow what this process forks from now on, until adopted() with what this returns."""
-        self.drain()
-        me, table = os.getpid(), self.table
-        before = table.watched.get(me), frozenset(table.watched)
-        self.source.add(me, mask & _FORK, mask)
-        table.watch(me, mask & _FORK, mask)
-        table.births = {}
-        return before
-
-    def adopted(self, before: tuple[_Watch | None, frozenset[int]], mask: int, child: int, follow: bool) -> None:
-        """Let go of all that was forked since adopt(), but for the child (0: nobody) and its descendants."""
-        me, table, (own, watched) = os.getpid(), self.table, before
-        try:
-            self.drain()
-            if not own:  # else the source goes on with more than that, and the table drops it
-                self.source.remove(me)
-                self.drain()  # what was forked in between
-        finally:
-            births, table.births = table.births or {}, None
-            table.watched.pop(me, None)
-            if own:
-                table.watched[me] = own
-        inherited = own[1] if own else 0  # by the others; all of it was so before
-
-        def ancestor(pid: int) -> int:
-            """The child, this process, or one that was watched before: whichever comes first."""
-            while pid not in known:
-                stat = None if pid in births else _stat(pid)  # after a resync
-                pid = births.get(pid, stat.ppid if stat else 0)
-            return pid
-
-        known = watched | {child, me, 0}
-        others = {pid for pid in births.keys() | (table.watched.keys() - watched - {me}) if ancestor(pid) == me}
-        if not follow:  # the source follows them all the same: only the kernel could stop that in time
-            others |= {pid for pid in births if pid != child and ancestor(pid) == child}
-            if child in table.watched:
-                table.watched[child] = mask | inherited, inherited
-        for pid in others & table.watched.keys():
-            if inherited:
-                table.watched[pid] = inherited, inherited
-            else:
-                del table.watched[pid]
-                self.source.remove(pid)
-        wanted = table.everything | inherited
-        if wanted != wanted | mask:
-            def let_go(event: Any) -> bool:
-                what, whose, born = _key(event)
-                return bool(what and not wanted & what and (whose in others or (whose == me and born in others)))
-
-            self._keep(lambda event: not let_go(event))
-
-    def _keep(self, wanted: Callable[[Any], bool]) -> None:
-        """Hand out no more than what is wanted of what is in hand."""
-        self._recall()
-        kept = [event for event in self.queue if wanted(event)]
-        self.queue.clear()
-        self.queue.extend(kept)
-
-    def open(self, kinds: tuple[Any, ...]) -> None:
-        """Take the first kind of source that the kernel allows."""
-        for kind in kinds:
-            try:
-                self.source = kind(self._subscription, self._threads)
-            except OSError as error:
-                if kind is kinds[-1]:
-                    raise
-                self.error = OSError(error.errno, error.strerror)  # without its traceback, which refers to us
-            else:
-                self._waiter.follow(self.source.descriptors)
-                return
-
-    def _watch_all(self, mask: int) -> None:
-        self.table.everything |= mask
-        self.source.watch_all(self.table.everything)  # listen first, look second, so that nothing falls between
-        if mask & _ENDS:
-            for pid in _pids():
-                self._take_up(pid, 0, 0)
-
-    def _take_up(self, pid: int, mask: int, inherited: int) -> bool:
+    def take_up(self, pid: int, mask: int, inherited: int) -> bool:
         """Have the source and the table watch a process that is there; False if it has ended."""
         try:
             self.source.add(pid, mask, inherited)
         except OSError as error:
-            if error.errno == errno.E2BIG and self.pulse.resyncing:
+            if error.errno == errno.E2BIG and self.recovery.active:
                 return False  # it has been counted as lost
             raise
         stat = _stat(pid)
@@ -2577,8 +2582,8 @@ class _Feed:
             self.table.watch(pid, mask, inherited)
         return True
 
-    def _follow(self, pid: int) -> list[tuple[int, int]]:
-        """Take up the descendants of a followed process that are there; those that were new, with their parents.
+    def follow(self, pid: int) -> list[tuple[int, int]]:
+        """Take up the descendants of a followed process that are there. Returns those that were new, and their parents.
 
         The source has the parent already, so it follows what forks from now on: a process is done when a look at its
         children finds nobody new. This process is never taken up: who watches what it lives under would never end.
@@ -2597,44 +2602,100 @@ class _Feed:
                 for child in new:
                     if mask and not table.covers(child, mask):
                         known = child in table.watched
-                        if self._take_up(child, mask, mask):
+                        if self.take_up(child, mask, mask):
                             parents.append(child)
                             if not known:
                                 found.append((child, parent))
         return found
 
-    def take(self, most: int) -> int:
-        """Take in what there is; when the newest of it happened."""
-        events = self.source.read(most)
-        self.accept(events, self.source.columns)
-        return _newest(events)
+    def adopt(self, mask: int) -> tuple[_Watch | None, frozenset[int]]:
+        """Follow what this process forks from now on, until adopted() with what this returns."""
+        self.drain()
+        me, table = os.getpid(), self.table
+        before = table.watched.get(me), frozenset(table.watched)
+        self.source.add(me, mask & _FORK, mask)
+        table.watch(me, mask & _FORK, mask)
+        table.parents = {}
+        return before
 
-    def accept(self, events: list[Any], columns: Any = None) -> None:
-        """Put into the queue what is to be reported of it, and look at /proc where the source is not sure."""
-        if events:
-            self.pulse.note(events, self._subscription.now())
-            self.queue.extend(self.table.sift(events, columns))
-        else:
-            self.pulse.storm = False
-        if self.source.failed:
-            self._fall_back()
-        if self.source.unsure and not self.pulse.resyncing:
-            self.resync([])
+    def adopted(self, before: tuple[_Watch | None, frozenset[int]], mask: int, child: int, follow: bool) -> None:
+        """Let go of all that was forked since adopt(), but for the child (0: nobody) and its descendants."""
+        me, table, (own, watched) = os.getpid(), self.table, before
+        try:
+            self.drain()
+            if not own:  # else the source goes on with more than that, and the table drops it
+                self.source.remove(me)
+                self.drain()  # what was forked in between
+        finally:
+            parents, table.parents = table.parents or {}, None
+            table.watched.pop(me, None)
+            if own:
+                table.watched[me] = own
+        inherited = own[1] if own else 0  # by the others; all of it was so before
+        known = watched | {child, me, 0}
 
-    def drain(self) -> None:
-        """Take in all that has happened by now: what is decided next is about what comes after it."""
-        until = self._subscription.now()
-        while self.take(_BATCH) <= until and self.source.ready:
-            pass
+        def ancestor(pid: int) -> int:
+            """The child, this process, or one that was watched before: whichever comes first."""
+            seen: set[int] = set()
+            while pid not in known and pid not in seen:  # pids that are reused can be in a circle
+                seen.add(pid)
+                stat = None if pid in parents else _stat(pid)  # after a resync
+                pid = parents.get(pid, stat.ppid if stat else 0)
+            return pid
 
-    def _read_all(self) -> list[Any]:
-        """What the source has by now, as it is."""
-        until, events = self._subscription.now(), []
-        while True:
-            part = self.source.read(_BATCH)
-            events += part
-            if not self.source.ready or _newest(part) > until:
-                return events
+        others = {pid for pid in parents.keys() | (table.watched.keys() - watched - {me}) if ancestor(pid) == me}
+        if not follow:  # the source follows them all the same: only the kernel could stop that in time
+            others |= {pid for pid in parents if pid != child and ancestor(pid) == child}
+            if child in table.watched:
+                table.watched[child] = mask | inherited, inherited
+        for pid in others & table.watched.keys():
+            if inherited:
+                table.watched[pid] = inherited, inherited
+            else:
+                del table.watched[pid]
+                self.source.remove(pid)
+        wanted = table.everything | (own[0] if own else 0)  # of this process, as before
+        for_others = table.everything | inherited
+
+        def let_go(event: Any) -> bool:
+            what, whose = event.what, _whose(event)
+            if whose == me and (event.pid == me or event.pid in others):  # a thread of this process, or a child
+                return bool(what) and not (wanted & what or _wanted_exit(wanted, event))
+            return bool(what) and whose in others and not (for_others & what or _wanted_exit(for_others, event))
+
+        self.keep(lambda event: not let_go(event))
+
+    def close(self) -> None:
+        """Let go of the source."""
+        self.source.close()
+
+def _newest(events: list[Any]) -> int:
+    """When the newest of them happened. A Lost says when it was noticed, so older events may come behind it."""
+    return next((event.timestamp_ns for event in reversed(events) if event.what), 0)
+
+def _ended_and_forked(events: list[Any], threads: bool) -> tuple[set[int], set[int]]:
+    """Of which processes these events report the end, and of which the fork. One that comes after a fork of the same
+    pid is the end of a later process."""
+    ended: set[int] = set()
+    forked: set[int] = set()
+    for event in events:
+        if event.what == _FORK and event.tid == event.pid:
+            forked.add(event.pid)
+        elif event.what == (_END if threads else _EXIT) and event.pid not in forked:
+            ended.add(event.pid)
+    return ended, forked
+
+class _Recovery:
+    """Beside the way: after a loss it reports from /proc what must have been lost, and it notices a loss that the kernel
+    does not report. Only under Watcher._lock."""
+
+    def __init__(self, intake: _Intake, subscription: Any, threads: bool) -> None:
+        self._intake, self._subscription, self._threads = intake, subscription, threads
+        self.active = False                        # whether resync() is running
+        self.due = subscription.now() + _QUIET // 2  # when to look again whether all that are known live
+        self.heard = subscription.now()            # when a probe last came through
+        self._cost = 0                             # what the last look took of the CPU, in ns
+        self._missed: set[tuple[int, int]] = set() # those that had ended at the last look, and since when known
 
     def resync(self, pending: list[Any]) -> None:
         """After a loss: report the ends and forks that must have been among it, and know again what is there.
@@ -2642,8 +2703,8 @@ class _Feed:
         pending: events from behind the loss that have been read already. A process that is gone has its Exit here,
         unless that comes behind the loss; a descendant that nobody knows has its Fork here, likewise.
         """
-        source, table, queue = self.source, self.table, self.queue
-        self.pulse.resyncing = True
+        intake, source, table, queue = self._intake, self._intake.source, self._intake.table, self._intake.queue
+        self.active = intake.unsure = True
         try:
             known = source.known()
             gone = self._gone(known) - _ended_and_forked(pending, self._threads)[0]
@@ -2651,7 +2712,7 @@ class _Feed:
             now = self._subscription.now()
             statuses = {pid: source.status(pid, known.get(pid, now)) for pid in sorted(gone)}
             there = _pids() if table.everything & _ENDS else []
-            source.unsure = False  # what is read from here on may be behind another loss
+            intake.unsettled, intake.unsure = True, False  # what is read from here on may be behind another loss
             pending += self._read_all()
             ended, forked = _ended_and_forked(pending, self._threads)
             exits: list[Any] = []
@@ -2664,30 +2725,38 @@ class _Feed:
             behind = len(queue)
             queue.extend(table.sift(pending))
             listed = (known.keys() - gone) | forked
-            found = [(pid, 0) for pid in there if pid not in listed and self._take_up(pid, 0, 0)]
+            found = [(pid, 0) for pid in there if pid not in listed and intake.take_up(pid, 0, 0)]
             for pid in [pid for pid in known if pid in table.watched]:
-                found += self._follow(pid)
+                found += intake.follow(pid)
             forks = [self._rebuilt_fork(pid, parent, known) for pid, parent in found]
             for fork in reversed(table.sift([fork for fork in forks if fork])):
-                queue.insert(behind, fork)
-        except BaseException:
-            source.unsure = True
-            raise
+                queue.insert(min(behind, len(queue)), fork)
+            intake.unsettled = False
         finally:
-            self.pulse.resyncing = False
+            self.active = False
+
+    def _read_all(self) -> list[Any]:
+        """What the source has by now, as it is."""
+        until, intake, events = self._subscription.now(), self._intake, []
+        while True:
+            part, intake.more, unsure = intake.source.read(_BATCH)
+            intake.unsure |= unsure
+            events += part
+            if not intake.more or _newest(part) > until:
+                return events
 
     def _rebuilt_fork(self, pid: int, parent: int, known: dict[int, int]) -> Fork | None:
         """The Fork of a process that was found in /proc; parent: 0 if /proc has to say."""
         stat = _stat(pid)
         if not stat:
             return None
-        started = max(stat.start_ns - self._subscription.skew, known.get(parent, 0))
+        started = max(stat.start_ns - self._subscription.skew, known.get(parent, 0), 0)
         return Fork(_FORK, _REBUILT, started, parent or stat.ppid, parent or stat.ppid, pid, pid)
 
     def _gone(self, known: dict[int, int]) -> set[int]:
         """Which of these processes, each known since then, and of the watched ones have ended."""
         # The eBPF program forgets a process as it sends its Exit, even if there was no room for that.
-        return (self.table.watched.keys() - known.keys()) | {
+        return (self._intake.table.watched.keys() - known.keys()) | {
             pid for pid, since_ns in known.items() if self._is_gone(pid, since_ns)}
 
     def _is_gone(self, pid: int, since_ns: int) -> bool:
@@ -2699,38 +2768,35 @@ class _Feed:
 
     def look(self) -> None:
         """Find out whether all that are known live: an EXIT that the kernel had no memory for is not even counted."""
-        began, pulse = time.thread_time_ns(), self.pulse
-        known = self.source.known()
+        began, intake = time.thread_time_ns(), self._intake
+        intake.check()
+        known = intake.source.known()
         missed = {(pid, known.get(pid, 0)) for pid in self._gone(known)}
         # The Exit of one that has just ended comes in a moment: it is lost if it was missed the last time, too.
-        lost, pulse.missed = missed & pulse.missed, missed
+        lost, self._missed = missed & self._missed, missed
         if lost:
-            self.queue.append(Lost(None, self._subscription.now()))
+            intake.queue.append(_lost(None, self._subscription.now()))
             self.resync([])
         # At most a thousandth of the time is spent on this, however many are watched. One look that takes 0.1 s, as on
         # a virtual machine that is starved, says nothing of the next.
-        before, pulse.cost = pulse.cost, time.thread_time_ns() - began
-        pulse.due = self._subscription.now() + max(_QUIET // 2, 1000 * min(before, pulse.cost))
+        before, self._cost = self._cost, time.thread_time_ns() - began
+        self.due = self._subscription.now() + max(_QUIET // 2, 1000 * min(before, self._cost))
 
     def probe(self) -> None:
-        """It is quiet: find out whether the kernel still reports anything, and make it do so.
-
-        An ordinary user can have run the kernel's count of listeners down (6.6 and newer).
-        """
-        deadline, again = time.monotonic() + 1, False
-        events = self._send_probe()
+        """It is quiet: find out whether the kernel still reports anything, and make it do so."""
+        attempt, events = 0, self._send_probe()
         while events is None:
-            if time.monotonic() > deadline:
-                raise _refusal(0)
-            self._subscription.renew(again)
-            again = True
+            self._subscription.revive(attempt)  # raises OSError after a few
+            attempt += 1
             events = self._send_probe()
-        self.pulse.heard = self._subscription.now()
-        if again:
-            self.queue.append(Lost(None, self._subscription.now()))
+        self.heard = self._subscription.now()
+        if attempt:
+            self._intake.queue.append(_lost(None, self.heard))
             self.resync(events)
         else:
-            self.accept(events)
+            self._intake.unsettled = True
+            self._intake._accept(events, False)
+            self._intake.unsettled = False
 
     def _send_probe(self) -> list[Any] | None:
         """Make an event, and read what there is: without that event, or None if nothing at all came.
@@ -2742,42 +2808,30 @@ class _Feed:
         began = self._subscription.now()
         _libc().prctl(_PR_SET_NAME, name)
         ended = self._subscription.now()
+        self._intake.unsettled = True
         events = self._read_all()
         others = [event for event in events if not (
             isinstance(event, Comm) and event.tid == tid and began <= event.timestamp_ns <= ended)]
-        return others if events or self.source.unsure else None
+        return others if events or self._intake.unsure else None
 
-    def _fall_back(self) -> None:
-        """Go on with datagrams: the present source is not to be trusted."""
-        old, table = self.source, self.table
-        self.error = old.failed
-        self._waiter.follow((), old.descriptors)
-        self.open((_DatagramSource,))
-        self.source.before = old.lost - self._subscription.dropped
-        old.close()
-        for pid, watch in table.watched.items():
-            self.source.add(pid, *watch)
-        if table.everything:
-            self._watch_all(table.everything)
-        self.queue.append(Lost(None, self._subscription.now()))
-        self.source.unsure = True
-
-    def close(self) -> None:
-        """Let go of the source."""
-        if self.source:
-            self.source.close()
+def _close_all(parts: list[Any], owner: int) -> None:
+    """Close all; the subscription is the first. A forked child shares the socket, and leaves that to its parent."""
+    while len(parts) > 1:
+        parts.pop().close()
+    if parts:
+        parts.pop().close(ignore=os.getpid() == owner)
 
 def _wake(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
 
-async def _readable(fd: int | None, seconds: float, woken: asyncio.Future[None] | None = None) -> None:
+async def _readable(fd: int | None, seconds: float | None, woken: asyncio.Future[None] | None = None) -> None:
     """Wait on asyncio's event loop until a descriptor is readable, or so many seconds, or until `woken` is set."""
     import asyncio
 
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = woken or loop.create_future()
-    timer = loop.call_later(seconds, _wake, future)
+    timer = loop.call_later(min(seconds, 1e6), _wake, future) if seconds is not None else None
     if fd is not None:
         loop.add_reader(fd, _wake, future)
     try:
@@ -2785,7 +2839,8 @@ async def _readable(fd: int | None, seconds: float, woken: asyncio.Future[None] 
     finally:
         if fd is not None:
             loop.remove_reader(fd)
-        timer.cancel()
+        if timer:
+            timer.cancel()
 
 class Watcher:
     """A subscription to process events, and the table of who is watched.
@@ -2798,11 +2853,12 @@ class Watcher:
     Raises OSError, with the cause and the remedy in its text, where the kernel does not let this process listen:
     PermissionError, ConnectionRefusedError, or errno EPROTONOSUPPORT. Raises ValueError for a bad rcvbuf or delay.
 
-    Close it, or use it in a with statement: to watch, unwatch or read raises ValueError then, and in a forked child.
-    One thread or task at a time reads; everything else may be called from any thread.
+    Close it, or use it in a with statement. After that, and in a forked child, to watch, unwatch or read raises
+    ValueError. One thread or task at a time reads; everything else may be called from any thread.
     """
 
-    # Seams for tests: what listens, and the sources to be tried in this order.
+    # Seams for tests: what listens, and the sources to be tried in this order. A source has the methods that are listed
+    # above _Read.
     _subscribe = _Subscription
     _sources = _RingSource, _DatagramSource
 
@@ -2812,38 +2868,51 @@ class Watcher:
         if not 0 <= delay < 1 << 20:
             raise ValueError(f"delay must be a number of seconds, not {delay}")
         self._delay = delay
-        self._lock = threading.RLock()     # held to use the feed; never to wait
-        self._reading = threading.Lock()   # held by the reader, also while it waits
-        self._reader = 0                   # the thread that holds it; _fill()
-        self._wakers: set[Callable[[], object]] = set()  # wake those who wait on an event loop; _woken() and close()
-        self._starting = threading.RLock() # held while a command is started, and to change what is watched; popen()
-        self._closed = False               # close()
-        self._selected = False             # whether fileno() has been asked for; fileno()
-        self._lost = 0                     # what the source had lost when it was closed; close()
+        self._lock = threading.RLock()      # serialises all that is not the reader's own; never held while waiting
+        self._reading = threading.Lock()    # held by the reader, also while it waits
+        self._reader = 0                    # the thread that holds _reading
+        self._starting = threading.RLock()  # held while a command is started, and to change what is watched
+        self._wakers: set[Callable[[], object]] = set()  # wake those who wait on an event loop; only under _lock
+        self._closed = False
+        self._selected = False              # whether fileno() has been asked for
+        self._lost = 0                      # what the source had lost when it was closed
         self._owner = os.getpid()
-        parts: list[Any] = []              # what _release() closes
-        self._finish = weakref.finalize(self, _release, parts, self._owner)
+        self._error: OSError | None = None  # why the first source does not serve
+        parts: list[Any] = []
+        self._finish = weakref.finalize(self, _close_all, parts, self._owner)
         try:
             self._subscription = self._subscribe(rcvbuf)
             parts.append(self._subscription)
-            self._waiter = _Waiter()
+            self._source = self._open(threads)
+            self._intake = _Intake(self._source, self._subscription, threads)
+            parts.append(self._intake)
+            self._waiter = _Waiter(self._source.fds)
             parts.append(self._waiter)
-            self._feed = _Feed(self._subscription, self._waiter, threads)
-            parts.append(self._feed)
-            self._feed.open(self._sources)
         except BaseException:
             self._finish()
             raise
+        self._table, self._queue, self._recovery = self._intake.table, self._intake.queue, self._intake.recovery
+
+    def _open(self, threads: bool) -> Any:
+        """The first kind of source that the kernel allows."""
+        for kind in self._sources:
+            try:
+                return kind(self._subscription, threads)
+            except OSError as error:
+                if kind is self._sources[-1]:
+                    raise
+                self._error = OSError(error.errno, error.strerror)  # without its traceback, which refers to us
+        raise AssertionError("no kind of source")
 
     @property
     def source(self) -> str:
         """Where the events come from: "ebpf", or "netlink" where the kernel does not allow that."""
-        return str(self._feed.source.name)
+        return str(self._source.name)
 
     @property
     def source_error(self) -> OSError | None:
         """Why the source is "netlink": the kernel's errno, and the last lines of its verifier if that refused."""
-        return self._feed.error
+        return self._error
 
     def watch(self, pid: int | None = None, events: int = What.LIFE, *, follow: bool = True) -> None:
         """Report events of a process from now on, or (None) of every process on the machine.
@@ -2854,42 +2923,55 @@ class Watcher:
         for a pid below 1 or an unknown event.
         """
         mask = _check_events(events)
-        if pid is not None:
-            _check_pid(pid)
+        number = None if pid is None else _check_pid(pid)
         with self._changes():
-            self._feed.watch(pid, mask, follow)
+            self._intake.watch(number, mask, follow)
 
     def popen(self, args: str | bytes | Sequence[str | bytes | os.PathLike[str]], events: int = What.LIFE, *,
               follow: bool = True, **kwargs: Any) -> subprocess.Popen[Any]:
         """Start a command and watch it from its birth: its Fork and its Exec are reported.
 
         args and kwargs are those of subprocess.Popen, whose object this returns; events and follow are those of
-        watch(). Raises what these two raise. This process is watched meanwhile; what its other threads start then is
-        let go again.
+        watch(). Raises what these two raise; then the command does not run. This process is watched meanwhile; what its
+        other threads start then is let go again.
         """
         import subprocess
 
+        return self._popen(subprocess.Popen, args, events, follow, kwargs)
+
+    def _popen(self, popen: Any, args: Any, events: int, follow: bool, kwargs: dict[str, Any]) -> Any:
         mask = _check_events(events)
+        if not isinstance(args, (str, bytes, os.PathLike)):
+            args = list(args)
+        words = _first_words(args, kwargs)
+        process = None
         with self._starting:
             with self._changes():
-                before = self._feed.adopt(mask)
-            child = 0
+                before = self._intake.adopt(mask)
             try:
-                process = subprocess.Popen(args, **kwargs)
-                child = process.pid
+                process = popen(args, **kwargs)
             finally:
-                with self._lock:
-                    if not self._closed:
-                        self._feed.adopted(before, mask, child, follow)
-                        self._show()
+                try:
+                    with self._lock:
+                        if not self._closed:
+                            if process and mask & _EXEC:
+                                self._source.expect(process.pid, words)
+                            self._intake.adopted(before, mask, process.pid if process else 0, follow)
+                            self._show()
+                except BaseException:
+                    if process:  # the caller does not get it
+                        process.kill()
+                        process.wait()
+                    raise
         return process
 
     def unwatch(self, pid: int | None = None) -> None:
-        """Report a process's events no longer, or (None) those of processes not watched one by one or followed.
+        """Stop reporting a process's events, or (None) those of processes not watched one by one or followed.
+
         Its followed descendants stay watched: each has its own watch. Raises KeyError if it is not watched.
         """
         with self._changes():
-            self._feed.unwatch(pid)
+            self._intake.unwatch(pid if pid is None else operator.index(pid))
 
     @contextlib.contextmanager
     def _changes(self) -> Generator[None, None, None]:
@@ -2906,27 +2988,31 @@ class Watcher:
                 self._show()
 
     def _show(self) -> None:
-        """Wake a reader for what is in hand, and be readable for it if anybody has asked for the descriptor."""
-        if self._closed:
-            return
-        if self._feed.in_hand and (self._selected or self._reader):
+        """Wake a reader for what is in the queue, and be readable for it if anybody has asked for the descriptor."""
+        if self._queue and (self._selected or self._reader):
             self._waiter.set()
-        else:
+        elif not self._closed:
             self._waiter.clear()
 
     def read(self, timeout: float | None = None) -> Event | None:
         """The next event; None when `timeout` seconds have passed, or when the watcher is closed meanwhile.
-        Raises ValueError for a timeout below 0, OSError if a subscription that has gone silent cannot be had again.
+
+        Raises ValueError for a timeout below 0, OSError if a subscription that has gone silent cannot be had again, and
+        RuntimeError in a signal handler that interrupts a reader.
         """
         self._check()
         deadline = self._deadline(timeout)
-        if not self._feed.in_hand:
-            self._fill(deadline, 1)
-        with self._lock:
-            event: Event | None = self._feed.next()
-            if self._selected:
-                self._show()
-        return event
+        while self._queue or self._fill(deadline, 1):
+            if self._selected and len(self._queue) == 1:
+                with self._lock:
+                    self._waiter.clear()
+            try:
+                # The iterator takes the event and hands it out in one step, so that no ctrl-C comes between.
+                for event in iter(self._queue.popleft, None):
+                    return event  # type: ignore[no-any-return]
+            except IndexError:  # another thread does not want it any longer
+                pass
+        return None
 
     def __iter__(self) -> Iterator[Event]:
         """The events, until the watcher is closed."""
@@ -2947,14 +3033,21 @@ class Watcher:
 
     def _stream(self, deadline: int | None, *, ending: bool = False) -> Iterator[Event]:
         """The events up to the deadline; ending: until no process is watched any longer."""
-        feed = self._feed
+        queue = self._queue
         while True:
-            yield from feed.batch
-            with self._lock:
-                if feed.next_batch():
-                    continue
-            if not self._fill(deadline, _BATCH, ending=ending):
+            try:
+                # As in read(): one step takes an event and hands it out.
+                yield from itertools.islice(iter(queue.popleft, None), len(queue))
+            except IndexError:  # another thread does not want it any longer
+                pass
+            if not self._fill(deadline, _BATCH, ending):
                 return
+
+    def _take(self, deadline: int | None, *, ending: bool = False) -> list[Any] | None:
+        """All the events in hand; [] when the deadline has passed, None when it is over, as for _stream()."""
+        if self._queue or self._fill(deadline, _BATCH, ending):
+            return [*itertools.islice(iter(self._queue.popleft, None), len(self._queue))]
+        return None if self._closed or (ending and not self._table.watched and not self._queue) else []
 
     async def _stream_async(self, deadline: int | None, *, ending: bool = False) -> AsyncIterator[Event]:
         """As _stream(). It waits where it holds no event, so who is cancelled there loses none."""
@@ -2969,14 +3062,14 @@ class Watcher:
                 if time.monotonic() > turn:  # a slow reader of many events: other tasks have their turn
                     await asyncio.sleep(0)
                     turn = time.monotonic() + 0.01
-            if over or self._closed or (ending and not self._feed.table.watched and not self._feed.in_hand):
+            if over or self._closed or (ending and not self._table.watched and not self._queue):
                 return
             seconds = min(_QUIET / 2, deadline - now if deadline is not None else _QUIET) / 1e9
             await asyncio.sleep(0)
-            storm = self._feed.pulse.storm
+            storm = self._intake.storm
             if storm or self._delay:
-                await self._woken(min(seconds, max(self._feed.source.gather, self._delay)), look=False)
-            if not storm and not self._feed.in_hand:
+                await self._woken(min(seconds, max(self._source.gather if storm else 0, self._delay)), look=False)
+            if not storm and not self._queue:
                 await self._woken(max(0.0, seconds), look=True)
 
     async def _woken(self, seconds: float, *, look: bool) -> None:
@@ -3003,13 +3096,15 @@ class Watcher:
                 self._wakers.discard(waker)
             os.close(fd)
 
-    def _fill(self, deadline: int | None, most: int, *, ending: bool = False) -> bool:
+    def _fill(self, deadline: int | None, most: int, ending: bool = False) -> bool:
         """Take in events until some are to be handed out.
 
         False if the deadline passes, the watcher is closed, or (ending) no process is watched any longer.
         """
         if os.getpid() != self._owner:
             self._check()
+        if self._reading.locked() and not self._await_turn(deadline):
+            return False
         try:
             with self._reading:
                 self._reader = threading.get_ident()
@@ -3023,26 +3118,37 @@ class Watcher:
             return False
         finally:
             if self._closed:
-                self._finish()
+                with self._lock:
+                    self._finish()
+
+    def _await_turn(self, deadline: int | None) -> bool:
+        """Wait while another thread reads; False if the deadline has passed meanwhile."""
+        if self._reader == threading.get_ident():
+            raise RuntimeError("a reader was interrupted: a signal handler cannot read from the same watcher")
+        seconds = -1 if deadline is None else max(0, deadline - self._subscription.now()) / 1e9
+        if not self._reading.acquire(timeout=seconds):
+            return False
+        self._reading.release()
+        return True
 
     def _wait(self, deadline: int | None, most: int, ending: bool) -> bool:
-        feed = self._feed
+        intake, queue = self._intake, self._queue
         while True:
             with self._lock:
                 if self._closed:
                     return False
-                more = feed.source.ready or feed.source.unsure
-                newest = feed.take(most) if more and not feed.queue else 0
-                if feed.queue:  # also by another thread's watch()
-                    late = deadline is not None and feed.queue[0].timestamp_ns > deadline
-                    if late:  # it stays in hand
+                newest = intake.take(most) if intake.unsure or (intake.more and not queue) else 0
+                if queue:  # also by another thread's watch()
+                    if self._selected:
                         self._show()
-                    return not late
-                if ending and not feed.table.watched:
+                    first = queue[0]  # what is later stays in the queue, but for a Lost
+                    return deadline is None or not first.what or first.timestamp_ns <= deadline
+                if ending and not self._table.watched:
                     return False
-                if not feed.in_hand:
-                    feed.table.ended.clear()
+                if self._table.ended:
+                    self._table.ended.clear()
                 self._show()
+                more = intake.more
             if not more:
                 if not self._sleep(deadline, most):
                     return False
@@ -3051,38 +3157,31 @@ class Watcher:
 
     def _sleep(self, deadline: int | None, most: int) -> bool:
         """Wait until there may be something to take in; False if the deadline has passed."""
-        feed, pulse, now = self._feed, self._feed.pulse, self._subscription.now()
-        if now >= pulse.due:
-            with self._lock:
-                if not self._closed:
-                    feed.look()
-            return True
-        alarm = pulse.heard + _QUIET
-        until = alarm if deadline is None else min(alarm, deadline)
-        # In a storm do not wait to be woken: by the end of the pause there is more, or the next look ends the storm.
-        patient = until > now  # an event loop does not let us sleep
-        gather = feed.source.gather if pulse.storm and most > 1 and patient else 0.0
-        more = gather or (pulse.storm and self._delay and patient)
-        woken: set[int] = set() if more else self._waiter.wait(max(0, until - now) / 1e9)
-        if not more and not woken:
-            if until == deadline:
-                return False
-            with self._lock:
-                if not self._closed:
-                    feed.probe()
-            return True
-        if self._delay:
-            self._waiter.nap(self._delay if deadline is None else min(self._delay, max(0, deadline - now) / 1e9))
-        elif gather:
-            time.sleep(gather)
-        with self._lock:
-            if not self._closed:
-                if self._subscription.sock.fileno() in woken:
-                    lost = self._feed.source.look_at_socket()
-                    if lost:
-                        self._feed.accept(lost)
-                self._feed.source.ready = True
+        intake, seconds, pause = self._intake, _QUIET / 2e9, self._delay
+        if deadline is not None:
+            seconds = min(seconds, max(0, deadline - self._subscription.now()) / 1e9)
+        if intake.storm and seconds and most > 1:
+            # Do not wait to be woken: by the end of the pause there is more, or the next look ends the storm.
+            pause = max(pause, self._source.gather)
+        elif not self._waiter.wait(seconds):
+            now = self._subscription.now()
+            self._look_after(now)
+            return deadline is None or now < deadline
+        if pause and seconds:
+            self._waiter.pause(min(pause, seconds))
+        intake.more = True
+        if intake.newest >= self._recovery.due:
+            self._look_after(intake.newest)
         return True
+
+    def _look_after(self, now: int) -> None:
+        """From time to time: look whether all that are known live, and when it is quiet test the subscription."""
+        recovery = self._recovery
+        with self._lock:
+            if not self._closed and now >= recovery.due:
+                recovery.look()
+            if not self._closed and now - max(recovery.heard, self._intake.newest) >= _QUIET:
+                recovery.probe()
 
     def close(self) -> None:
         """Unsubscribe. A reader that is blocked in another thread returns at once."""
@@ -3094,11 +3193,10 @@ class Watcher:
             if self._closed:
                 return
             if self._finish.alive:  # else the interpreter is ending, and has closed it
-                self._lost = self._feed.source.lost
+                self._lost = self._source.lost
                 self._waiter.set()
             self._closed = True
-            while self._feed.next():
-                pass
+            self._queue.clear()
             for wake in [*self._wakers]:
                 with contextlib.suppress(RuntimeError):  # its event loop is closed
                     wake()
@@ -3107,7 +3205,8 @@ class Watcher:
         if self._reading.acquire(blocking=False) or (
                 reader not in (0, threading.get_ident()) and self._reading.acquire(timeout=1)):
             self._reading.release()
-            self._finish()
+            with self._lock:
+                self._finish()
 
     def _check(self) -> None:
         if self._closed:
@@ -3117,8 +3216,11 @@ class Watcher:
 
     @property
     def pids(self) -> frozenset[int]:
-        """The processes watched now, one by one or because followed; those of watch(None) are not among them."""
-        return frozenset(self._feed.table.watched.copy())
+        """The processes watched now, one by one or because followed; those of watch(None) are not among them.
+
+        It knows what has been read so far: a child whose Fork is still to be read is not in it yet.
+        """
+        return frozenset(self._table.watched.copy())
 
     @property
     def lost(self) -> int:
@@ -3126,7 +3228,7 @@ class Watcher:
         if self._closed or os.getpid() != self._owner:
             return self._lost
         with self._lock:
-            return self._lost if self._closed else int(self._feed.source.lost)
+            return self._lost if self._closed else int(self._source.lost)
 
     @property
     def closed(self) -> bool:
@@ -3135,6 +3237,7 @@ class Watcher:
 
     def fileno(self) -> int:
         """A file descriptor that is readable when there is something to read; read(0) may find it unwanted.
+
         Read every few seconds though it is not readable: only then is a subscription that has gone silent noticed.
         """
         self._check()
@@ -3151,27 +3254,30 @@ class Watcher:
 
 # ----------------------------------------------------------------------------------------------- functions
 
-def _watching(pids: tuple[int, ...], events: int, follow: bool, threads: bool,
+def _watching(pids: tuple[int | None, ...], events: int, follow: bool, threads: bool,
               timeout: float | None) -> tuple[Watcher, int | None]:
     """A Watcher of these processes, or of all, and the deadline."""
-    for number in pids:
-        _check_pid(number)
+    if not pids:
+        raise ValueError("watch() has got no pid: give it at least one, or watch(None) for every process")
+    if pids != (None,):
+        for number in pids:
+            _check_pid(number)
     watcher = Watcher(threads=threads)
     try:
         deadline = watcher._deadline(timeout)
-        for pid in pids or (None,):
+        for pid in pids:
             watcher.watch(pid, events, follow=follow)
     except BaseException:
         watcher.close()
         raise
     return watcher, deadline
 
-def watch(*pids: int, events: int = What.LIFE, follow: bool = True, threads: bool = False,
+def watch(*pids: int | None, events: int = What.LIFE, follow: bool = True, threads: bool = False,
           timeout: float | None = None) -> Generator[Event, None, None]:
-    """Events of these processes from now on, and (follow) of their descendants; without pids, of every process.
+    """Events of these processes from now on, and (follow) of their descendants; watch(None): of every process.
 
     Ends when the last of them has ended, or after `timeout` seconds. It subscribes when called. Raises what Watcher
-    and Watcher.watch raise, and ValueError for a timeout below 0.
+    and Watcher.watch raise, and ValueError without a pid and for a timeout below 0.
 
     >>> for event in cnproc.watch(pid, events=cnproc.What.EXIT):
     ...     print(event)
@@ -3180,11 +3286,11 @@ def watch(*pids: int, events: int = What.LIFE, follow: bool = True, threads: boo
 
     def stream() -> Generator[Event, None, None]:
         with watcher:
-            yield from watcher._stream(deadline, ending=bool(pids))
+            yield from watcher._stream(deadline, ending=pids != (None,))
 
     return stream()
 
-def watch_async(*pids: int, events: int = What.LIFE, follow: bool = True, threads: bool = False,
+def watch_async(*pids: int | None, events: int = What.LIFE, follow: bool = True, threads: bool = False,
                 timeout: float | None = None) -> AsyncGenerator[Event, None]:
     """As watch(), for `async for` on asyncio's event loop. It subscribes when called. It takes no thread.
 
@@ -3195,18 +3301,62 @@ def watch_async(*pids: int, events: int = What.LIFE, follow: bool = True, thread
 
     async def stream() -> AsyncGenerator[Event, None]:
         with watcher:
-            async for event in watcher._stream_async(deadline, ending=bool(pids)):
+            async for event in watcher._stream_async(deadline, ending=pids != (None,)):
                 yield event
 
     return stream()
 
+class Run(Generator[Event, None, None]):
+    """What run() returns: a generator of events. It can be used in a with statement, too.
+
+    process    the command's subprocess.Popen, with its pipes
+    """
+
+    def __init__(self, events: Generator[Event, None, None], process: subprocess.Popen[Any]) -> None:
+        self._events, self.process = events, process
+
+    def send(self, value: None) -> Event:
+        return self._events.send(value)
+
+    def throw(self, *error: Any) -> Event:
+        return self._events.throw(*error)
+
+    def close(self) -> None:
+        """Stop watching. The command is left to run."""
+        self._events.close()
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+@functools.lru_cache(maxsize=None)
+def _popen_class() -> Any:
+    """subprocess.Popen without the warning about a command that still runs: to leave a run early is no mistake."""
+    import subprocess
+
+    left: list[Any] = []  # whom nobody has waited for
+
+    class Popen(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            left[:] = [process for process in left if process.poll() is None]
+            super().__init__(*args, **kwargs)
+
+        def __del__(self, *_: Any) -> None:
+            if getattr(self, "pid", None) and self.poll() is None:
+                left.append(self)
+
+    return Popen
+
 def run(args: str | bytes | Sequence[str | bytes | os.PathLike[str]], *, events: int = What.LIFE, follow: bool = True,
-        threads: bool = False, timeout: float | None = None, **kwargs: Any) -> Generator[Event, None, None]:
+        threads: bool = False, timeout: float | None = None, **kwargs: Any) -> Run:
     """Start a command, and iterate over its events and (follow) those of its descendants.
 
-    args and kwargs are those of subprocess.Popen. The command starts when this is called. The iteration ends when the
-    last process has ended, or after `timeout` seconds. It kills nobody: if it is left early, the command runs on.
-    Raises what Watcher and subprocess.Popen raise, and ValueError for a timeout below 0.
+    args and kwargs are those of subprocess.Popen; the Popen is the attribute `process` of what this returns. The command
+    starts when this is called. The iteration ends when the last process has ended, or after `timeout` seconds. It kills
+    nobody: if it is left early, the command runs on. Raises what Watcher and subprocess.Popen raise, and ValueError for a
+    timeout below 0.
 
     >>> for event in cnproc.run(["make", "-j2"], events=cnproc.What.EXEC):
     ...     print(event.cmdline)
@@ -3214,7 +3364,7 @@ def run(args: str | bytes | Sequence[str | bytes | os.PathLike[str]], *, events:
     watcher = Watcher(threads=threads)
     try:
         deadline = watcher._deadline(timeout)
-        process = watcher.popen(args, events, follow=follow, **kwargs)
+        process = watcher._popen(_popen_class(), args, events, follow, kwargs)
     except BaseException:
         watcher.close()
         raise
@@ -3226,28 +3376,51 @@ def run(args: str | bytes | Sequence[str | bytes | os.PathLike[str]], *, events:
         finally:
             process.poll()  # one that has ended is no zombie then
 
-    return stream()
+    return Run(stream(), process)
+
+def _first_words(args: Any, kwargs: dict[str, Any]) -> bytes | None:
+    """The command line of what subprocess.Popen starts; None if it can be another, as for a script with #!."""
+    words = [os.fsencode(word) for word in (args if isinstance(args, list) else [args])]
+    if kwargs.get("shell"):
+        words[:0] = [os.fsencode(kwargs.get("executable") or "/bin/sh"), b"-c"]
+    if kwargs.get("preexec_fn") or not words:
+        return None
+    file = os.fsencode(kwargs.get("executable") or words[0])
+    folders = [b""] if b"/" in file else [os.fsencode(folder) for folder in os.get_exec_path(kwargs.get("env"))]
+    kinds = []
+    try:
+        for path in (b"/proc/self/exe", *(os.path.join(os.fsencode(kwargs.get("cwd") or b""), folder, file)
+                                          for folder in folders)):
+            if os.path.isfile(path) and os.access(path, os.X_OK):
+                with open(path, "rb") as program:
+                    head = program.read(20)
+                kinds.append((head[:6], head[18:]))  # magic number, class and byte order; e_machine
+            if len(kinds) == 2:
+                return b"".join(word + b"\0" for word in words) if kinds[0] == kinds[1] else None
+    except OSError:
+        pass
+    return None
 
 class _Waiting:
     """A wait for the end of a process, a step at a time: wait for fileno() for rest() seconds, until it is over()."""
 
     def __init__(self, pid: int, timeout: float | None, *, listen: bool = True) -> None:
         """Raises what wait() raises. listen: here, if it has not ended; else `left` says so."""
-        _check_pid(pid)
+        self._pid = pid = _check_pid(pid)
         if timeout is not None and not timeout >= 0:
             raise ValueError(f"timeout must be a number of seconds from 0, or None, not {timeout}")
-        self._pid, self._timeout = pid, timeout
+        self._timeout = timeout
         self._deadline = time.monotonic() + timeout if timeout is not None and timeout < 1 << 30 else None
         self._by: Any = None                    # a pidfd, or the Watcher
         self._reaped: select.epoll | None = None # waits for the parent to wait; over()
         self.returncode: int | None = None      # over()
         self.left = False                       # whether somebody else has to listen
         stat = _stat(pid)
-        if _ended(pid, stat):
-            status = _zombie_status(pid)
-            if status is None:
-                raise _missing(pid)
+        status = _zombie_status(pid)
+        if status is not None:
             self.returncode = _returncode(status)
+        elif _ended(pid, stat) and not (stat and _pidfd_has_status()):
+            raise _missing(pid)
         elif not listen:
             self.left = True
         elif _pidfd_has_status():
@@ -3345,16 +3518,15 @@ def wait(pid: int, timeout: float | None = None) -> int | None:
             woken.poll(waiting.rest() * 1000)
         return waiting.returncode
 
-class _Ends:
-    """One Watcher for all who wait on an event loop, where pidfds do not tell the status."""
+class _SharedWaits:
+    """One Watcher for all who wait on an event loop, where a pidfd does not tell the status."""
 
-    _shared: ClassVar[dict[Any, _Ends]] = {}  # by event loop
+    _of: ClassVar[weakref.WeakKeyDictionary[Any, _SharedWaits]] = weakref.WeakKeyDictionary()  # by event loop
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop, self._watcher = loop, Watcher(rcvbuf=1 << 20)
+    def __init__(self) -> None:
+        self._watcher = Watcher(rcvbuf=1 << 20)
         self._waiting: dict[int, list[asyncio.Future[int | None]]] = {}
-        loop.add_reader(self._watcher.fileno(), self._read)
-        self._timer = loop.call_later(_QUIET / 1e9, self._tick)
+        self._task: asyncio.Task[None] | None = None
 
     @classmethod
     async def wait(cls, pid: int) -> int | None:
@@ -3362,52 +3534,41 @@ class _Ends:
         import asyncio
 
         loop = asyncio.get_running_loop()
-        for other in [other for other in cls._shared if other.is_closed()]:  # with somebody still waiting
-            cls._shared.pop(other)._watcher.close()
-        ends = cls._shared.get(loop)
-        if not ends:
-            ends = cls._shared[loop] = cls(loop)
+        shared = cls._of.get(loop)
+        if not shared:
+            shared = cls._of[loop] = cls()
         future: asyncio.Future[int | None] = loop.create_future()
-        ends._waiting.setdefault(pid, []).append(future)
+        shared._waiting.setdefault(pid, []).append(future)
         try:
-            ends._watcher.watch(pid, What.EXIT, follow=False)
+            shared._watcher.watch(pid, What.EXIT, follow=False)
+            if not shared._task:
+                shared._task = loop.create_task(shared._read())
             return await future
         finally:
-            ends._remove(pid, future)
+            shared._remove(pid, future)
+            if not shared._waiting and cls._of.get(loop) is shared:
+                del cls._of[loop]
+                shared._watcher.close()  # which ends the task
 
     def _remove(self, pid: int, future: asyncio.Future[int | None]) -> None:
         futures = self._waiting.get(pid, [])
         if future in futures:
             futures.remove(future)
-        if not futures and self._waiting.pop(pid, None) is not None:
+        if not futures and self._waiting.pop(pid, None) is not None and not self._watcher.closed:
             with contextlib.suppress(KeyError):
                 self._watcher.unwatch(pid)
-        if not self._waiting and self._shared.get(self._loop) is self:
-            del self._shared[self._loop]
-            self._timer.cancel()
-            self._loop.remove_reader(self._watcher.fileno())
-            self._watcher.close()
 
-    def _tick(self) -> None:
-        self._timer = self._loop.call_later(_QUIET / 1e9, self._tick)
-        self._read()  # which notices a subscription that has gone silent
-
-    def _read(self) -> None:
+    async def _read(self) -> None:
         try:
-            for event in self._watcher._stream(self._watcher._subscription.now()):
+            async for event in self._watcher:
                 if isinstance(event, Exit):
-                    self._tell(event.pid, "set_result", event.returncode)
-            if not self._watcher._feed.in_hand:  # else their Exit may be there
-                for pid in self._waiting.keys() - self._watcher.pids:
-                    self._tell(pid, "set_result", None)
+                    for future in self._waiting.pop(event.pid, ()):
+                        if not future.done():
+                            future.set_result(event.returncode)
         except OSError as error:
-            for pid in [*self._waiting]:
-                self._tell(pid, "set_exception", error)
-
-    def _tell(self, pid: int, how: str, what: Any) -> None:
-        for future in self._waiting.get(pid, ()):
-            if not future.done():
-                getattr(future, how)(what)
+            for future in itertools.chain(*self._waiting.values()):
+                if not future.done():
+                    future.set_exception(error)
 
 async def wait_async(pid: int, timeout: float | None = None) -> int | None:
     """As wait(), for asyncio. From Linux 6.15 on a wait takes one file descriptor: no thread, no subscription.
@@ -3419,7 +3580,7 @@ async def wait_async(pid: int, timeout: float | None = None) -> int | None:
     with _Waiting(pid, timeout, listen=_pidfd_has_status()) as waiting:
         if waiting.left:
             try:
-                return await asyncio.wait_for(_Ends.wait(pid), None if timeout is None else waiting.rest())
+                return await asyncio.wait_for(_SharedWaits.wait(pid), waiting.rest())
             except asyncio.TimeoutError:
                 raise waiting.late() from None
         while not waiting.over():
