@@ -81,9 +81,9 @@ def scale(number: int) -> int:
     return number // 20 if EMULATED else number
 
 
-def eventually(condition: Callable[[], Any], pause: float = 0.0) -> Any:
+def eventually(condition: Callable[[], Any]) -> Any:
     """Poll until the condition holds; its result."""
-    deadline = time.monotonic() + PATIENCE
+    deadline, pause = time.monotonic() + PATIENCE, 0.001
     while True:
         result = condition()
         if result:
@@ -91,6 +91,7 @@ def eventually(condition: Callable[[], Any], pause: float = 0.0) -> Any:
         if time.monotonic() > deadline:
             raise AssertionError("the condition did not come true in time")
         time.sleep(pause)
+        pause = min(0.02, 1.5 * pause)
 
 
 def datagram(what: int, *payload: int, cpu: int = 3, stamp: int = 123456789, seq: int = 7) -> bytes:
@@ -2127,7 +2128,9 @@ class Ring(Case):
         watcher = self.ebpf(rcvbuf=4096)
         watcher.watch(os.getpid(), What.SID)
         for _ in range(100):
-            ask(1, 2)
+            with connector(1) as other:
+                for operation in LISTEN, IGNORE:
+                    other.send(struct.pack("=IHHIIIIIIHHI", 40, 3, 0, 0, 0, 1, 1, 0, 0, 4, 0, operation))
         self.assertIsNone(watcher.read(0))
         self.assertEqual(watcher.lost, 0)
 
@@ -2453,7 +2456,7 @@ leave()
             watcher, _ = self.overrun(child)
             self.go(child)
             self.ready(child)
-            eventually(lambda: state(child.pid) == "Z", 0.001)
+            eventually(lambda: state(child.pid) == "Z")
             self.until(watcher, lambda event: isinstance(event, Lost))
             rest = list(iter(lambda: watcher.read(0), None))
             self.assertEqual([event for event in rest if not isinstance(event, Lost)], [])
@@ -2557,44 +2560,6 @@ leave()
         self.assertEqual([event for event in events if isinstance(event, Exit) and event.pid == child.pid], [])
 
 
-def ask(*operations: int) -> bool:
-    """Send these operations from a new socket; whether the kernel answers, as it does while it counts a listener."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, 11) as sock:
-        sock.bind((0, 1))
-        for op in operations:
-            sock.send(struct.pack("=IHHIIIIIIHHI", 40, 3, 0, 0, 0, 1, 1, 0, 0, 4, 0, op))
-        try:
-            while struct.unpack_from("=I", sock.recv(4096), 36) != (0,):
-                pass  # a process event, which was on its way when the count became 0
-            return True
-        except BlockingIOError:
-            return False
-
-
-def run_down(more: int = 2) -> int:
-    """Run the kernel's count of listeners down to 0, as any user can since Linux 6.6, and by one and `more` below.
-
-    Returns by how many."""
-    taken = 0
-    while more >= 0:
-        taken += 1
-        if not ask(99, 2):  # an unknown operation is answered too
-            more -= 1
-    return taken
-
-
-def give_back(number: int) -> None:
-    for _ in range(number):
-        ask(1)
-
-
-def listeners() -> int:
-    """How many the kernel counts; those that were killed stay counted."""
-    taken = run_down(0)
-    give_back(taken)
-    return taken - 1
-
-
 @live
 class Silence(Case):
     """A subscription that has gone silent, and one that is only quiet."""
@@ -2610,28 +2575,37 @@ class Silence(Case):
             event: Any = watcher.read(PATIENCE)
             self.assertEqual(event.comm, "seen")
 
-    @unittest.skipIf(RELEASE < (6, 6), "before Linux 6.6 only root can")
-    def test_a_listener_count_run_down_by_an_ordinary_user_is_noticed_and_resynced(self) -> None:
+    def test_a_subscription_that_has_gone_silent_is_noticed_renewed_and_resynced(self) -> None:
         child = self.shell("sh -c 'read go'; sh -c 'exit 2'; exit 3")
         watcher = self.watcher(child.pid)
         self.assertIsNone(watcher.read(0))
         fd = watcher.fileno()
-        taken = int(forked(run_down, uid=65534))
-        self.addCleanup(give_back, taken - 4)  # it ran to 3 below 0, and one is ours
-        self.go(child)  # a fork that is not reported
-        eventually(lambda: cnproc._children(child.pid))
-        lost, fork = self.until(watcher, lambda event: isinstance(event, Fork))
+        with contextlib.ExitStack() as silence, unittest.mock.patch.object(
+                cnproc._Subscription, "renew", lambda *_: silence.close()):
+            silence.enter_context(deaf(watcher))
+            self.go(child)  # a fork that is not reported
+            eventually(lambda: cnproc._children(child.pid))
+            lost, fork = self.until(watcher, lambda event: isinstance(event, Fork))
         self.assertEqual((lost.count, fork.rebuilt, fork.parent_pid), (None, True, child.pid))
         self.assertEqual(watcher.fileno(), fd)  # so that it stays registered in others' epolls
         events = self.life(child, watcher)
         self.assertEqual(statuses(events), [0, 2, 3])
         self.assertFalse(any(event.rebuilt for event in events))
 
-    @unittest.skipIf(RELEASE < (6, 6), "before Linux 6.6 only root can")
-    def test_a_listener_count_below_0_is_raised_by_the_constructor(self) -> None:
-        self.addCleanup(give_back, int(forked(run_down, uid=65534)) - 3)
+    def test_a_subscription_that_is_not_acknowledged_is_tried_again_on_a_fresh_socket(self) -> None:
+        send, silent = socket.socket.send, list[socket.socket]()
+
+        def unheard(sock: socket.socket, data: Any, *flags: int) -> int:  # nothing of the first socket is sent
+            if sock.family == socket.AF_NETLINK and sock in (silent or [sock]):
+                silent[:] = [sock]
+                return len(bytes(data))
+            return send(sock, data, *flags)
+
         child = self.shell("exit 3")
-        self.assertEqual([event.returncode for event in self.life(child)], [3])
+        with unittest.mock.patch.object(socket.socket, "send", unheard, create=True):
+            watcher = self.watcher(child.pid)
+        self.assertTrue(silent)
+        self.assertEqual([event.returncode for event in self.life(child, watcher)], [3])
 
     def unreported_exit(self, child: subprocess.Popen[Any], *others: int) -> cnproc.Watcher:
         """Let a child end; a watcher of it and of others to whom the kernel does not report that."""
@@ -2830,8 +2804,7 @@ class WaitByPidfd(WaitTests):
         waiting: list[Any] = []
         results: list[Any] = []
         child, original = self.shell("exit 9"), cnproc._Waiting.fileno
-        count = REFUSED == "" and (os.geteuid() == 0 or RELEASE >= (6, 6))
-        before = listeners() if count else 0, {link for link in links(os.getpid()) if "socket:" in link}
+        before = {link for link in links(os.getpid()) if "socket:" in link}
 
         def fileno(wait: Any) -> int:
             waiting.append(wait)
@@ -2842,8 +2815,8 @@ class WaitByPidfd(WaitTests):
                        for _ in range(number)]
             for thread in threads:
                 thread.start()
-            eventually(lambda: len(waiting) >= number, 0.01)
-            now = listeners() if count else 0, {link for link in links(os.getpid()) if "socket:" in link}
+            eventually(lambda: len(waiting) >= number)
+            now = {link for link in links(os.getpid()) if "socket:" in link}
             self.go(child)
             for thread in threads:
                 thread.join(PATIENCE)
@@ -3179,24 +3152,96 @@ os._exit(4)
         self.assertEqual(reader.communicate(timeout=PATIENCE)[0], b"[3]\n")
 
 
+LISTEN, IGNORE = 1, 2  # linux/cn_proc.h: PROC_CN_MCAST_LISTEN, PROC_CN_MCAST_IGNORE
+
+
+def connector(group: int) -> socket.socket:
+    """A socket of the connector, which hears that group."""
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, 11)
+    sock.bind((0, group))
+    return sock
+
+
+def bound_sockets() -> bool:
+    """Whether somebody has a socket that hears process events."""
+    with open("/proc/net/netlink") as file:
+        rows = [line.split() for line in file][1:]
+    return any(row[1] == "11" and int(row[3], 16) & 1 for row in rows)
+
+
+def anybody_listens() -> bool:
+    """Whether the kernel counts a listener: a socket that never sends LISTEN hears events exactly as long as it does."""
+    name = ctypes.create_string_buffer(16)
+    with connector(1) as sock:
+        for option in 16, 15:  # PR_GET_NAME; PR_SET_NAME makes an event, before it returns
+            ctypes.CDLL(None).prctl(option, name)
+        try:
+            return bool(sock.recv(4096))
+        except BlockingIOError:
+            return False
+        except OSError:  # ENOBUFS: a storm
+            return True
+
+
+def record_requests(fd: int) -> None:
+    """From now on, write into fd each LISTEN and IGNORE that this process sends, and on which socket.
+
+    Programs are given its source, so it uses nothing from outside.
+    """
+    import os
+    import socket
+
+    def record(sock: Any, data: Any, *flags: int, send: Any = socket.socket.send, os: Any = os) -> Any:
+        sent = send(sock, data, *flags)
+        if sock.family == 16 and len(bytes(data)) >= 40:  # AF_NETLINK
+            os.write(fd, b"%d %d\n" % (os.fstat(sock.fileno()).st_ino, bytes(data)[36]))
+        return sent
+
+    setattr(socket.socket, "send", record)  # noqa: B010
+
+
 @live
 class Traces(Case):
-    """What is left behind: nothing."""
+    """What is left behind: nothing. Each LISTEN is taken back by one IGNORE on its socket."""
 
     def setUp(self) -> None:
         super().setUp()
-        if RELEASE < (6, 6) and os.geteuid():
-            self.skipTest("before Linux 6.6 it takes root to count the listeners")
-        self.others = listeners()
+        self.quiet = not anybody_listens()
+        file = tempfile.TemporaryFile("a+b")  # noqa: SIM115
+        self.addCleanup(file.close)
+        self.addCleanup(setattr, socket.socket, "send", socket.socket.send)
+        self.requests = file.fileno()
+        record_requests(self.requests)
 
-    def ours(self) -> int:
-        return listeners() - self.others
+    def program(self, code: str) -> list[str]:
+        """The command line of a Python program whose requests are recorded, too."""
+        return [sys.executable, "-c", f"from __future__ import annotations\n{inspect.getsource(record_requests)}\n"
+                f"record_requests({self.requests})\nimport cnproc\n{code}"]
+
+    def run_program(self, code: str) -> str:
+        return subprocess.run(self.program(code), cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                              timeout=PATIENCE, text=True, pass_fds=[self.requests]).stdout
+
+    def assert_subscribed(self, number: int) -> None:
+        """So many sockets have sent LISTEN and not yet IGNORE, and the kernel counts listeners accordingly."""
+        sent: collections.defaultdict[bytes, list[int]] = collections.defaultdict(list)
+        for line in os.pread(self.requests, 1 << 24, 0).splitlines():
+            inode, _, operation = line.partition(b" ")
+            sent[inode].append(int(operation))
+        self.assertTrue(sent)
+        self.assertLessEqual({*map(tuple, sent.values())}, {(LISTEN,), (LISTEN, IGNORE)})
+        self.assertEqual([*sent.values()].count([LISTEN]), number)
+        if number:
+            self.assertTrue(anybody_listens())
+        elif self.quiet:  # and only as long as nobody else on the machine listens
+            eventually(lambda: not anybody_listens() or bound_sockets())
 
     def test_close_unsubscribes(self) -> None:
         watcher = cnproc.Watcher()
-        self.assertEqual(self.ours(), 1)
+        self.assert_subscribed(1)
         watcher.close()
-        self.assertEqual(self.ours(), 0)
+        watcher.close()
+        self.assert_subscribed(0)
 
     def test_garbage_collection_unsubscribes(self) -> None:
         before = len(os.listdir("/proc/self/fd"))
@@ -3205,32 +3250,31 @@ class Traces(Case):
         stream = cnproc.watch(os.getpid())
         started = cnproc.watch(os.getpid(), timeout=0.01)
         next(started, None)
-        self.assertEqual(self.ours(), 2)
+        self.assert_subscribed(2)
         del watcher, stream, started
         gc.collect()
-        self.assertEqual(self.ours(), 0)
+        self.assert_subscribed(0)
         self.assertEqual(len(os.listdir("/proc/self/fd")), before)
 
     def test_interpreter_exit_unsubscribes(self) -> None:
         for code in "", "1/0", "w.self = w; raise SystemExit":
-            subprocess.run([sys.executable, "-c", "import cnproc; w = cnproc.Watcher(); " + code], cwd=HERE,
-                           stderr=subprocess.DEVNULL, timeout=PATIENCE)
-            self.assertEqual(self.ours(), 0)
+            self.run_program("w = cnproc.Watcher(); " + code)
+            self.assert_subscribed(0)
 
     def test_a_forked_child_does_not_unsubscribe_its_parent(self) -> None:
         with cnproc.Watcher() as watcher:
             watcher.watch(os.getpid(), What.EXIT)
-            code = "import cnproc, os; w = cnproc.Watcher(); os.fork() or exit(); os.wait(); w.watch(os.getpid()); "
+            code = "import os; w = cnproc.Watcher(); os.fork() or exit(); os.wait(); w.watch(os.getpid()); "
             code += "pid = os.fork(); pid or os._exit(3); print(w.read(30).pid == pid)"
-            run = subprocess.run([sys.executable, "-c", code], cwd=HERE, stdout=subprocess.PIPE, timeout=PATIENCE)
-            self.assertEqual(run.stdout, b"True\n")
+            self.assertEqual(self.run_program(code), "True\n")
             pid = os.fork()
             if not pid:
                 watcher.close()
                 os._exit(5)
             os.waitpid(pid, 0)
             self.assertEqual(self.until(watcher, lambda event: event.pid == pid)[-1].returncode, 5)
-        self.assertEqual(self.ours(), 0)
+            self.assert_subscribed(1)
+        self.assert_subscribed(0)
 
     def test_a_constructor_that_fails_leaves_nothing(self) -> None:
         before = len(os.listdir("/proc/self/fd"))
@@ -3238,31 +3282,52 @@ class Traces(Case):
             cnproc.watch(os.getpid(), 1 << 30)
         with self.assertRaises(ValueError):
             cnproc.watch(0)
-        for owner, name in ((cnproc._Subscription, "_subscribe"), (cnproc._Subscription, "_ask"),
-                            (cnproc._RingSource, "_prove"), (cnproc._DatagramSource, "_sieve")):
-            original = getattr(owner, name)
+        self.assert_subscribed(0)
+        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
 
-            def interrupted(*args: Any) -> None:  # a ctrl-C at the end of it
-                original(*args)
-                raise KeyboardInterrupt
+    def test_a_constructor_that_is_interrupted_after_any_call_leaves_no_subscription(self) -> None:
+        def check() -> int:
+            warnings.simplefilter("ignore", ResourceWarning)  # of the file that was just being read
+            cnproc.Watcher().close()  # what is cached has been
+            calls = 0
+            while not self.interrupted(calls):
+                self.assert_subscribed(0)
+                calls += 1
+            return calls
 
-            sources = [source for source in self.sources if owner is not cnproc._DatagramSource or source is owner]
-            with self.subTest(name), unittest.mock.patch.object(owner, name, interrupted), \
-                    unittest.mock.patch.object(cnproc.Watcher, "_sources", tuple(sources)):
-                if owner is not cnproc._RingSource or SOURCE == "ebpf":
-                    with self.assertRaises(KeyboardInterrupt):
-                        cnproc.Watcher()
-                gc.collect()
-                self.assertEqual((self.ours(), len(os.listdir("/proc/self/fd"))), (0, before))
+        for sources in {self.sources, self.sources[-1:]}:
+            with unittest.mock.patch.object(cnproc.Watcher, "_sources", sources):
+                self.assertGreater(int(forked(check)), 20)  # forked, as a descriptor may stay open
+
+    @staticmethod
+    def interrupted(calls: int) -> bool:
+        """Make a Watcher, with a ctrl-C after so many calls of the module's; whether it was made before that."""
+        def profile(frame: types.FrameType, event: str, _: object) -> None:
+            nonlocal calls
+            if event == "c_return" and frame.f_code.co_filename == cnproc.__file__:
+                calls -= 1
+                if calls < 0:
+                    raise KeyboardInterrupt
+
+        sys.setprofile(profile)
+        try:
+            watcher = cnproc.Watcher()
+        except KeyboardInterrupt:
+            return False
+        finally:
+            sys.setprofile(None)
+        watcher.close()
+        return True
 
     def test_the_command_ended_by_a_signal_unsubscribes(self) -> None:
         for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
-            run: Any = self.listener(sys.executable, str(HERE / "cnproc.py"), stdout=subprocess.PIPE)
+            run: Any = self.listener(*self.program("raise SystemExit(cnproc.main([]))"), stdout=subprocess.PIPE,
+                                     cwd=HERE, pass_fds=[self.requests])
             eventually(lambda: storm(1) and select.select([run.stdout], [], [], 0.05)[0])
             run.send_signal(number)
             run.communicate(timeout=PATIENCE)
             self.assertEqual(run.returncode, status)
-            self.assertEqual(self.ours(), 0)
+            self.assert_subscribed(0)
 
 
 # What a line of --json has, in JSON Schema's words; {} stands for anything. Each kind has all of its keys, always.
@@ -4457,8 +4522,8 @@ class FromThreads(Case):
         for thread in threads:
             thread.join()
         self.assertEqual(failures, [])
-        eventually(lambda: not watcher.pids - {sentinel.pid}, 0.01)
-        eventually(lambda: not watcher._feed.in_hand, 0.01)
+        eventually(lambda: not watcher.pids - {sentinel.pid})
+        eventually(lambda: not watcher._feed.in_hand)
         watcher.close()
         reader.join(PATIENCE)
         self.assertFalse(reader.is_alive())
