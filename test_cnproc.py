@@ -4529,6 +4529,375 @@ class FromThreads(Case):
                               [(kind, pid) for pid in started for kind in (Fork, Exit)])
 
 
+# A tree of processes as a seed has it. On standard output each process says whom it has forked, what it is about to
+# execute, what it is, and how those ended for whom it has waited.
+TREE = r"""
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static int idle;                    /* threads that end only with the process */
+static char path[4096];             /* ends with a digit: the program has several names */
+static __thread unsigned long state;
+
+static unsigned chance(unsigned n)  /* a random number below n */
+{
+    state = state * 6364136223846793005 + 1442695040888963407;
+    return (state >> 33) % n;
+}
+
+static void say(const char *kind, int pid, const char *rest)  /* one write: whole, and in order */
+{
+    static __thread char line[65536];
+    int length = snprintf(line, sizeof line, "%s %d %s\n", kind, pid, rest);
+    if (write(1, line, length) != length)
+        abort();
+}
+
+static void number(const char *kind, int pid, int value)
+{
+    char text[16];
+    snprintf(text, sizeof text, "%d", value);
+    say(kind, pid, text);
+}
+
+static char *join(char **words)
+{
+    static __thread char text[60000];
+    char *end = text;
+    for (*text = 0; *words; words++)
+        end += sprintf(end, end == text ? "%s" : " %s", *words);
+    return text;
+}
+
+static void run(int depth, int again)  /* execute; again: and do so at once, so many times */
+{
+    static __thread char name[4096], seed[32], level[16], count[16], words[3][3000], *argv[9];
+    unsigned i, n = chance(4);
+    strcpy(name, path);
+    name[strlen(name) - 1] = '0' + chance(4);
+    sprintf(seed, "%lu", state);
+    sprintf(level, "%d", depth + 1);
+    sprintf(count, "%d", again);
+    argv[0] = name, argv[1] = seed, argv[2] = level, argv[3] = count;
+    for (i = 0; i < n && i < 3; i++) {
+        unsigned length = chance(10) ? chance(30) : chance(2900);
+        memset(words[i], 'a' + chance(26), length);
+        words[i][length] = 0;
+        argv[4 + i] = words[i];
+    }
+    argv[4 + i] = 0;
+    say("try", getpid(), join(argv));
+    if (again == 9)
+        execv("/nonexistent", argv);
+    else
+        execv(name, argv);
+    say("not", getpid(), join(argv));
+}
+
+static void play(int depth);
+static void end(int depth);
+
+static int wait_for(int pid)  /* -1: for any child; whether there was one */
+{
+    int status;
+    if ((pid = waitpid(pid, &status, 0)) > 0)
+        number("end", pid, status);
+    return pid > 0;
+}
+
+static void child(int depth, int daemon)
+{
+    int parent = getpid(), pid;
+    unsigned long next = state ^ chance(1u << 30);
+    pid = fork();
+    if (!pid) {
+        state = next, idle = 0;
+        number("fork", getpid(), parent);
+        if (daemon) {
+            setsid();
+            child(depth + 1, 0);
+            _exit(chance(256));
+        }
+        play(depth + 1);
+        end(depth + 1);
+    }
+    number("fork", pid, parent);
+    if (!chance(8)) {
+        usleep(chance(400));
+        kill(pid, chance(2) ? SIGKILL : SIGTERM);
+    }
+    if (chance(2))
+        wait_for(pid);
+}
+
+static void spawned(int depth)  /* as posix_spawn() does it */
+{
+    int parent = getpid(), pid = vfork();
+    if (!pid) {
+        number("fork", getpid(), parent);
+        run(depth + 1, 0);
+        _exit(127);
+    }
+    number("fork", pid, parent);
+    if (chance(2))
+        wait_for(pid);
+}
+
+enum job { RETURN, FORK, EXEC, IDLE, EXIT_GROUP, EXIT, CRASH };
+struct work { enum job job; int depth; unsigned long seed; };
+
+static void raw_exit(int code) { syscall(SYS_exit, code); }
+
+static void crash(void)
+{
+    if (chance(2)) {
+        struct rlimit limit;
+        getrlimit(RLIMIT_CORE, &limit);
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_CORE, &limit);
+    }
+    kill(getpid(), SIGSEGV);
+    for (;;)
+        pause();
+}
+
+static void *work(void *given)
+{
+    struct work mine = *(struct work *)given;
+    free(given);
+    state = mine.seed;
+    usleep(chance(2) ? chance(300) : 0);
+    switch (mine.job) {
+    case RETURN: break;
+    case FORK: child(mine.depth, 0); break;
+    case EXEC: run(mine.depth, chance(3) ? 0 : 1 + chance(2)); _exit(126);
+    case IDLE: for (;;) pause();
+    case EXIT_GROUP: _exit(chance(256));
+    case EXIT: raw_exit(chance(256));
+    case CRASH: crash();
+    }
+    return 0;
+}
+
+static pthread_t thread(enum job job, int depth)
+{
+    pthread_t made;
+    pthread_attr_t small;
+    struct work *given = malloc(sizeof *given);
+    given->job = job, given->depth = depth, given->seed = state ^ chance(1u << 30);
+    pthread_attr_init(&small);
+    pthread_attr_setstacksize(&small, 256 << 10);
+    if (pthread_create(&made, &small, work, given))
+        abort();
+    idle += job == IDLE;
+    return made;
+}
+
+static void play(int depth)
+{
+    pthread_t made;
+    if (depth > 5)
+        return;
+    for (unsigned n = 1 + chance(depth ? 4 : 12); n; n--) {
+        usleep(chance(3) ? 0 : chance(200));
+        switch (chance(depth ? 12 : 9)) {
+        case 0: case 1: case 2: child(depth, 0); break;
+        case 3: child(depth, 1); break;
+        case 4: spawned(depth); break;
+        case 5: thread(RETURN, depth); break;
+        case 6: case 7: made = thread(FORK, depth); if (!depth || chance(2)) pthread_join(made, 0); break;
+        case 8: if (depth) thread(IDLE, depth); break;
+        case 9: run(depth, chance(3) ? 0 : chance(4) ? 1 + chance(2) : 9); break;
+        case 10: thread(EXEC, depth); for (;;) pause();
+        case 11: if (!idle) { thread(EXEC, depth); raw_exit(chance(256)); } break;
+        }
+    }
+}
+
+static void end(int depth)
+{
+    static const int signals[] = {SIGKILL, SIGTERM, SIGUSR1, SIGALRM};
+    if (chance(3))
+        while (wait_for(-1));
+    switch (chance(12)) {
+    case 0: kill(getpid(), signals[chance(4)]); for (;;) pause();
+    case 1: crash();
+    case 2: thread(EXIT_GROUP, depth); for (;;) pause();
+    case 3: thread(CRASH, depth); for (;;) pause();
+    case 4: thread(EXIT_GROUP, depth); raw_exit(chance(256));
+    case 5: thread(CRASH, depth); raw_exit(chance(256));
+    case 6: if (!idle) { thread(EXIT, depth); raw_exit(chance(256)); }
+    case 7: if (!idle) raw_exit(chance(256));
+    }
+    _exit(chance(256));
+}
+
+int main(int argc, char **argv)
+{
+    char go;
+    int depth = atoi(argv[2]), again = atoi(argv[3]);
+    strcpy(path, argv[0]);
+    state = strtoul(argv[1], 0, 10);
+    if (!depth) {  /* the root of the tree: it waits for orphans, too */
+        prctl(PR_SET_CHILD_SUBREAPER, 1);
+        if (write(2, "\n", 1) < 1 || read(0, &go, 1) < 1)  /* now it can be watched */
+            return 1;
+        play(0);
+        while (wait_for(-1));
+        return 0;
+    }
+    say("ran", getpid(), join(argv));
+    if (again && again < 9)
+        run(depth, again - 1);
+    play(depth);
+    end(depth);
+}
+"""
+
+
+@live
+@unittest.skipUnless(shutil.which("gcc"), "takes gcc")
+@unittest.skipIf(EMULATED, "it takes many processes")
+class RandomTrees(Case):
+    """What is reported of random trees is what their processes say of themselves.
+
+    Forks, threads, execs in a row and by threads, leaders that end first, signals, core dumps, daemons, raw exits.
+    In the environment, CNPROC_SEEDS says how many trees. With CNPROC_SOAK=1 it shows how much was unknown.
+    """
+
+    seeds = range(int(os.environ.get("CNPROC_SEEDS") or scale(25)))
+    folder: Any
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(cls.folder.cleanup)
+        os.chmod(cls.folder.name, 0o777)
+        with open(f"{cls.folder.name}/tree.c", "w") as file:
+            file.write(TREE)
+        for options in ["-static"], []:  # a static program starts faster, where there is a static libc
+            built = subprocess.run(["gcc", "-O2", "-pthread", *options, "-o", "tree0", "tree.c"], cwd=cls.folder.name,
+                                   stderr=subprocess.PIPE, text=True)
+            if not built.returncode:
+                break
+        else:
+            raise AssertionError(built.stderr)
+        for i in 1, 2, 3:
+            os.link(f"{cls.folder.name}/tree0", f"{cls.folder.name}/tree{i}")
+
+    def play(self, seed: int) -> tuple[list[str], collections.Counter[str]]:
+        """What is reported wrongly of a tree, and how much there is of what."""
+        with tempfile.TemporaryFile("a+") as log:
+            child = subprocess.Popen(["./tree0", str(seed), "0", "0"], cwd=self.folder.name,
+                                     stdin=subprocess.PIPE, stdout=log, stderr=subprocess.PIPE)
+            try:
+                assert child.stderr
+                child.stderr.readline()
+                stream = cnproc.watch(child.pid, timeout=PATIENCE)
+                self.go(child)
+                events: list[Any] = list(stream)
+                child.wait(PATIENCE)
+            finally:
+                self.end(child)
+            log.seek(0)
+            said: collections.defaultdict[str, collections.defaultdict[int, list[str]]] = collections.defaultdict(
+                lambda: collections.defaultdict(list))
+            for line in log:
+                kind, pid, value = line[:-1].split(" ", 2)
+                said[kind][int(pid)].append(value)
+        said["end"][child.pid] = [str(child.returncode)]
+        wrong, counts = self.compare(events, said)
+        return [f"seed {seed}: {text[:300]}" for text in wrong], counts
+
+    @staticmethod
+    def compare(events: list[Any], said: Any) -> tuple[list[str], collections.Counter[str]]:
+        lost = any(isinstance(event, Lost) for event in events)
+        counts = collections.Counter({"trees": 1, "losses": int(lost), "processes": len(said["end"])})
+        wrong: list[str] = []
+        names: collections.defaultdict[int, list[Any]] = collections.defaultdict(list)
+        for kind, pids in (Fork, said["fork"].keys()), (Exit, said["fork"].keys() | said["end"].keys()):
+            told = collections.Counter(event.pid for event in events if type(event) is kind)
+            wrong += [f"{kind.__name__} of {pid} {told[pid]} times" for pid in pids | told.keys()
+                      if told[pid] != (pid in pids) and not (lost and not told[pid])]
+        for event in events:
+            if isinstance(event, Fork) and not event.rebuilt and {*said["fork"][event.pid]} != {str(event.parent_pid)}:
+                wrong.append(f"Fork of {event.pid} by {event.parent_pid}, not {said['fork'][event.pid]}")
+            elif isinstance(event, Exec):
+                names[event.pid].append(event.cmdline)
+            elif isinstance(event, Exit):
+                counts["unknown statuses"] += event.returncode is None
+                for status in said["end"][event.pid]:  # none, if who waited was killed then
+                    if event.returncode is not None and event.exit_code != int(status):
+                        wrong.append(f"Exit of {event.pid} with {event.exit_code:#x}, not {int(status):#x}")
+        for pid in names.keys() | said["try"].keys():
+            ran, tried = said["ran"][pid], [words for words in said["try"][pid] if words not in said["not"][pid]]
+            counts["execs"] += len(names[pid])
+            if not lost and not len(ran) <= len(names[pid]) <= len(tried):
+                wrong.append(f"{len(names[pid])} Execs of {pid}, which ran {ran} and tried {tried}")
+            for i, cmdline in enumerate(names[pid]):
+                # Who was killed in between has not said what it is.
+                right = [ran[i]] if len(ran) == len(names[pid]) and not lost else tried
+                bracketed = {f"[{os.path.basename(words.split(' ')[0])}]" for words in right}
+                counts["unknown names"] += cmdline is None
+                counts["names of zombies"] += cmdline is not None and cmdline[0] in bracketed
+                if cmdline is not None and " ".join(cmdline) not in {*right, *bracketed}:
+                    wrong.append(f"Exec of {pid}: {cmdline}, not {right}")
+        return wrong, counts
+
+    def check(self, *, loaded: bool, datagrams: bool = False, uid: int | None = None) -> None:
+        def trees() -> str:
+            played = [self.play(seed) for seed in self.seeds]
+            return json.dumps([[text for wrong, _ in played for text in wrong], [counts for _, counts in played]])
+
+        for _ in range(2 * loaded):
+            self.start("sh", "-c", "while :; do :; done")
+        sources = (cnproc._DatagramSource,) if datagrams else self.sources
+        with unittest.mock.patch.object(cnproc.Watcher, "_sources", sources):
+            wrong, each = json.loads(trees() if uid is None else forked(trees, uid=uid))
+        counts: collections.Counter[str] = collections.Counter()
+        for more in each:
+            counts.update(more)
+        if SOAK:
+            print(f"{self._testMethodName}: {', '.join(f'{n} {name}' for name, n in counts.items())}", file=sys.stderr)
+        if wrong:
+            self.fail("\n".join(wrong))
+        if SOURCE == "ebpf" and not datagrams and uid is None:
+            self.assertEqual([counts[name] for name in ("losses", "unknown names", "unknown statuses")], [0, 0, 0])
+
+    def test_idle(self) -> None:
+        self.check(loaded=False)
+
+    def test_loaded(self) -> None:
+        self.check(loaded=True)
+
+    @unittest.skipUnless(SOURCE == "ebpf", "the source is netlink anyhow")
+    def test_idle_over_netlink(self) -> None:
+        self.check(loaded=False, datagrams=True)
+
+    @unittest.skipUnless(SOURCE == "ebpf", "the source is netlink anyhow")
+    def test_loaded_over_netlink(self) -> None:
+        self.check(loaded=True, datagrams=True)
+
+    @root
+    @unittest.skipIf(RELEASE < (6, 6), "before Linux 6.6 only root may listen")
+    def test_idle_as_an_ordinary_user(self) -> None:
+        self.check(loaded=False, uid=65534)
+
+    @root
+    @unittest.skipIf(RELEASE < (6, 6), "before Linux 6.6 only root may listen")
+    def test_loaded_as_an_ordinary_user(self) -> None:
+        self.check(loaded=True, uid=65534)
+
+
 # The same behaviour with the other source.
 globals().update({
     f"{case.__name__}Datagram": type(f"{case.__name__}Datagram", (case,), {"sources": (cnproc._DatagramSource,)})
