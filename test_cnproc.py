@@ -910,7 +910,17 @@ class Case(unittest.TestCase):
 
     def rest(self, watcher: cnproc.Watcher) -> list[Any]:
         """The events until no process is watched any longer."""
-        return list(watcher._stream(watcher._deadline(PATIENCE), ending=True))
+        events: list[Any] = []
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            watched = watcher.pids
+            event = watcher.read(0.1 if watched else 0)
+            if event:
+                events.append(event)
+            elif not watched:
+                return events
+            elif time.monotonic() > deadline:
+                self.fail(f"an end is missing; the latest of {len(events)}: {events[-8:]}")
 
     def assert_nothing_kept(self, watcher: cnproc.Watcher) -> None:
         """The watcher has no bookkeeping left of any process."""
@@ -933,10 +943,10 @@ class Case(unittest.TestCase):
                 family.add(event.pid)
             elif isinstance(event, Exit):
                 ended.add(event.pid)
-            return child.pid in ended and not family & watcher.pids and not watcher._feed.queue
+            return child.pid in ended and not family & watcher.pids
 
         self.go(child)
-        return self.until(watcher, over)
+        return [*self.until(watcher, over), *iter(lambda: watcher.read(0), None)]
 
     @staticmethod
     def at_the_first_wait(function: Callable[[], object], owner: type = cnproc.Watcher,
@@ -1937,7 +1947,7 @@ last()
             child = self.shell(f"exec strace -f -qq -o /dev/null {sys.executable} -c '{code}os._exit(5)'")
             watcher = self.watcher(child.pid, threads=threads)
             self.go(child)
-            events = self.until(watcher, lambda event: not watcher.pids and not watcher._feed.queue)
+            events = self.rest(watcher)
             self.assertFalse(any(isinstance(event, Lost) or event.rebuilt for event in events))
             self.assertEqual([event.returncode for event in events if isinstance(event, Exit) and event.pid == event.tid
                               ].count(5), 2)  # strace's own, too
@@ -2925,7 +2935,7 @@ class Starting(Case):
         self.assertEqual(sum(isinstance(event, Fork) for event in events), len(family))
         self.assertGreaterEqual(len(family), 20)
         self.assertEqual(family & {other.pid for other in others}, set())
-        self.assertEqual(watcher._feed.source.known(), {})
+        self.assert_nothing_kept(watcher)
 
     def test_each_kind_can_be_had_alone(self) -> None:
         for kind in Fork, Exec, Exit:
@@ -2947,7 +2957,8 @@ class Starting(Case):
         watcher = self.watcher()
         with self.assertRaises(FileNotFoundError):
             watcher.popen(["/nonexistent"])
-        self.assertEqual((watcher.pids, watcher.read(0), watcher._feed.source.known()), (set(), None, {}))
+        self.assertEqual((watcher.pids, watcher.read(0)), (set(), None))
+        self.assert_nothing_kept(watcher)
         with self.assertRaises(ValueError):
             watcher.popen(["true"], 8)
         watcher.close()
@@ -4519,15 +4530,18 @@ class FromThreads(Case):
             except BaseException as error:
                 failures.append(error)
 
-        reader = threading.Thread(target=lambda: events.extend(watcher))
+        def read() -> None:
+            for event in watcher:
+                events.append(event)
+
+        reader = threading.Thread(target=read)
         threads = [threading.Thread(target=work) for _ in range(8)]
         for thread in (reader, *threads):
             thread.start()
         for thread in threads:
             thread.join()
         self.assertEqual(failures, [])
-        eventually(lambda: not watcher.pids - {sentinel.pid})
-        eventually(lambda: not watcher._feed.in_hand)
+        eventually(lambda: sum(event.pid != sentinel.pid for event in events) >= 16 * number)
         watcher.close()
         reader.join(PATIENCE)
         self.assertFalse(reader.is_alive())
