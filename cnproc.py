@@ -861,8 +861,7 @@ class _Subscription:
             deadline = time.monotonic() + 1
             patience = 200
             while not self._subscribe(patience):
-                # An ordinary user can have run the kernel's count of listeners below zero: it answers none then.
-                # Each LISTEN on a fresh socket adds one, and close() takes none away.
+                # A subscription can be silent from the start. A LISTEN on a fresh socket makes it heard.
                 self.sock.close()
                 patience = 0
                 if time.monotonic() > deadline or _foreign():
@@ -927,11 +926,7 @@ class _Subscription:
                        _cn_msg(idx=_CN_IDX_PROC, val=_CN_VAL_PROC, ack=token, len=size - _PROC_EVENT), op)
 
     def renew(self, again: bool) -> None:
-        """Make the kernel count us again, where its count has been run down.
-
-        A LISTEN on our own socket is enough if it was our own that somebody took back. If the count is lower still,
-        each LISTEN on another socket adds one (again): Linux 6.6 and newer count one for each.
-        """
+        """Make a subscription that has gone silent heard again: LISTEN once more, then (again) on fresh sockets."""
         if not again:
             self._ask(_PROC_CN_MCAST_LISTEN)
             return
@@ -2783,7 +2778,7 @@ class _Recovery:
         self.due = self._subscription.now() + max(_QUIET // 2, 1000 * min(before, self._cost))
 
     def probe(self) -> None:
-        """It is quiet: find out whether the kernel still reports anything, and make it do so."""
+        """It is quiet: find out whether the subscription has gone silent, and renew it then."""
         attempt, events = 0, self._send_probe()
         while events is None:
             self._subscription.revive(attempt)  # raises OSError after a few
