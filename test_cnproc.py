@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import collections
+import collections.abc
 import contextlib
 import copy
 import ctypes
@@ -2192,6 +2193,147 @@ class Names(Case):
         self.assertEqual([event.cmdline for event in self.until(watcher, lambda event: isinstance(event, Exit))
                           if isinstance(event, Exec)], [None])
 
+    def datagrams(self, **options: Any) -> cnproc.Watcher:
+        with unittest.mock.patch.object(cnproc.Watcher, "_sources", (cnproc._DatagramSource,)):
+            return self.watcher(**options)
+
+    def test_an_end_in_the_same_batch_takes_no_name_away(self) -> None:
+        watcher = self.datagrams()
+        child = self.shell("exec sleep 0")
+        watcher.watch(child.pid)
+        self.go(child)
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        self.assertTrue(select.select([watcher], [], [], PATIENCE)[0])
+        told = [event.cmdline for event in self.rest(watcher) if isinstance(event, Exec)]
+        self.assertEqual(told, [["[sleep]"]])
+
+    def test_the_name_of_a_later_exec_is_no_earlier_one_s(self) -> None:
+        for late in False, True:  # whether the second exec has been received when the first one's name is read
+            watcher = self.datagrams()
+            child = self.shell("exec sh -c 'read go; exec cat'")
+            watcher.watch(child.pid)
+            self.go(child)
+            read = cnproc._proc_cmdline
+
+            def look(pid: int) -> Any:
+                if not watcher._intake.storm:  # once
+                    watcher._intake.storm = True
+                    self.go(child)
+                    eventually(lambda: read(pid)[0] == b"cat\0")
+                return read(pid)
+
+            if late:
+                self.go(child)
+                eventually(lambda: read(child.pid)[0] == b"cat\0")
+                events = [*self.until(watcher, lambda event: isinstance(event, Exec))]
+            else:
+                with unittest.mock.patch.object(cnproc, "_proc_cmdline", look):
+                    events = [*self.until(watcher, lambda event: isinstance(event, Exec))]
+            events += self.until(watcher, lambda event: isinstance(event, Exec))
+            self.assertEqual([event.cmdline for event in events], [None, ["cat"]], late)
+            child.kill()
+
+    def test_without_descriptors_no_event_is_lost_silently(self) -> None:
+        import resource
+
+        watcher = self.datagrams()
+        child = self.shell("/bin/true; /bin/true; exec sh -c 'exit 3'")
+        watcher.watch(child.pid)
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 1, limits[1]))
+        try:
+            fds: list[int] = []
+            with contextlib.suppress(OSError):
+                while True:
+                    fds.append(os.dup(0))
+            self.go(child)
+            child.wait()
+            events: list[Any] = []
+            raised = None
+            try:
+                while not isinstance(event := watcher.read(PATIENCE), Exit) or event.pid != child.pid:
+                    events.append(event)
+                events.append(event)
+            except OSError as error:
+                raised = error
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            for fd in fds:
+                os.close(fd)
+        events += self.rest(watcher)
+        ends = [event.pid for event in events if isinstance(event, Exit)]
+        self.assertEqual((ends.count(child.pid), len(ends), len(set(ends))), (1, len(ends), len(ends)))
+        if raised:  # what it had in hand then is a loss that is said
+            self.assertEqual(raised.errno, errno.EMFILE)
+            self.assertIn(Lost, kinds(events))
+        else:
+            self.assertEqual(len(ends), 3)
+        names = {event.cmdline for event in events if isinstance(event, Exec) and event.cmdline is None}
+        self.assertEqual(names, {None})
+
+    def test_what_we_start_ourselves_is_known_to_anybody(self) -> None:
+        for command in ["/bin/true", "a"], ["true"], ["sh", "-c", "exit 0"]:
+            for _ in range(3):
+                watcher = self.datagrams()
+                watcher.popen(command).wait()
+                events = self.until(watcher, lambda event: isinstance(event, Exit))
+                self.assertEqual([event.cmdline for event in events if isinstance(event, Exec)], [command])
+        with tempfile.TemporaryDirectory() as folder:
+            script = pathlib.Path(folder, "script")
+            script.write_text("#!/bin/sh\nread go\n")
+            script.chmod(0o700)
+            watcher = self.datagrams()
+            child = watcher.popen([str(script)], stdin=subprocess.PIPE)
+            self.addCleanup(self.end, child)
+            event = self.until(watcher, lambda event: isinstance(event, Exec))[-1]
+            self.assertIn(event.cmdline, (["/bin/sh", str(script)], None))
+
+    def test_a_title_is_one_word_and_empty_arguments_are_arguments(self) -> None:
+        for words, expected in (([b"worker: 5 jobs" + b"\0" * 60], ["worker: 5 jobs"]), ([b"a", b"", b""], ["a", "", ""]),
+                                ([b"postgres: idle" + b"\0" * 3], ["postgres: idle"]), ([b"t" + b"\0" * 9], ["t"]),
+                                ([b"a b", b"c"], ["a b", "c"])):
+            code = f"""
+                with open("/proc/self/stat") as file:
+                    stat = file.read().rpartition(") ")[2].split()
+                begin, end = int(stat[45]), int(stat[46])
+                words = b"".join(word + b"\\0" for word in {words!r})
+                ctypes.memmove(begin, words.ljust(end - begin, b"\\0") if b"\\0\\0\\0" in words else words, len(words))
+                libc.prctl(35, 9, ctypes.c_ulong(begin + len(words)), 0, 0)  # PR_SET_MM_ARG_END: takes CAP_SYS_RESOURCE
+                print(flush=True)
+                sys.stdin.readline()
+            """
+            child = self.python(code)
+            self.go(child)
+            self.ready(child)
+            with open(f"/proc/{child.pid}/cmdline", "rb") as file:
+                if file.read().rstrip(b"\0") != b"\0".join(words).rstrip(b"\0"):
+                    self.skipTest("the kernel does not let us change our arguments")
+            self.assertEqual(cnproc.cmdline(child.pid), expected)
+
+    def test_a_process_whose_first_thread_has_ended_still_has_its_command_line(self) -> None:
+        child = self.python(THREADS + """
+def rest():
+    while "Z" not in open(f"/proc/{os.getpid()}/stat").read():
+        pass
+    print("alone", flush=True)
+    sys.stdin.readline()
+    os._exit(7)
+thread(rest)
+leave()
+""")
+        self.go(child)
+        self.ready(child)
+        words, whole = cnproc._proc_cmdline(child.pid)
+        assert words
+        self.assertTrue(whole and words.startswith(os.fsencode(sys.executable) + b"\0-c\0"), words)
+
+    def test_a_line_that_could_not_be_read_to_its_end_is_truncated(self) -> None:
+        words = b"sh\0" + b"x" * 300_000
+        reads = [words[:1 << 14], b"", b""]
+        with unittest.mock.patch.object(os, "read", lambda *_: reads[0]), unittest.mock.patch.object(
+                os, "pread", lambda *_: reads[1]):
+            self.assertEqual(cnproc._proc_cmdline(os.getpid()), (words[:1 << 14], False))
+
     def test_it_belongs_to_the_value(self) -> None:
         one = Exec(pid=3, cmdline=["a", ""])
         for twin in pickle.loads(pickle.dumps(one)), copy.copy(one), copy.deepcopy(one), eval(repr(one)):
@@ -3133,6 +3275,49 @@ class Starting(Case):
             os.kill(events[0].pid, 0)
         with self.assertRaises(FileNotFoundError):
             cnproc.run(["/nonexistent"])
+
+    def test_the_command_of_a_run_is_at_hand_with_its_pipes(self) -> None:
+        run = cnproc.run(["sh", "-c", "read x; echo got $x; exit 3"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert run.process.stdin and run.process.stdout
+        run.process.stdin.write(b"it\n")
+        run.process.stdin.close()
+        with run:
+            events = list(run)
+        self.assertEqual(run.process.stdout.read(), b"got it\n")
+        run.process.stdout.close()
+        self.assertEqual((statuses(events), run.process.returncode), ([3], 3))
+        self.assertIsInstance(run, collections.abc.Generator)
+
+    def test_a_run_that_is_left_early_warns_of_nothing_and_is_reaped(self) -> None:
+        code = """if True:
+            import cnproc, gc, os
+            run = cnproc.run(["sleep", "0.2"])
+            pid = next(run).pid
+            del run
+            gc.collect()
+            cnproc.wait(pid)
+            for _ in cnproc.run(["true"]): pass
+            print(os.path.exists(f"/proc/{pid}"))
+            cnproc.run(["sleep", "0.1"])
+            cnproc.run(["sleep", "0.1"]).close()
+        """
+        run = subprocess.run([sys.executable, "-X", "dev", "-W", "error", "-c", code], cwd=HERE, capture_output=True,
+                             text=True, timeout=PATIENCE)
+        self.assertEqual((run.returncode, run.stdout, run.stderr), (0, "False\n", ""))
+
+    def test_threads_of_this_process_are_no_part_of_the_command(self) -> None:
+        stop = threading.Event()
+        busy = threading.Thread(target=lambda: [threading.Thread(target=int).start() for _ in iter(stop.is_set, True)])
+        busy.start()
+        try:
+            events: list[Any] = []
+            for _ in range(5):
+                events += cnproc.run(["sh", "-c", "exit 3"], threads=True, timeout=PATIENCE)
+        finally:
+            stop.set()
+            busy.join()
+        self.assertNotIn(os.getpid(), {event.pid for event in events})
+        self.assertEqual(statuses(events), [3] * 5)
 
     def test_run_takes_kinds_and_a_timeout(self) -> None:
         read, write = os.pipe()
