@@ -2064,7 +2064,8 @@ class _ThreadTracker:
 
         It is signal->group_exit_code, which no event carries: each has its own thread's code. So ask.
         """
-        status = self._status(pid, self.processes[pid].pidfd, timestamp_ns)
+        process = self.processes.get(pid)  # None if an exception has torn out its end
+        status = self._status(pid, process.pidfd if process else -1, timestamp_ns)
         return -1 if status is None else status
 
 class _DatagramSource:
