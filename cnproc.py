@@ -339,6 +339,7 @@ class Exec(ProcEvent):
     _words = _UNKNOWN       # bytes: the arguments, each with a NUL behind it; written by the source that made the event
     _length = 0             # bytes that the kernel has of them
     _parent_pid = _UNKNOWN  # where the source knows it; no part of the value
+    _comm = _UNKNOWN
     if TYPE_CHECKING:
         tid: int = 0
         pid: int = 0
@@ -477,6 +478,7 @@ class Exit(ProcEvent):
         ("parent_tid", _s32),    # __kernel_pid_t parent_pid (since 4.18)
         ("parent_pid", _s32),    # __kernel_pid_t parent_tgid
     ]
+    _comm = _UNKNOWN
     if TYPE_CHECKING:
         tid: int = 0
         pid: int = 0
@@ -2256,6 +2258,7 @@ class _Table:
         self.everything = 0                      # kinds wanted of every process; _Feed
         self.watched: dict[int, _Watch] = {}     # one by one, or followed; watch(), unwatch() and sift()
         self.births: dict[int, int] | None = None  # each followed child's parent, while somebody asks; sift(), _Feed
+        self.ends = False
         self.ended: set[int] = set()             # of them, those that have ended while everything was watched too, and
         # whose events may still be in the queue; sift(), cleared by _Feed.unwatch() and by the reader of an empty queue
 
@@ -2292,6 +2295,8 @@ class _Table:
                 if everything and own is not _NOBODY:
                     self.ended.add(pid)
                 if what == _END:
+                    if self.ends:
+                        reported.append(event)
                     continue
             else:
                 own = own_of(pid, _NOBODY)
@@ -2352,6 +2357,12 @@ class _Waiter:
             return {fd for fd, _ in self._epoll.poll(seconds)}
         finally:
             self.waiting = False
+
+    def also(self, new: int | None, old: int | None) -> None:
+        if old is not None:
+            self._napping.unregister(old)
+        if new is not None:
+            self._napping.register(new, select.POLLIN)
 
     def nap(self, seconds: float) -> None:
         """Wait, unless somebody calls set()."""
@@ -3002,6 +3013,33 @@ class Watcher:
             with self._lock:
                 self._wakers.discard(waker)
             os.close(fd)
+
+    _also: int | None = None
+
+    def _take(self, deadline: int | None, ending: bool = False) -> list[Any] | None:
+        events: list[Any] = []
+        for event in self._stream(deadline, ending=ending):
+            events.append(event)
+            if not self._feed.in_hand:
+                break
+        over = self._closed or (ending and not self._feed.table.watched)
+        return events if events or not over else None
+
+    @property
+    def _ends(self) -> bool:
+        return self._feed.table.ends
+
+    @_ends.setter
+    def _ends(self, ends: bool) -> None:
+        self._feed.table.ends = ends
+
+    @property
+    def waiting(self) -> bool:
+        return self._waiter.waiting
+
+    def _wait_also(self, fd: int | None) -> None:
+        self._waiter.also(fd, self._also)
+        self._also = fd
 
     def _fill(self, deadline: int | None, most: int, *, ending: bool = False) -> bool:
         """Take in events until some are to be handed out.
