@@ -3020,7 +3020,7 @@ class Watcher:
     def _take(self, deadline: int | None, ending: bool = False) -> list[Any] | None:
         events: list[Any] = []
         for event in self._stream(deadline, ending=ending):
-            events.append(event)
+            events += [event, *self._feed.batch]
             if not self._feed.in_hand:
                 break
         over = self._closed or (ending and not self._feed.table.watched)
