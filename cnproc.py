@@ -3514,6 +3514,7 @@ def _seconds(ns: int) -> str:
     minutes, seconds = divmod(ns // 1_000_000_000, 60)
     return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
 
+@functools.lru_cache(maxsize=256)
 def _exit_text(status: int) -> str:
     """How a process ended, by its wait status."""
     code = _returncode(status)
@@ -3748,7 +3749,9 @@ class _Out:
 
     def row(self, text: str) -> None:
         """Write a line, truncated to the terminal's width. It may be painted."""
-        text, width = self.encodable(text), self.width if self.tty else None
+        if not text.isascii():
+            text = self.encodable(text)
+        width = self.width if self.tty else None
         if width is not None:
             import re
 
@@ -3839,7 +3842,7 @@ class _Lines(_View):
                 if info.parent in forks:
                     self._show_fork(info.parent)
                 if not forks:
-                    self.due = event.timestamp_ns + _FORK_NS
+                    self.due = _when(event) + _FORK_NS
                 forks[info] = event, processes
             return
         if info in forks:
@@ -4207,8 +4210,8 @@ class _Trace(_View):
             return
         if self._begin is None:
             self._begin = when
-            for before in self._before:
-                self._start(before, when, processes)
+            while self._before:
+                self._start(self._before.pop(0), when, processes)
         when = max(when, self._begin)
         if info is None:
             self._record("i", 0, 0, when, f', "name": "{event.count or "some"} events lost", "s": "g"')
@@ -4310,7 +4313,8 @@ class _Recording:
 
     def add(self, line: str) -> None:
         """Show a line. Raises one of _BROKEN if it is no event."""
-        record, end = self._decode(line.strip())
+        line = line.strip()
+        record, end = self._decode(line)
         when, origin = record["timestamp_ns"], (record.get("host"), record.get("boot_id"))
         offset = self._offset(record["time"], when) if "time" in record else 0  # else it comes from asdict()
         processes = self._machines.get(origin)
@@ -4320,8 +4324,8 @@ class _Recording:
             when, offset = when + offset - base, base
         event = _from_record(record, when)
         words, duration, parent_pid = record.get("cmdline"), record.get("duration"), record.get("parent_pid")
-        if end != len(line.strip()) or not (words is None or "".join(words) or type(words) is list) or not (
-                duration is None or 0 <= duration < 1 << 40) or not (parent_pid is None or isinstance(parent_pid, int)):
+        if end < len(line) or not (duration is None or 0 <= duration < 1 << 40) or not (
+                words is None or isinstance("".join(words), str)) or not isinstance(parent_pid, (int, type(None))):
             raise ValueError(line)
         if not processes:
             processes = self._machines[origin] = _Processes(*origin, look=False, threads=True, number=number)
@@ -4347,9 +4351,8 @@ class _Recording:
         if text[:20] != self._day:
             from datetime import datetime, timezone
 
-            day = datetime.strptime(text[:20], "%Y-%m-%dT%H:%M:%S.").replace(tzinfo=timezone.utc)
-            since = day - datetime(1970, 1, 1, tzinfo=timezone.utc)
-            self._day, self._day_ns = text[:20], (since.days * 86400 + since.seconds) * 10**9
+            day = datetime.fromisoformat(text[:19]).replace(tzinfo=timezone.utc)
+            self._day, self._day_ns = text[:20], int(day.timestamp()) * 1_000_000_000
         return self._day_ns + int(text[20:26]) * 1000 - when // 1000 * 1000
 
 def _load(args: Any, views: list[_View], file: Any) -> int:
@@ -4508,12 +4511,14 @@ def _there(watcher: Watcher, pids: Iterable[int], *, execs: bool = True) -> Iter
 class _Live:
     """Brings the events of a watcher to the views."""
 
-    def __init__(self, watcher: Watcher, processes: _Processes, views: list[_View], command: _Command) -> None:
+    def __init__(self, watcher: Watcher, processes: _Processes, views: list[_View], command: _Command,
+                 comms: bool) -> None:
         self._watcher, self._processes, self._views, self._command = watcher, processes, views, command
+        self._comms = comms            # whether a Comm is to be shown, too: it is always asked for, for the names
         self._now = watcher._subscription.now
         self._threads = _ThreadExits(os.getpid() if command.process else 0) if watcher._ends else None
         self._found: set[int] = set()  # were there, but their Fork may come all the same: they were born just now
-        self._trim_ns = self._now() + 1_000_000_000
+        self._trim_ns = self._now() + _CHECK_NS
         self._pidfd = -1  # of the command, whose end must not wait until more has gathered
         if command.process and watcher._delay:
             with contextlib.suppress(OSError):  # it has been reaped already: SIGCHLD is ignored
@@ -4550,15 +4555,16 @@ class _Live:
                     view.on_time(now, self._processes)
             for out in outs:
                 out.flush()
-                if check <= now:
-                    out.check()
             if check <= now:
                 check = now + _CHECK_NS
+                for out in outs:
+                    out.check()
+                if self._trim_ns <= now:
+                    self._trim_ns = _NEVER
+                    with contextlib.suppress(AttributeError):  # musl
+                        _libc().malloc_trim(0)  # what compiling this file has left over is a third of all
             if stoppable:
                 self._command.stop()
-            if self._trim_ns <= now:
-                self._trim_ns = _NEVER
-                _trim()
             until = min(check, *(view.due for view in views))
             events = self._watcher._take(until if deadline is None else min(until, deadline), ending)
             self._update_offset()
@@ -4573,8 +4579,9 @@ class _Live:
 
     def _show(self, event: Any) -> None:
         info = self._processes.update(event)
-        for view in self._views:
-            view.on_event(event, info, self._processes)
+        if event.what != _COMM or self._comms:
+            for view in self._views:
+                view.on_event(event, info, self._processes)
 
     def _found_again(self, event: Any) -> bool:
         """Whether it is the Fork of a process that has been found already."""
@@ -4582,14 +4589,6 @@ class _Live:
             self._found.discard(event.pid)
             return bool(event.what == _FORK and event.cpu != _REBUILT)
         return False
-
-def _trim() -> None:
-    """Give memory back to the system: compiling this file has left a third of what a long run would hold."""
-    import gc
-
-    gc.collect()
-    with contextlib.suppress(AttributeError):  # musl
-        _libc().malloc_trim(0)
 
 def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
     """Show what happens until it is over, or a signal ends it."""
@@ -4626,7 +4625,7 @@ def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
                 for event in _there(watcher, _pids(), execs=False):
                     processes.update(event)
         failed = 0
-        live = _Live(watcher, processes, views, command)
+        live = _Live(watcher, processes, views, command, bool(args.events & _COMM))
         try:
             command.watcher = watcher
             try:
