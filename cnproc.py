@@ -3887,7 +3887,7 @@ class _Lines(_View):
             out.row(at + " " * 18 + out.paint(f"lost {count}; what /proc knows follows", "31"))
 
     def _text(self, event: Any, info: _ProcInfo, alone: bool) -> str:
-        """What happened. alone: to a thread only."""
+        """What happened. alone: to one thread."""
         what, paint = event.what, self.out.paint
         source = paint("  (from /proc)", "2") if event.cpu == _REBUILT else ""
         if what == _EXEC:
@@ -4278,14 +4278,14 @@ def _from_record(record: dict[str, Any], when: int) -> Any:
         return Lost(count=None if record["count"] is None else operator.index(record["count"]), timestamp_ns=when)
     kind, pack, take = _form(name)
     values = take(record)
-    if None in values:
+    if name == "comm":
+        values = *values[:2], os.fsencode(values[2])[:15]
+    elif None in values:
         values = [(-1 if field == "exit_code" else 0) if value is None else value
                   for (field, _), value in zip(kind._fields_, values)]
-    elif kind is Comm:
-        values = *values[:2], os.fsencode(values[2])[:15]
     event = kind.from_buffer_copy(pack(
         What[name.upper()], _REBUILT if record["rebuilt"] else 0, when & _NEVER * 2 - 1, *values))
-    if kind is Exec:
+    if name == "exec":
         words, event._parent_pid = record["cmdline"], record.get("parent_pid")
         if words is not None:
             event._words = _argv(words)
@@ -4324,8 +4324,9 @@ class _Recording:
             when, offset = when + offset - base, base
         event = _from_record(record, when)
         words, duration, parent_pid = record.get("cmdline"), record.get("duration"), record.get("parent_pid")
-        if end < len(line) or not (duration is None or 0 <= duration < 1 << 40) or not (
-                words is None or isinstance("".join(words), str)) or not isinstance(parent_pid, (int, type(None))):
+        argv = event._words if event.what == _EXEC else None if words is None else _argv(words)
+        if end < len(line) or not (duration is None or 0 <= duration < 1 << 40) or not isinstance(
+                parent_pid, (int, type(None))):
             raise ValueError(line)
         if not processes:
             processes = self._machines[origin] = _Processes(*origin, look=False, threads=True, number=number)
@@ -4339,8 +4340,8 @@ class _Recording:
                 info.parent_pid = parent_pid
             if info.start_ns is None or duration is not None:
                 info.start_ns = when - round((duration or 0) * 1e9)
-            if info.argv is None and words and not info.label:
-                info.argv, info.executed, info._name = _argv(words), True, ""
+            if info.argv is None and argv and not info.label:
+                info.argv, info.executed, info._name = argv, True, ""
         for view in self._views:
             view.on_event(event, info, processes)
             if when >= view.due:
@@ -4357,7 +4358,8 @@ class _Recording:
 
 def _load(args: Any, views: list[_View], file: Any) -> int:
     """Show what --json has recorded. Broken lines are left out, and the first of them is named."""
-    recording, broken, number, rest = _Recording(views, align=not args.json), [], 0, b""
+    recording, number, rest = _Recording(views, align=not args.json), 0, b""
+    broken: list[int] = []
     try:
         while True:
             part = file.read(1 << 18)
