@@ -332,6 +332,7 @@ class Exec(ProcEvent):
     _words = _UNKNOWN       # bytes: the arguments, each with a NUL behind it; written by the source that made the event
     _length = 0             # bytes that the kernel has of them
     _parent_pid = _UNKNOWN  # where the source knows it; no part of the value
+    _comm = _UNKNOWN
     if TYPE_CHECKING:
         cmdline: list[str] | None = None
     else:
@@ -469,6 +470,7 @@ class Exit(ProcEvent):
         ("parent_tid", _s32),    # __kernel_pid_t parent_pid (since 4.18)
         ("parent_pid", _s32),    # __kernel_pid_t parent_tgid
     ]
+    _comm = _UNKNOWN
     if TYPE_CHECKING:
         returncode: int | None = None
     else:
@@ -492,10 +494,11 @@ def _returncode(status: int) -> int | None:
 def _signal_name(number: int) -> str:
     import signal
 
-    try:
-        return signal.Signals(number).name
-    except ValueError:
+    if number in signal.valid_signals():
+        with contextlib.suppress(ValueError):
+            return signal.Signals(number).name
         return f"SIGRTMIN+{number - signal.SIGRTMIN}"
+    return f"SIG{number}"  # 32 and 33 are the C library's own
 
 def _text(text: str) -> str:
     r"""The text with \xff for a byte that is no UTF-8: to many readers a lone surrogate is no JSON."""
@@ -2335,6 +2338,7 @@ class _Table:
         # Of `watched`, those that have ended while every process was watched too, and whose events may still be in the
         # queue. Empty whenever the queue is.
         self.ended: set[int] = set()
+        self.ends = 0                               # _END if whoever reads wants to see those, too
 
     def watch(self, pid: int, kinds: int, inherited: int) -> None:
         """Watch a process, or widen its watch."""
@@ -2348,7 +2352,7 @@ class _Table:
 
     def sift(self, events: list[Any]) -> list[Any]:
         """Those of a source's events that are to be reported. Forks are followed, and ends are noted, on the way."""
-        watched, everything = self.watched, self.everything
+        watched, everything = self.watched, self.everything | self.ends
         if not watched:
             return [event for event in events if event.what & everything or not event.what
                     or _wanted_exit(everything, event)]
@@ -2367,7 +2371,7 @@ class _Table:
                         self.watch(pid, own[1], own[1])
             elif what == end:
                 own = watched.pop(pid, _NOBODY)
-                if everything and own is not _NOBODY:
+                if self.everything and own is not _NOBODY:
                     self.ended.add(pid)
             else:
                 own = own_of(pid, _NOBODY)
@@ -2414,10 +2418,13 @@ class _Waiter:
         self.also(self._pipe[0])
         self._epoll.register(self._pipe[0], select.EPOLLIN)
 
-    def also(self, fd: int) -> None:
-        """Wait on this descriptor, too."""
-        self._all.register(fd, select.POLLIN)
-        self._woken.register(fd, select.POLLIN)
+    def also(self, fd: int, *, wanted: bool = True) -> None:
+        """Wait on this descriptor, too, also while events gather; or no longer."""
+        for poll in self._all, self._woken:
+            if wanted:
+                poll.register(fd, select.POLLIN)
+            else:
+                poll.unregister(fd)
 
     def wait(self, seconds: float) -> bool:
         """Wait until the source has something, or somebody calls set(), or so many seconds; False for the last."""
@@ -3039,7 +3046,7 @@ class Watcher:
             if not self._fill(deadline, _BATCH, ending):
                 return
 
-    def _take(self, deadline: int | None, *, ending: bool = False) -> list[Any] | None:
+    def _take(self, deadline: int | None, ending: bool = False) -> list[Any] | None:
         """All the events in hand; [] when the deadline has passed, None when it is over, as for _stream()."""
         if self._queue or self._fill(deadline, _BATCH, ending):
             return [*itertools.islice(iter(self._queue.popleft, None), len(self._queue))]
@@ -3585,27 +3592,34 @@ async def wait_async(pid: int, timeout: float | None = None) -> int | None:
 
 # -------------------------------------------------------------------------------------------- command line
 
-# Events come from _watch_live() or _load(), go through a _Story, which knows the processes, and then to the views. A
-# new view is a subclass of _View, a line in _views() and an option.
+# Events come from _watch_live() or _load(), pass through _Processes, which knows the processes, and go to the views.
+# A new view is a subclass of _View, a line in _views() and an option.
 
 _PROG = "python3 cnproc.py"
-_EXAMPLES = f"""examples:
-  {_PROG} -- make -j2              run a command, and report all that it starts
-  {_PROG} --tree -- make -j2       draw at the end what ran when, and for how long
-  {_PROG} 1234                     a process and its descendants, until the last has ended
-  {_PROG} --stats                  what is started on this machine, until ctrl-C
-  {_PROG} -e nonzero_exit          what fails
-  {_PROG} --wait 1234              wait for a process, and end with its exit status
-  {_PROG} -j -o run.jsonl -- make  record
-  {_PROG} --load run.jsonl --tree  and look later
+_EXAMPLES = """examples:
+  python3 -m cnproc -- make -j2               report all that a command starts
+  python3 -m cnproc --tree -- make -j2        draw at the end what ran when, and for how long
+  python3 -m cnproc 1234                      a process and its descendants, until the last has ended
+  python3 -m cnproc --stats                   what is started on this machine, until ctrl-C
+  python3 -m cnproc -e nonzero_exit           what fails
+  python3 -m cnproc --wait 1234               wait for a process, and exit with its status
+  python3 -m cnproc -j -o run.jsonl -- make   record
+  python3 -m cnproc --load run.jsonl --tree   and look later
+-m takes cnproc.py from the current folder or the path, and starts faster than python3 cnproc.py: it is compiled once.
 """
 
-_SAYS: dict[Any, str] = {  # of the kinds of events that say one thing
+_DESCRIPTIONS: dict[Any, str] = {  # of the kinds of events that take no more than a format
     Comm: "named {0.comm!r}", Sid: "leads a new session", Uid: "user {0.ruid}, effective {0.euid}",
     Gid: "group {0.rgid}, effective {0.egid}", Coredump: "dumps core", Ptrace: "traced by {0.tracer_pid}",
 }
-_FORK_NS = 30_000_000  # a process that has run for so long without an exec is shown as forked
-_FEW, _ROWS = 4, 20    # so many short siblings become one row of a tree; the rows of the statistics
+_NEVER = 1 << 63
+_FORK_NS = 100_000_000   # a process that has executed nothing for so long is shown as forked
+_CHECK_NS = 500_000_000  # how often to check for a closed pipe
+_GATHER = 0.05           # seconds that events may gather where the kernel has read the names: a third of the CPU
+_FEW, _ROWS = 4, 20      # so many short siblings become one row of a tree; the rows of the statistics
+_NO_SIGNAL = 0xFFFFFFFF  # exit_signal of a thread: its end is not the end of the process
+# In a command line of these bytes no word needs quotes.
+_UNQUOTED = b"\0%+,-./0123456789:=@ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
 
 def _printable(text: str) -> str:
     """The text with \\x1b for a control character: a name may hold anything, and a terminal obeys it."""
@@ -3620,122 +3634,184 @@ def _columns(text: str) -> int:
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 def _seconds(ns: int) -> str:
-    seconds = ns / 1e9
-    if seconds < 100:
-        return f"{seconds:.3f} s"
-    minutes, seconds = divmod(int(seconds), 60)
+    if ns < 100_000_000_000:
+        return f"{ns / 1e9:.3f} s"
+    minutes, seconds = divmod(ns // 1_000_000_000, 60)
     return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
 
-def _how(status: int, *, short: bool = False) -> str:
+@functools.lru_cache(maxsize=256)
+def _exit_text(status: int) -> str:
     """How a process ended, by its wait status."""
     code = _returncode(status)
     if code is None:
-        return "?" if short else "ended, nobody knows how"
-    if code >= 0:
-        return str(code) if short else f"exit {code}"
-    name = _signal_name(-code)
-    return name if short else f"killed by {name}" + (" (core dumped)" if status & 0x80 else "")
+        return "exit status unknown"
+    return f"exit {code}" if code >= 0 else f"killed by {_signal_name(-code)}{' (core dumped)' * (status >> 7 & 1)}"
 
-class _Life:
-    """A process, as far as its events have been heard."""
+@functools.lru_cache(maxsize=4096)
+def _program_name(path: bytes) -> str:
+    """What to call a program, by its first argument. A title such as "sshd: user@pts/0" is no path."""
+    name, colon, title = path.decode(errors="backslashreplace").partition(": ")
+    return _printable((name if name.startswith("[") else name.rpartition("/")[2] or name) + colon + title) or "?"
 
-    __slots__ = ("end_ns", "executed", "exit_code", "parent", "parent_pid", "pid", "root", "start_ns", "words")
+def _plain(argv: bytes) -> str | None:
+    """The command line with a blank between two words, if no word takes quotes."""
+    if argv.translate(None, _UNQUOTED) or b"\0\0" in argv or argv.startswith(b"\0"):
+        return None
+    return argv.removesuffix(b"\0").replace(b"\0", b" ").decode()
 
-    def __init__(self, pid: int, parent: _Life | None, parent_pid: int | None, start_ns: int | None) -> None:
+def _when(event: Any) -> int:
+    """An event's time. It is negative for a process that was forked before the clock began: _Stat.start_ns."""
+    when: int = event.timestamp_ns
+    return when - (1 << 64) if when >> 63 else when
+
+class _ProcInfo:
+    """A process, as far as its events are known."""
+
+    __slots__ = ("_name", "argv", "comm", "end_ns", "executed", "exit_code", "label", "parent", "parent_pid", "pid",
+                 "renamed", "root", "start_ns", "titled")
+
+    def __init__(self, pid: int, parent: _ProcInfo | None, parent_pid: int | None, start_ns: int | None) -> None:
         self.pid, self.parent, self.parent_pid, self.start_ns = pid, parent, parent_pid, start_ns
-        self.words: list[str] | None = parent.words if parent else None  # its command line, by _texts()
-        self.executed = False  # whether that is its own, and not its parent's
-        self.root: int = parent.root if parent else pid
+        self.executed = self.titled = False  # whether argv is its own, not its parent's; and may be a title
         self.end_ns: int | None = None
-        self.exit_code = 0     # when it has ended
+        self.exit_code = 0                   # once it has ended
+        self._name = ""                      # the name property's cache
+        self.root: int                       # the oldest ancestor that is known
+        self.argv: bytes | None              # its command line as in Exec._words
+        self.label: str | None               # its name, where that is not in argv
+        self.comm: str | None                # the kernel's name of it, where that is known
+        self.renamed: bool                   # whether the kernel's name of it may be any
+        if parent:
+            self.root, self.argv, self.label = parent.root, parent.argv, parent.label
+            self.comm, self.renamed = parent.comm, parent.renamed
+        else:
+            self.root, self.argv, self.label, self.comm, self.renamed = pid, None, None, None, True
+
+    def found(self, stat: _Stat) -> None:
+        """Take from /proc what it runs."""
+        self.executed, self.titled, self.renamed = not stat.flags & _PF_FORKNOEXEC, True, True
+        self.argv, self.label, self._name = _raw_cmdline(self.pid), None, ""
+
+    def exec(self, event: Any) -> None:
+        """It has executed a program."""
+        self.argv, self.executed, self.titled, self._name = event._words, True, event.cpu == _REBUILT, ""
+        self.comm, self.renamed = event._comm, self.titled
+        self.label = f"[{self.comm}]" if self.argv == b"" and self.comm else None  # as ps has it
+
+    def named(self, comm: str) -> None:
+        """Its main thread has taken a name: that of the program that it is, if it has been forked for that."""
+        self.renamed = True
+        if not self.executed:
+            self.label, self._name = _text(comm), ""
+
+    def ended(self, event: Any) -> None:
+        """It has ended. A signal kills who fails in an exec when its own program is gone already, and comm remains."""
+        self.end_ns, self.exit_code, comm = event.timestamp_ns, event.exit_code, event._comm
+        if comm and not (self.executed or self.renamed) and comm not in (
+                [self.comm] if self.comm else [os.fsdecode(word.rpartition(b"/")[2].lstrip(b"-")[:15])
+                                               for word in (self.argv or b"").split(b"\0")]):
+            self.argv, self.label, self.executed, self._name = None, f"{_text(comm)} (exec failed)", True, ""
+
+    @property
+    def words(self) -> list[str] | None:
+        """Its command line, by _texts()."""
+        return _texts(_split(self.argv))
 
     @property
     def name(self) -> str:
         """The name of its program; in parentheses that of its parent, while it has executed none."""
-        if not self.words:
-            return "?"
-        first = self.words[0]
-        name = _printable(first if first.startswith("[") else first.rpartition("/")[2] or first) or "?"
-        return name if self.executed else f"({name})"
+        if not self._name:
+            name = _printable(self.label) if self.label else _program_name(self.argv.partition(b"\0")[0]
+                                                                           ) if self.argv else "?"
+            self._name = name if self.executed or name == "?" else f"({name})"
+        return self._name
 
     @property
     def command(self) -> str:
-        """Its command line, as a shell would take it."""
+        """Its command line, as a shell would take it; a title as it is."""
+        if not (self.argv and self.executed):
+            return self.name
+        plain = _plain(self.argv)
+        if plain:
+            return plain
         import shlex
 
-        return _printable(shlex.join(self.words)) if self.words and self.executed else self.name
+        words = self.words or []
+        return _printable(words[0] if self.titled and len(words) == 1 else shlex.join(words))
 
-class _Story:
-    """The processes of one machine: who is who while events are heard. Forgets a process soon after its end."""
+class _Processes:
+    """The processes of one machine, as their events tell. Forgets a process soon after its end."""
 
     def __init__(self, host: str | None, boot_id: str | None, *, look: bool, children: bool = True,
-                 threads: bool = False) -> None:
+                 threads: bool = False, number: int = 0) -> None:
         self.host, self.boot_id = host, boot_id
-        self.lives: dict[int, _Life] = {}
-        self.offset_ns = 0         # from the events' clock to the time of day; _watch_live() and _load()
-        self.skew_ns = 0           # from the time since boot to the events' clock; _watch_live()
+        self.number = number       # of the machine, if there are several
+        self.known: dict[int, _ProcInfo] = {}
+        self.offset_ns = 0         # from the events' clock to the time of day
+        self.command = 0           # the pid of the command, and its end
+        self.command_exit: Exit | None = None
         self._look = look          # whether /proc is that of these processes
-        self._children = children  # whether the ends of processes that are not known yet will be heard
-        self.exits: dict[int, Exit | None] = {}  # of whom they will be all the same: their ends; _Command.start()
-        self.number = 0            # of the machine, if there are several; _load()
-        self._gone: collections.deque[_Life] = collections.deque()  # those that have ended, and may still be asked for
-        self._kept = 64 if threads else 1                           # of them: their threads' ends may come later
+        self._children = children  # whether there will be an Exit of each process that is forked
+        self._gone: collections.deque[_ProcInfo] = collections.deque()  # ended, but events of theirs may still come
+        self._kept = 64 if threads else 1                               # so many of them
+        self._me = os.getpid() if look else 0
 
     @property
     def alive(self) -> int:
         """How many processes are known and have not ended."""
-        return len(self.lives) - len(self._gone)
+        return len(self.known) - len(self._gone)
 
-    def meet(self, pid: int) -> _Life | None:
-        """Learn from /proc of a process that is there already."""
-        stat = _stat(pid)
-        if not stat:
-            return None
-        life = self.lives[pid] = _Life(pid, self.lives.get(stat.ppid), stat.ppid, stat.start_ns - self.skew_ns)
-        self._learn(life, stat)
-        return life
-
-    def _learn(self, life: _Life, stat: _Stat) -> None:
-        life.executed = not stat.flags & _PF_FORKNOEXEC
-        life.words = _texts(_split(_raw_cmdline(life.pid)))
-
-    def hear(self, event: Any) -> _Life | None:
+    def update(self, event: Any) -> _ProcInfo | None:
         """Whose event it is; None for a Lost. Of a Fork it is the child."""
-        if isinstance(event, Lost):
+        what = event.what
+        if not what:
             return None
         pid = event.pid
-        if isinstance(event, Fork) and event.tid == pid:
-            life = _Life(pid, self.lives.get(event.parent_pid), event.parent_pid, event.timestamp_ns)
-            stat = _stat(pid) if event.rebuilt and self._look else None
-            if stat:
-                self._learn(life, stat)
-            if self._look and event.parent_pid == os.getpid() and not life.words:
-                life.words = ["cnproc"]
-            if self._children or event.rebuilt or pid in self.exits:
-                self.lives[pid] = life
-            return life
-        life = self.lives.get(pid) or self._stranger(event)
-        if isinstance(event, Exec):
-            life.words, life.executed = _texts(event.cmdline), True
-        elif isinstance(event, Exit) and event.tid == pid:
-            life.end_ns, life.exit_code = event.timestamp_ns, event.exit_code
-            if self.exits.get(pid, event) is None:
-                self.exits[pid] = event
-            self._gone.append(life)
-            if len(self._gone) > self._kept:
-                gone = self._gone.popleft()
-                gone.parent = None  # else the last of a chain of daemons would keep them all
-                if self.lives.get(gone.pid) is gone:
-                    del self.lives[gone.pid]
-        return life
+        if what == _FORK and event.tid == pid:
+            return self._fork(event, pid)
+        info = self.known.get(pid)
+        if info is None:  # its Fork has not been reported
+            parent_pid = event._parent_pid if what == _EXEC else None
+            info = _ProcInfo(pid, self.known.get(parent_pid or 0), parent_pid, None)
+            if self._children:
+                self.known[pid] = info
+        if what == _EXEC:
+            info.exec(event)
+        elif what == _EXIT:
+            if event.tid == pid and event.exit_signal != _NO_SIGNAL:
+                self._exit(info, event)
+        elif what == _COMM:
+            if event.tid == pid:
+                info.named(event.comm)
+            info.renamed = True
+        return info
 
-    def _stranger(self, event: Any) -> _Life:
-        """A process whose Fork has not been heard."""
-        parent_pid = event._parent_pid if isinstance(event, Exec) else None
-        life = _Life(event.pid, self.lives.get(parent_pid or 0), parent_pid, None)
-        if self._children:
-            self.lives[event.pid] = life
-        return life
+    def _fork(self, event: Any, pid: int) -> _ProcInfo:
+        parent_pid = event.parent_pid
+        info = _ProcInfo(pid, self.known.get(parent_pid), parent_pid, _when(event))
+        rebuilt = event.cpu == _REBUILT
+        if self._look:
+            stat = _stat(pid) if rebuilt else None
+            if stat:
+                info.found(stat)
+            if parent_pid == self._me and not info.argv:
+                info.argv = b"cnproc\0"
+                with open("/proc/thread-self/comm", "rb") as file:
+                    info.comm, info.renamed = os.fsdecode(file.read().removesuffix(b"\n")), False
+        if self._children or rebuilt or pid == self.command:
+            self.known[pid] = info
+        return info
+
+    def _exit(self, info: _ProcInfo, event: Any) -> None:
+        info.ended(event)
+        if info.pid == self.command and not self.command_exit:
+            self.command_exit = event
+        self._gone.append(info)
+        if len(self._gone) > self._kept:
+            gone = self._gone.popleft()
+            gone.parent = None  # else the last of a chain of daemons would keep them all
+            if self.known.get(gone.pid) is gone:
+                del self.known[gone.pid]
 
 class _Out:
     """A file for a view. It writes whole lines, and knows what the reader can see."""
@@ -3749,17 +3825,17 @@ class _Out:
             self.tty and os.environ.get("TERM") != "dumb"))
         self.more, self.times, self.arrow, self.bar = "…", "×", "←", "█"
         self.branches = "├─ ", "└─ ", "│  "
+        self._encoding = getattr(file, "encoding", None) or "utf-8"
         try:
             "…×←█├─└│".encode(getattr(file, "encoding", None) or "ascii")
         except UnicodeEncodeError:
             self.more, self.times, self.arrow, self.bar = "...", "x", "<-", "#"
             self.branches = "|- ", "`- ", "|  "
-        self._encoding = getattr(file, "encoding", None) or "utf-8"
-        self._closing = select.poll()
+        self._closed = select.poll()
         self._fd: int | None = None
         try:
             self._fd = file.fileno()
-            self._closing.register(file.fileno(), 0)  # POLLERR and POLLHUP
+            self._closed.register(file.fileno(), 0)  # POLLERR and POLLHUP
         except (OSError, ValueError):  # a file that exists in memory only
             pass
 
@@ -3793,18 +3869,23 @@ class _Out:
         return text + " " * (width - _columns(text))
 
     def paint(self, text: str, style: str) -> str:
-        """The text in a colour: "31" is red, "2" dim."""
-        return f"\x1b[{style}m{text}\x1b[0m" if self.colour and style and text else text
+        """The text in a colour: "31" is red, "2" dim, "" none."""
+        return f"\x1b[{style}m{text}\x1b[0m" if self.colour and style else text
 
-    def row(self, *parts: tuple[str, str]) -> None:
-        """Write a line of texts and their colours, cut to the terminal."""
-        width, line, at = self.width, "", 0
-        texts = [self.encodable(text) for text, _ in parts]
-        plain = "".join(texts) if width is None else self.cut("".join(texts), width)
-        for text, (_, style) in zip(texts, parts):
-            line += self.paint(plain[at:at + len(text)], style)
-            at += len(text)
-        self.line(line)
+    def row(self, text: str) -> None:
+        """Write a line, truncated to the terminal's width. It may be painted."""
+        if not text.isascii():
+            text = self.encodable(text)
+        width = self.width if self.tty else None
+        if width is not None:
+            import re
+
+            parts = re.split("(\x1b\\[\\d*m)", text)  # every second one is a colour
+            plain, at = self.cut("".join(parts[::2]), width), 0
+            for i in range(0, len(parts), 2):
+                at, parts[i] = at + len(parts[i]), plain[at:at + len(parts[i])]
+            text = "".join(parts)
+        self.line(text)
 
     def line(self, text: str) -> None:
         """Write a line as it is."""
@@ -3837,104 +3918,119 @@ class _Out:
 
     def check(self) -> None:
         """Raises BrokenPipeError if nobody reads it any longer."""
-        if self._closing.poll(0):
+        if self._closed.poll(0):
             raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 class _View:
     """A way of showing events."""
 
-    alarm: float | None = None  # after so many seconds tick() wants to be called, though nothing is heard
+    due = _NEVER  # when on_time() is to be called, on the events' clock
 
     def __init__(self, out: _Out, args: Any) -> None:
         self.out, self.args = out, args
-        self._wanted = int(args.events or (What.ALL if args.load else _LIFE))
+        self._kinds = int(args.events or (What.ALL if args.load else _LIFE))
 
     def wants(self, event: Any) -> bool:
         """Whether -e asks for it; a Lost is never left out."""
-        return bool(not event.what or event.what & self._wanted or _wanted_exit(self._wanted, event))
+        what = event.what
+        return bool(what & self._kinds or not what or _wanted_exit(self._kinds, event))
 
-    def hear(self, event: Any, life: _Life | None, story: _Story) -> None:
+    def on_start(self, now: int) -> None:
+        """The watch begins; not called for a recording."""
+
+    def on_event(self, event: Any, info: _ProcInfo | None, processes: _Processes) -> None:
         """An event, and whose it is: None if it is a Lost."""
         raise NotImplementedError
 
-    def tick(self, now: int, story: _Story) -> None:
-        """Time has passed. now: the time on the events' clock."""
+    def on_time(self, now: int, processes: _Processes) -> None:
+        """It is `due`."""
 
     def end(self, now: int) -> None:
         """No more events."""
 
 class _Lines(_View):
-    """One line of text says one thing."""
+    """A line of text for each event."""
 
     def __init__(self, out: _Out, args: Any) -> None:
         super().__init__(out, args)
         self._second, self._clock = -1, ""  # the time of day of the latest event, and how it is written
-        # Forks of which no line has been written yet: none is if the process executes something at once. hear()
-        self._forks: dict[_Life, tuple[Any, _Story]] = {}
+        # Forks without a line as yet: if an exec follows soon, they get none.
+        self._forks: dict[_ProcInfo, tuple[Any, _Processes]] = {}
+        self._held = not args.events and (args.follow or not (args.pid or args.command))  # else no exec is reported
         if out.tty:
-            out.row((f"{'TIME':15} {'PID':>7} {'PARENT':>7}  EVENT", "2"))
+            out.row(out.paint(f"{'TIME':15} {'PID':>7} {'PARENT':>7}  EVENT", "2"))
 
-    def hear(self, event: Any, life: _Life | None, story: _Story) -> None:
-        if isinstance(event, Fork) and event.tid == event.pid and not self.args.events and life:
-            if not self.args.follow and (self.args.pid or self.args.command):
-                return  # whether an exec follows will not be heard
-            if life.parent:
-                self._show_fork(life.parent)
-            self._forks[life], self.alarm = (event, story), _FORK_NS / 1e9
+    def on_event(self, event: Any, info: _ProcInfo | None, processes: _Processes) -> None:
+        what, forks = event.what, self._forks
+        if what == _FORK and info and not self.args.events and event.tid == event.pid:
+            if self._held:
+                if info.parent in forks:
+                    self._show_fork(info.parent)
+                if not forks:
+                    self.due = _when(event) + _FORK_NS
+                forks[info] = event, processes
             return
-        if life and isinstance(event, Exec):
-            self._forks.pop(life, None)
-        elif life:
-            self._show_fork(life)
+        if info in forks:
+            if what == _EXEC:
+                del forks[info]
+            else:
+                self._show_fork(info)
+            if not forks:
+                self.due = _NEVER
         if self.wants(event):
-            self._show(event, life, story)
+            self._show(event, info, processes)
 
-    def _show_fork(self, life: _Life) -> None:
-        if life in self._forks:
-            event, story = self._forks.pop(life)
-            self._show(event, life, story)
+    def _show_fork(self, info: Any) -> None:
+        event, processes = self._forks.pop(info)
+        self._show(event, info, processes)
 
-    def tick(self, now: int, story: _Story) -> None:
-        for life in [life for life in self._forks if (life.start_ns or 0) + _FORK_NS < now]:
-            self._show_fork(life)
-        self.alarm = _FORK_NS / 1e9 if self._forks else None
+    def on_time(self, now: int, processes: _Processes) -> None:
+        self.due = _NEVER
+        for info, (event, _) in [*self._forks.items()]:
+            due = _when(event) + _FORK_NS
+            if due <= now:
+                self._show_fork(info)
+            else:
+                self.due = min(self.due, due)
 
     def end(self, now: int) -> None:
-        for life in [*self._forks]:
-            self._show_fork(life)
+        for info in [*self._forks]:
+            self._show_fork(info)
 
-    def _show(self, event: Any, life: _Life | None, story: _Story) -> None:
-        second, rest = divmod(event.timestamp_ns + story.offset_ns, 1_000_000_000)
+    def _show(self, event: Any, info: _ProcInfo | None, processes: _Processes) -> None:
+        out = self.out
+        second, rest = divmod(_when(event) + processes.offset_ns, 1_000_000_000)
         if second != self._second:
             self._second, self._clock = second, time.strftime("%H:%M:%S", time.localtime(second))
-        parts = [(f"{self._clock}.{rest // 1000:06}", "2")]
-        if life:
-            parent = "?" if life.parent_pid is None else life.parent_pid
-            thread = f"thread {event.tid} " if event.tid != event.pid else ""
-            parts += [(f" {life.pid:>7} {parent:>7}  {thread}", ""), *self._said(event, life)]
+        at = out.paint(f"{self._clock}.{rest // 1000:06}", "2")
+        if info:
+            parent, tid = "?" if info.parent_pid is None else info.parent_pid, event.tid
+            alone = tid != info.pid or (event.what == _EXIT and info.end_ns is None)
+            out.row(f"{at} {info.pid:>7} {parent:>7}  {f'thread {tid} ' * alone}{self._text(event, info, alone)}")
         else:
             count = "some events" if event.count is None else f"{event.count} events"
-            parts += [(" " * 18, ""), (f"lost {count}; what /proc knows follows", "31")]
-        self.out.row(*parts)
+            out.row(at + " " * 18 + out.paint(f"lost {count}; what /proc knows follows", "31"))
 
-    def _said(self, event: Any, life: _Life) -> list[tuple[str, str]]:
-        """What happened, in words and their colours."""
-        source = [("  (from /proc)", "2")] if event.rebuilt else []
-        if isinstance(event, Exec):
-            cut = " ..." if event.truncated else ""
-            if event.rebuilt and life.start_ns is not None:
-                return [(f"running for {_seconds(event.timestamp_ns - life.start_ns)}: {life.command}{cut}", "")]
-            return [(f"exec {life.command}{cut}", ""), *source]
-        if isinstance(event, Exit):
-            said = [(_how(event.exit_code), "31" if event.exit_code else "")]
-            if event.tid == event.pid and life.start_ns is not None:
-                said.append((f" after {_seconds(event.timestamp_ns - life.start_ns)}", "2"))
-            return [*said, (f": {life.name}", ""), *source]
-        if isinstance(event, Fork):
-            return [("started" if event.tid != event.pid else "fork", ""), (f": {life.name}", ""), *source]
-        if isinstance(event, Ptrace) and not event.tracer_pid:
-            return [("traced no longer", "")]
-        return [(_printable(_SAYS[type(event)].format(event)), ""), (f": {life.name}", "")]
+    def _text(self, event: Any, info: _ProcInfo, alone: bool) -> str:
+        """What happened. alone: to one thread."""
+        what, paint = event.what, self.out.paint
+        source = paint("  (from /proc)", "2") if event.cpu == _REBUILT else ""
+        if what == _EXEC:
+            command = f"{info.command} ..." if event.truncated else info.command
+            if source and info.start_ns is not None:
+                return f"running for {_seconds(event.timestamp_ns - info.start_ns)}: {command}"
+            return f"exec {command}{source}"
+        if what == _EXIT:
+            text = paint(_exit_text(event.exit_code), "31" if event.exit_code else "")
+            if not alone and info.start_ns is not None:
+                text += paint(f" after {_seconds(event.timestamp_ns - info.start_ns)}", "2")
+        elif what == _FORK:
+            text = "started" if alone else "fork"
+        elif isinstance(event, Ptrace) and not event.tracer_pid:
+            return "traced no longer"
+        else:
+            text = _printable(_DESCRIPTIONS[type(event)].format(event))
+        return f"{text}: {info.name}{source}"
 
 class _Json(_View):
     """One JSON object a line: the event's own asdict(), and what is known of its process."""
@@ -3943,52 +4039,74 @@ class _Json(_View):
         super().__init__(out, args)
         import json
 
-        self._dumps = json.dumps
+        self._encode = json.JSONEncoder().encode
         self._second, self._clock = -1, ""
 
-    def hear(self, event: Any, life: _Life | None, story: _Story) -> None:
+    def on_event(self, event: Any, info: _ProcInfo | None, processes: _Processes) -> None:
         if not self.wants(event):
             return
-        shown = event.asdict()
-        second, rest = divmod(event.timestamp_ns + story.offset_ns, 1_000_000_000)
+        name, when, host, boot_id = type(event).__name__.lower(), _when(event), processes.host, processes.boot_id
+        second, rest = divmod(when + processes.offset_ns, 1_000_000_000)
         if second != self._second:
             self._second, self._clock = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        if isinstance(event, Exec) and life:
-            shown["parent_pid"] = life.parent_pid
-        elif isinstance(event, Exit) and life:
-            shown["parent_pid"] = shown["parent_pid"] or life.parent_pid
-            shown["cmdline"] = life.words
-            shown["duration"] = None
-            if life.start_ns is not None and event.tid == event.pid:
-                shown["duration"] = (event.timestamp_ns - life.start_ns) / 1e9
-        elif isinstance(event, Coredump) and life:
-            shown["cmdline"] = life.words
-        self.out.line(self._dumps({"event": shown.pop("event"), "time": f"{self._clock}.{rest // 1000:06}Z",
-                                   "timestamp_ns": shown.pop("timestamp_ns"), "host": story.host,
-                                   "boot_id": story.boot_id, **shown}))
+        self.out.line(f'{{"event": "{name}", "time": "{self._clock}.{rest // 1000:06}Z", "timestamp_ns": {when}, '
+                      f'"host": {self._encode(host)}, "boot_id": {self._encode(boot_id)}, '
+                      f'{self._fields(event, info, when)}}}')
+
+    def _fields(self, event: Any, info: _ProcInfo | None, when: int) -> str:
+        """The rest of the object. The usual kinds by hand: json takes four times as long for them."""
+        what = event.what
+        if not info or what not in (_FORK, _EXEC, _EXIT):
+            shown = event.asdict()
+            del shown["event"], shown["timestamp_ns"]
+            if info and isinstance(event, Coredump):
+                shown["cmdline"] = info.words
+            return self._encode(shown)[1:-1]
+        task = f'"pid": {event.pid}, "tid": {event.tid}'
+        rebuilt = "true" if event.cpu == _REBUILT else "false"
+        parent_pid = "null" if info.parent_pid is None else info.parent_pid
+        if what == _FORK:
+            return (f'{task}, "parent_tid": {event.parent_tid or "null"}, "parent_pid": {event.parent_pid or "null"}, '
+                    f'"rebuilt": {rebuilt}')
+        plain = _plain(info.argv or b"")
+        words = '["' + plain.replace(" ", '", "') + '"]' if plain else self._encode(info.words)
+        if what == _EXEC:
+            return (f'{task}, "cmdline": {words}, "truncated": {"true" if event.truncated else "false"}, '
+                    f'"rebuilt": {rebuilt}, "parent_pid": {parent_pid}')
+        status, signal, duration = event.exit_code, "null", "null"
+        code = _returncode(status)
+        if code and code < 0:
+            signal = f'"{_signal_name(-code)}"'
+        if info.start_ns is not None and info.end_ns is not None and event.tid == info.pid:
+            duration = str((when - info.start_ns) / 1e9)
+        return (f'{task}, "exit_code": {"null" if code is None else status}, "exit_signal": {event.exit_signal}, '
+                f'"parent_tid": {event.parent_tid or "null"}, "parent_pid": {event.parent_pid or parent_pid}, '
+                f'"returncode": {"null" if code is None else code}, "signal": {signal}, "rebuilt": {rebuilt}, '
+                f'"cmdline": {words}, "duration": {duration}')
 
 class _Span(_View):
     """What the views that end with a summary have in common: when it all began, and what was lost."""
 
     def __init__(self, out: _Out, args: Any) -> None:
         super().__init__(out, args)
-        self.begin: int | None = None  # when the watch began, or the first event happened. tick(), hear()
+        self.begin: int | None = None  # when the watch began, or the first event of the recording happened
         self.last = 0
         self.lost = 0
-        self.lost_more = False         # nobody knows how many
+        self.lost_more = False         # whether more were lost, nobody knows how many
 
-    def hear(self, event: Any, life: _Life | None, story: _Story) -> None:
-        if not (isinstance(event, Fork) and event.rebuilt):  # which may be hours old
-            when = event.timestamp_ns
-            self.begin = when if self.begin is None else min(self.begin, when)
-            self.last = max(self.last, when)
-        if isinstance(event, Lost):
+    def on_start(self, now: int) -> None:
+        self.begin = now
+
+    def on_event(self, event: Any, info: _ProcInfo | None, processes: _Processes) -> None:
+        what, when = event.what, event.timestamp_ns
+        if what != _FORK or event.cpu != _REBUILT:  # else it may be hours old
+            if self.begin is None or when < self.begin:
+                self.begin = when
+            if when > self.last:
+                self.last = when
+        if not what:
             self.lost += event.count or 0
             self.lost_more |= event.count is None
-
-    def tick(self, now: int, story: _Story) -> None:
-        if self.begin is None:
-            self.begin = now
 
     @property
     def losses(self) -> str:
@@ -4000,84 +4118,87 @@ class _Tree(_Span):
 
     def __init__(self, out: _Out, args: Any) -> None:
         super().__init__(out, args)
-        self._heard: dict[_Life, None] = {}  # in order
-        self._placed: set[_Life] = set()     # these and their ancestors
-        self._roots: list[_Life] = []
-        self._children: dict[_Life, list[_Life]] = collections.defaultdict(list)
-        self._end = self._bar = 0            # when the axis ends, and its columns; end()
+        self._shown: dict[_ProcInfo, None] = {}  # in the order of their first events
+        self._placed: set[_ProcInfo] = set()     # these and their ancestors
+        self._roots: list[_ProcInfo] = []
+        self._children: dict[_ProcInfo, list[_ProcInfo]] = collections.defaultdict(list)
+        self._end = self._bar = 0                # when the axis ends, and its columns: set by end()
 
-    def hear(self, event: Any, life: _Life | None, story: _Story) -> None:
-        super().hear(event, life, story)
-        if life and isinstance(event, Fork) and story.lives.get(life.pid) is not life:
-            return  # its end will not be heard
-        if life:
-            self._heard[life] = None
-        while life and life not in self._placed:
-            self._placed.add(life)
-            (self._children[life.parent] if life.parent else self._roots).append(life)
-            life = life.parent
+    def on_event(self, event: Any, info: _ProcInfo | None, processes: _Processes) -> None:
+        super().on_event(event, info, processes)
+        if not info or info in self._shown or (event.what == _FORK and processes.known.get(info.pid) is not info):
+            return  # of the last, no end will be reported
+        self._shown[info] = None
+        while info and info not in self._placed:
+            self._placed.add(info)
+            (self._children[info.parent] if info.parent else self._roots).append(info)
+            info = info.parent
 
     def end(self, now: int) -> None:
-        out, begin, heard = self.out, now if self.begin is None else self.begin, self._heard
+        out, begin, shown = self.out, now if self.begin is None else self.begin, self._shown
         columns = os.environ.get("COLUMNS", "")
         width = out.width or (max(40, int(columns)) if columns.isdecimal() else 100)
-        self._end = max(self.last, now if any(life.end_ns is None for life in heard) else begin)
+        self._end = max(self.last, now if any(info.end_ns is None for info in shown) else begin)
         self._bar = width * 3 // 10 if width >= 60 else 0
         axis = _seconds(self._end - begin)
         head = f"{'TIME':>14} {'STATUS':>10}  "
         room = max(10, width - len(head) - self._bar)
-        out.row((f"{'COMMAND':{room}}{head}{'0 s':{max(0, self._bar - len(axis))}}{axis if self._bar else ''}", "2"))
+        scale = f"{'0 s':{max(0, self._bar - len(axis))}}{axis if self._bar else ''}"
+        out.row(out.paint(f"{'COMMAND':{room}}{head}{scale}", "2"))
         branch, last, trunk = out.branches
         rows = [(group, "", "") for group in reversed(self._groups(self._roots, fold=False))]
         while rows:
             group, lead, under = rows.pop()
             self._row(group, lead, room)
-            children = [child for life in group for child in self._children.get(life, ())]
+            children = [child for info in group for child in self._children.get(info, ())]
             turn = last, "   "
             for below in reversed(self._groups(children, fold=len(group) > 1)):
                 deep = len(under) > room  # no more of it is seen
                 rows.append((below, under + turn[0] * (not deep), under + turn[1] * (not deep)))
                 turn = branch, trunk
-        failed = sum(life.exit_code > 0 for life in heard)
-        plural = "es" * (len(heard) != 1)
-        self.out.row((f"{len(heard)} process{plural}, ", ""), (f"{failed} failed", "31" if failed else ""),
-                     (f", {self.losses}, {axis}, at most {self._at_once()} at once", ""))
+        failed = sum(info.exit_code > 0 for info in shown)
+        failures = out.paint(f"{failed} failed", "31" if failed else "")
+        out.row(f"{len(shown)} process{'es' * (len(shown) != 1)}, {failures}, {self.losses}, {axis}, "
+                f"at most {self._at_once()} at once")
         out.flush()
 
-    def _span(self, life: _Life) -> tuple[int, int]:
+    def _span(self, info: _ProcInfo) -> tuple[int, int]:
         """When it began and ended, as far as that is on the axis."""
         begin = self.begin or 0
-        return max(life.start_ns or begin, begin), self._end if life.end_ns is None else life.end_ns
+        start = info.start_ns
+        return begin if start is None or start < begin else start, self._end if info.end_ns is None else info.end_ns
 
-    def _groups(self, lives: list[_Life], *, fold: bool) -> list[list[_Life]]:
+    def _groups(self, infos: list[_ProcInfo], *, fold: bool) -> list[list[_ProcInfo]]:
         """What becomes a row each, in the order of their starts. fold: they are children of several processes."""
-        lives = sorted(lives, key=self._span)
-        count = collections.Counter(life.name for life in lives)
+        infos = sorted(infos, key=self._span)
+        count = collections.Counter(info.name for info in infos)
         longest = (self._end - (self.begin or 0)) // 10
-        alike: dict[str, list[_Life]] = collections.defaultdict(list)
-        groups: list[list[_Life]] = []
-        for life in lives:
-            begin, end = self._span(life)
-            if self.args.all or (end - begin > longest and not fold and count[life.name] <= _ROWS):
-                groups.append([life])
+        alike: dict[str, list[_ProcInfo]] = collections.defaultdict(list)
+        groups: list[list[_ProcInfo]] = []
+        for info in infos:
+            begin, end = self._span(info)
+            if self.args.all or (end - begin > longest and not fold and count[info.name] <= _ROWS):
+                groups.append([info])
                 continue
-            group = alike[life.name]
+            group = alike[info.name]
             if not group:
                 groups.append(group)
-            group.append(life)
+            group.append(info)
         few = 1 if fold else _FEW
-        parts = [[group] if len(group) >= few else [[life] for life in group] for group in groups]
+        parts = [[group] if len(group) >= few else [[info] for info in group] for group in groups]
         return sorted((group for part in parts for group in part), key=lambda group: self._span(group[0]))
 
-    def _row(self, group: list[_Life], lead: str, room: int) -> None:
-        out, life, begin = self.out, group[0], self.begin or 0
+    def _row(self, group: list[_ProcInfo], lead: str, room: int) -> None:
+        out, info, begin = self.out, group[0], self.begin or 0
         failed = sum(one.exit_code > 0 for one in group)
         if len(group) > 1:
-            label, status = f"{life.name} {out.times}{len(group)}", f"{failed} failed"
+            label, status = f"{info.name} {out.times}{len(group)}", f"{failed} failed"
             took = f"{_seconds(sum(end - start for start, end in map(self._span, group)))} total"
         else:
-            label, status = life.command, "" if life.end_ns is None else _how(life.exit_code, short=True)
-            took = _seconds(self._span(life)[1] - (life.start_ns or begin))
+            label, status, code = info.command, "", _returncode(info.exit_code)
+            if info.end_ns is not None:
+                status = "?" if code is None else str(code) if code >= 0 else _signal_name(-code)
+            took = _seconds(self._span(info)[1] - (begin if info.start_ns is None else info.start_ns))
         scale = self._bar / max(1, self._end - begin)
         cells = bytearray(self._bar)
         for start, end in map(self._span, group):
@@ -4086,14 +4207,14 @@ class _Tree(_Span):
             cells[first:after] = b"\1" * (after - first)
         bar = "".join(out.bar if cell else " " for cell in cells)
         lead = out.cut(lead, max(0, room - 8))
-        out.row((out.fit(lead + label, room), ""), (f"{took:>14}", "2"), (f" {status:>10}", "31" if failed else ""),
-                (f"  {bar}".rstrip(), ""))
+        out.row(out.fit(lead + label, room) + out.paint(f"{took:>14}", "2")
+                + out.paint(f" {status:>10}", "31" if failed else "") + f"  {bar}".rstrip())
 
     def _at_once(self) -> int:
         """How many of the processes ran at once at most."""
         changes: list[tuple[int, int]] = []
-        for life in self._heard:
-            begin, end = self._span(life)
+        for info in self._shown:
+            begin, end = self._span(info)
             changes += [(begin, 1), (end, -1)]
         return max(itertools.accumulate(change for _, change in sorted(changes)), default=0)
 
@@ -4104,7 +4225,7 @@ class _Program_Stats:
 
     def __init__(self) -> None:
         self.starts = self.failed = self.total = self.longest = 0
-        self.parents: collections.Counter[str] = collections.Counter()
+        self.parents: dict[str, int] = collections.defaultdict(int)
 
 class _Stats(_Span):
     """A table by program: how often it was started, by whom, how long it ran and how often it failed."""
@@ -4112,70 +4233,78 @@ class _Stats(_Span):
     def __init__(self, out: _Out, args: Any) -> None:
         super().__init__(out, args)
         self._programs: dict[str, _Program_Stats] = collections.defaultdict(_Program_Stats)
-        self._running: dict[_Life, tuple[_Program_Stats, int]] = {}  # what each process runs, and since when
-        self._count = self._counted = self._ticked = 0               # events: all, and at the last tick; when that was
+        self._running: dict[_ProcInfo, tuple[_Program_Stats, int]] = {}  # what each process runs, and since when
+        self._count = self._counted = self._counted_ns = 0               # events: all, and when last shown; when
         self._status = _Out(sys.stderr) if sys.stderr and sys.stderr.isatty() and not (
             args.command or args.load or args.json) else None
-        self.alarm = 1.0 if self._status else None
 
-    def hear(self, event: Any, life: _Life | None, story: _Story) -> None:
-        super().hear(event, life, story)
+    def on_start(self, now: int) -> None:
+        super().on_start(now)
+        self._counted_ns = now
+        if self._status:
+            self.due = now + 1_000_000_000
+
+    def on_event(self, event: Any, info: _ProcInfo | None, processes: _Processes) -> None:
+        super().on_event(event, info, processes)
         self._count += 1
-        if life and isinstance(event, Exec):
-            self._stop(life, event.timestamp_ns)
-            before = life.start_ns if event.rebuilt else None  # it was there when the watch began
-            self._start(life, event.timestamp_ns if before is None else before)
-        elif life and isinstance(event, Exit) and event.tid == event.pid:
-            if life not in self._running and not life.executed and (life.start_ns or 0) >= (self.begin or 0):
-                self._start(life, life.start_ns or 0)  # it has run what its parent runs
-            program = self._stop(life, event.timestamp_ns)
-            if program and event.exit_code > 0:
+        if not info:
+            return
+        what, when = event.what, event.timestamp_ns
+        if what == _EXEC:
+            self._stop(info, when)
+            before = info.start_ns if event.cpu == _REBUILT else None  # it was there when the watch began
+            self._start(info, when if before is None else before)
+        elif what == _EXIT and event.tid == event.pid and info.end_ns is not None:
+            if info not in self._running and (info.start_ns or 0) >= (self.begin or 0):
+                self._start(info, info.start_ns or 0)  # it has run what its parent runs
+            program = self._stop(info, when)
+            if program and info.exit_code > 0:
                 program.failed += 1
 
-    def _start(self, life: _Life, when: int) -> None:
-        program = self._programs[life.name]
+    def _start(self, info: _ProcInfo, when: int) -> None:
+        program = self._programs[info.name]
         program.starts += 1
-        program.parents[life.parent.name if life.parent else "?"] += 1
-        self._running[life] = program, when
+        program.parents[info.parent.name if info.parent else "?"] += 1
+        self._running[info] = program, when
 
-    def _stop(self, life: _Life, when: int) -> _Program_Stats | None:
-        program, since = self._running.pop(life, (None, 0))
+    def _stop(self, info: _ProcInfo, when: int) -> _Program_Stats | None:
+        program, since = self._running.pop(info, (None, 0))
         if program:
             program.total += when - since
             program.longest = max(program.longest, when - since)
         return program
 
-    def tick(self, now: int, story: _Story) -> None:
-        super().tick(now, story)
-        if self._status and now - self._ticked >= 900_000_000:
-            rate = (self._count - self._counted) * 1e9 / max(1, now - (self._ticked or self.begin or now))
-            self._counted, self._ticked = self._count, now
-            self._status.transient(f"{rate:.0f} events/s  {story.alive} processes alive  {self.losses}")
+    def on_time(self, now: int, processes: _Processes) -> None:
+        if self._status:
+            rate = (self._count - self._counted) * 1e9 / max(1, now - self._counted_ns)
+            self._counted, self._counted_ns, self.due = self._count, now, now + 1_000_000_000
+            self._status.transient(f"{rate:.0f} events/s  {processes.alive} processes alive  {self.losses}")
 
     def end(self, now: int) -> None:
         out = self.out
         if self._status:
             self._status.transient("")
         last = max(self.last, now if self._running else 0)
-        for life in [*self._running]:
-            self._stop(life, last)
+        for info in [*self._running]:
+            self._stop(info, last)
         wall = max(1, last - (last if self.begin is None else self.begin))
         programs = sorted(self._programs.items(), key=lambda item: (-item[1].starts, -item[1].total, item[0]))
         shown = programs if self.args.all else programs[:_ROWS]
-        out.row((f"{'PROGRAM':20} {'STARTS':>7} {'FAILED':>7} {'TOTAL':>11} {'LONGEST':>11}  SHARE  STARTED BY", "2"))
+        out.row(out.paint(
+            f"{'PROGRAM':20} {'STARTS':>7} {'FAILED':>7} {'TOTAL':>11} {'LONGEST':>11}  SHARE  STARTED BY", "2"))
         for name, program in shown:
-            parents = ", ".join(f"{parent} {out.times}{count}" for parent, count in program.parents.most_common(3))
-            others = len(program.parents) - 3
-            out.row((f"{out.fit(name, 20)} {program.starts:>7}", ""),
-                    (f" {program.failed:>7}", "31" if program.failed else ""),
-                    (f" {_seconds(program.total):>11} {_seconds(program.longest):>11}", "2"),
-                    (f" {program.total / wall:>6.0%}", ""),
-                    (f"  {out.arrow} {parents}" + (f" and {others} more" if others > 0 else ""), ""))
+            parents = sorted(program.parents.items(), key=lambda item: -item[1])
+            named = ", ".join(f"{parent} {out.times}{count}" for parent, count in parents[:3])
+            others = f" and {len(parents) - 3} more" if len(parents) > 3 else ""
+            out.row(f"{out.fit(name, 20)} {program.starts:>7}"
+                    + out.paint(f" {program.failed:>7}", "31" if program.failed else "")
+                    + out.paint(f" {_seconds(program.total):>11} {_seconds(program.longest):>11}", "2")
+                    + f" {program.total / wall:>6.0%}  {out.arrow} {named}{others}")
         starts = sum(program.starts for _, program in programs)
         failed = sum(program.failed for _, program in programs)
+        failures = out.paint(f"{failed} failed", "31" if failed else "")
         more = f" ({len(programs) - len(shown)} not shown: --all)" if len(shown) < len(programs) else ""
-        out.row((f"{starts} starts of {len(programs)} programs{more}, ", ""),
-                (f"{failed} failed", "31" if failed else ""), (f", {self.losses}, {_seconds(wall)}", ""))
+        out.row(f"{starts} starts of {len(programs)} programs{more}, {failures}, {self.losses}, {_seconds(wall)}")
         out.flush()
 
 class _Trace(_View):
@@ -4190,147 +4319,188 @@ class _Trace(_View):
         super().__init__(out, args)
         import json
 
-        self._dumps = json.dumps
-        self._begin: int | None = None          # when the first event happened; hear()
-        self._before: list[_Life] = []          # what was there already, before that is known
-        self._open: set[_Life] = set()          # whose slice has not ended
-        self._named: set[int] = set()           # groups that have a name
-        self._flows = self._records = self._machine = 0
+        self._quote = json.JSONEncoder().encode
+        self._begin: int | None = None       # when the first event happened
+        self._before: list[_ProcInfo] = []   # what was there already, until that is known
+        self._open: set[_ProcInfo] = set()   # whose slice has not ended
+        self._named: set[int] = set()        # groups that have a name
+        self._flows = self._machine = 0
+        self._comma = "["
 
-    def hear(self, event: Any, life: _Life | None, story: _Story) -> None:
-        when, self._machine = event.timestamp_ns, story.number * 10_000_000  # above all pids
-        if isinstance(event, Fork) and event.rebuilt and self._begin is None and life:
-            self._before.append(life)
+    def on_event(self, event: Any, info: _ProcInfo | None, processes: _Processes) -> None:
+        what, when = event.what, _when(event)
+        self._machine = processes.number * 10_000_000  # above all pids
+        if what == _FORK and event.cpu == _REBUILT and self._begin is None and info:
+            self._before.append(info)
             return
         if self._begin is None:
             self._begin = when
             while self._before:
-                self._start(self._before.pop(0), when, story)
+                self._start(self._before.pop(0), when, processes)
         when = max(when, self._begin)
-        if life is None:
-            self._record("i", f"{getattr(event, 'count', None) or 'some'} events lost", 0, 0, when, s="g")
-        elif isinstance(event, Fork) and event.tid == event.pid:
-            if life.parent in self._open:
+        if info is None:
+            self._record("i", 0, 0, when, f', "name": "{event.count or "some"} events lost", "s": "g"')
+        elif what == _FORK and event.tid == event.pid:
+            parent = info.parent if info.parent in self._open else None
+            if parent:
                 self._flows += 1
-                self._record("s", "fork", life.root, life.parent.pid, when, cat="fork", id=self._flows)
-            self._start(life, when, story)
-            if life.parent in self._open:
-                self._record("f", "fork", life.root, life.pid, when, cat="fork", id=self._flows, bp="e")
-        elif isinstance(event, Exec):
-            self._stop(life, when)
-            self._start(life, when, story)
-        elif isinstance(event, Exit) and event.tid == event.pid:
-            self._stop(life, when, returncode=event.returncode, end=_how(event.exit_code))
+                self._record("s", info.root, parent.pid, when, f', "name": "fork", "cat": "fork", "id": {self._flows}')
+            self._start(info, when, processes)
+            if parent:
+                self._record("f", info.root, info.pid, when,
+                             f', "name": "fork", "cat": "fork", "id": {self._flows}, "bp": "e"')
+        elif what == _EXEC:
+            self._stop(info, when)
+            self._start(info, when, processes)
+        elif what == _EXIT and event.tid == event.pid and info.end_ns is not None:
+            code = "null" if event.returncode is None else event.returncode
+            self._stop(info, when, f'"returncode": {code}, "end": "{_exit_text(event.exit_code)}"')
         else:
-            self._record("i", type(event).__name__.lower(), life.root, life.pid, when, s="t")
+            self._record("i", info.root, info.pid, when, f', "name": "{type(event).__name__.lower()}", "s": "t"')
 
-    def _start(self, life: _Life, when: int, story: _Story) -> None:
-        if life.pid == life.root or life.root not in self._named:
-            self._named.add(life.root)
-            root = story.lives.get(life.root, life)
-            self._record("M", "process_name", life.root, life.root, args={"name": root.name})
-        self._record("M", "thread_name", life.root, life.pid, args={"name": life.name})
-        self._record("B", life.name, life.root, life.pid, when, cat="exec" if life.executed else "fork",
-                     args={"pid": life.pid, "parent_pid": life.parent_pid, "cmdline": life.command})
-        self._open.add(life)
+    def _start(self, info: _ProcInfo, when: int, processes: _Processes) -> None:
+        name, parent = self._quote(info.name), "null" if info.parent_pid is None else info.parent_pid
+        if info.pid == info.root or info.root not in self._named:
+            self._named.add(info.root)
+            root = self._quote(processes.known.get(info.root, info).name)
+            self._record("M", info.root, info.root, None, f', "name": "process_name", "args": {{"name": {root}}}')
+        self._record("M", info.root, info.pid, None, f', "name": "thread_name", "args": {{"name": {name}}}')
+        self._record("B", info.root, info.pid, when,
+                     f', "name": {name}, "cat": "{"exec" if info.executed else "fork"}", "args": {{"pid": {info.pid}, '
+                     f'"parent_pid": {parent}, "cmdline": {self._quote(info.command)}}}')
+        self._open.add(info)
 
-    def _stop(self, life: _Life, when: int, **args: Any) -> None:
-        if life in self._open:
-            self._open.remove(life)
-            self._record("E", "", life.root, life.pid, when, args=args)
+    def _stop(self, info: _ProcInfo, when: int, args: str = "") -> None:
+        if info in self._open:
+            self._open.remove(info)
+            self._record("E", info.root, info.pid, when, f', "args": {{{args}}}')
 
-    def _record(self, phase: str, name: str, group: int, track: int, when: int | None = None, **more: Any) -> None:
-        record = {"ph": phase, "pid": group + self._machine, "tid": track + self._machine, **more}
-        if name:
-            record["name"] = name
-        if when is not None:
-            record["ts"] = when / 1000
-        self._records += 1
-        self.out.line(("," if self._records > 1 else "[") + self._dumps(record))
+    def _record(self, phase: str, group: int, track: int, when: int | None, more: str) -> None:
+        """more: the rest of the record, in JSON. Each line by hand: json takes three times as long for it."""
+        at = "" if when is None else f', "ts": {when / 1000}'
+        self.out.line(f'{self._comma}{{"ph": "{phase}", "pid": {group + self._machine}, '
+                      f'"tid": {track + self._machine}{at}{more}}}')
+        self._comma = ","
 
     def end(self, now: int) -> None:
-        for life in [*self._open]:
-            self._stop(life, now)
-        self.out.line("]" if self._records else "[]")
+        for info in [*self._open]:
+            self._stop(info, now)
+        self.out.line("]" if self._comma == "," else "[]")
         self.out.flush()
 
-def _event(record: dict[str, Any]) -> Any:
-    """The event that a line of --json shows. Raises KeyError, TypeError, ValueError or AttributeError if it is none."""
-    name, when = record["event"], operator.index(record["timestamp_ns"])
+@functools.lru_cache(maxsize=None)
+def _form(name: str) -> tuple[Any, Any, Any]:
+    """How to make an event of a record: its class, what packs the struct, and what takes the fields from the record."""
+    kind = _EVENTS[int(What[name.upper()])]
+    fields = [(field, {_s32: "i", _u32: "I"}.get(form, "16s")) for field, form in kind._fields_]
+    return kind, struct.Struct("=IIQ" + "".join(form for _, form in fields)).pack, operator.itemgetter(
+        *(field.strip("_") for field, _ in fields))
+
+def _from_record(record: dict[str, Any], when: int) -> Any:
+    """The event that a line of --json shows. Raises one of _BROKEN if it is none."""
+    name = record["event"]
     if name == "lost":
-        return Lost(None if record["count"] is None else operator.index(record["count"]), when)
-    what = int(What[name.upper()])
-    event = _EVENTS[what](what, _REBUILT if record["rebuilt"] else 0, when)
-    for field in _names(event.__class__)[3:]:
-        value = record[field]
-        setattr(event, field, (-1 if field == "exit_code" else 0) if value is None and field != "cmdline" else value)
-    if isinstance(event, Exec):
-        event._length += bool(record["truncated"])
+        return Lost(count=None if record["count"] is None else operator.index(record["count"]), timestamp_ns=when)
+    kind, pack, take = _form(name)
+    values = take(record)
+    if name == "comm":
+        values = *values[:2], os.fsencode(values[2])[:15]
+    elif None in values:
+        values = [(-1 if field == "exit_code" else 0) if value is None else value
+                  for (field, _), value in zip(kind._fields_, values)]
+    event = kind.from_buffer_copy(pack(
+        What[name.upper()], _REBUILT if record["rebuilt"] else 0, when & _NEVER * 2 - 1, *values))
+    if name == "exec":
+        words, event._parent_pid = record["cmdline"], record.get("parent_pid")
+        if words is not None:
+            event._words = _argv(words)
+            event._length = len(event._words) + bool(record["truncated"])
     return event
 
-def _recorded(line: str) -> tuple[Any, dict[str, Any], Any, int]:
-    """Of a line: the event, all that the line says, which machine's it is, and how far its clock is from ours.
+def _argv(words: list[str]) -> bytes:
+    """Exec._words of a cmdline. Raises TypeError for what is none."""
+    return "\0".join([*words, ""]).encode(errors="surrogateescape")
 
-    Raises ValueError, or what _event() raises, if it is no such line.
-    """
-    from datetime import datetime, timezone
-    from json import loads
+_BROKEN = KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError, struct.error
 
-    record = loads(line)
-    event, origin, offset = _event(record), (record.get("host"), record.get("boot_id")), 0
-    words, duration = record.get("cmdline"), record.get("duration")
-    hash(origin)
-    if not (words is None or all(isinstance(word, str) for word in words)) or not (
-            duration is None or (isinstance(duration, (int, float)) and 0 <= duration < 1 << 40)):
-        raise ValueError(line)
-    if "time" in record:  # else it has come from asdict(), and the clock is that of the machine
-        day = datetime.fromisoformat(record["time"].rstrip("Z")).replace(tzinfo=timezone.utc)
-        since = day - datetime(1970, 1, 1, tzinfo=timezone.utc)
-        offset = (since.days * 86400 + since.seconds) * 10**9 + since.microseconds * 1000 - (
-            event.timestamp_ns // 1000 * 1000)
-    if isinstance(event, Exec):
-        event._parent_pid = record.get("parent_pid")
-    return event, record, origin, offset
+class _Recording:
+    """What --json has recorded, an event at a time. The clocks of several machines are brought to the first one's."""
+
+    def __init__(self, views: list[_View], align: bool) -> None:
+        self._views, self._align = views, align
+        from json import JSONDecoder
+
+        self._decode = JSONDecoder().raw_decode
+        self._machines: dict[Any, _Processes] = {}  # by host and boot
+        self._base: int | None = None               # the offset_ns of the first
+        self._day, self._day_ns = "", 0             # a second, and when that was, in ns since 1970
+        self.now = 0                                # when the latest event happened
+
+    def add(self, line: str) -> None:
+        """Show a line. Raises one of _BROKEN if it is no event."""
+        line = line.strip()
+        record, end = self._decode(line)
+        when, origin = record["timestamp_ns"], (record.get("host"), record.get("boot_id"))
+        offset = self._offset(record["time"], when) if "time" in record else 0  # else it comes from asdict()
+        processes = self._machines.get(origin)
+        number = processes.number if processes else len(self._machines)
+        if number and self._align:
+            base = self._base or 0
+            when, offset = when + offset - base, base
+        event = _from_record(record, when)
+        words, duration, parent_pid = record.get("cmdline"), record.get("duration"), record.get("parent_pid")
+        argv = event._words if event.what == _EXEC else None if words is None else _argv(words)
+        if end < len(line) or not (duration is None or 0 <= duration < 1 << 40) or not isinstance(
+                parent_pid, (int, type(None))):
+            raise ValueError(line)
+        if not processes:
+            processes = self._machines[origin] = _Processes(*origin, look=False, threads=True, number=number)
+            self._base = offset if self._base is None else self._base
+        processes.offset_ns = offset
+        info = processes.update(event)
+        if when > self.now:
+            self.now = when
+        if info and event.what in (_EXEC, _EXIT):  # perhaps no other kinds were recorded
+            if info.parent_pid is None:
+                info.parent_pid = parent_pid
+            if info.start_ns is None or duration is not None:
+                info.start_ns = when - round((duration or 0) * 1e9)
+            if info.argv is None and argv and not info.label:
+                info.argv, info.executed, info._name = argv, True, ""
+        for view in self._views:
+            view.on_event(event, info, processes)
+            if when >= view.due:
+                view.on_time(when, processes)
+
+    def _offset(self, text: str, when: int) -> int:
+        """How far the time of day is from the events' clock, in microseconds as the time of day is written."""
+        if text[:20] != self._day:
+            from datetime import datetime, timezone
+
+            day = datetime.fromisoformat(text[:19]).replace(tzinfo=timezone.utc)
+            self._day, self._day_ns = text[:20], int(day.timestamp()) * 1_000_000_000
+        return self._day_ns + int(text[20:26]) * 1000 - when // 1000 * 1000
 
 def _load(args: Any, views: list[_View], file: Any) -> int:
     """Show what --json has recorded. Broken lines are left out, and the first of them is named."""
-    stories: dict[Any, _Story] = {}  # by machine and boot
+    recording, number, rest = _Recording(views, align=not args.json), 0, b""
     broken: list[int] = []
-    base, now = 0, 0  # the first machine's offset: the times of others are shown on its clock
     try:
-        for number, line in enumerate(file, 1):
-            try:
-                event, record, origin, offset = _recorded(line)
-            except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError):
-                broken.append(number)
-                continue
-            if origin not in stories:
-                stories[origin] = _Story(*origin, look=False, threads=True)
-                stories[origin].number, base = len(stories) - 1, base if len(stories) > 1 else offset
-            story = stories[origin]
-            if story.number and not args.json:
-                when, offset = event.timestamp_ns + offset - base, base
-                if isinstance(event, Lost):
-                    event = event._replace(timestamp_ns=when)
-                else:
-                    event.timestamp_ns = when
-            story.offset_ns = offset
-            life, now = story.hear(event), max(now, event.timestamp_ns)
-            if life and isinstance(event, (Exec, Exit)):  # perhaps no other kinds were recorded
-                if life.parent_pid is None:
-                    life.parent_pid = record.get("parent_pid")
-                if life.start_ns is None or record.get("duration") is not None:
-                    life.start_ns = event.timestamp_ns - round((record.get("duration") or 0) * 1e9)
-                if life.words is None:
-                    life.words, life.executed = record.get("cmdline"), True
+        while True:
+            part = file.read(1 << 18)
+            whole, newline, rest = (rest + part).rpartition(b"\n") if part else (rest, rest, b"")
+            for line in whole.decode(errors="backslashreplace").split("\n") if newline else ():
+                number += 1
+                try:
+                    recording.add(line)
+                except _BROKEN:
+                    broken.append(number)
             for view in views:
-                view.hear(event, life, story)
-                view.tick(event.timestamp_ns, story)
                 view.out.flush()
-    except (KeyboardInterrupt, SystemExit):
-        _end(views, now)
-        raise
-    _end(views, now)
+            if not part:
+                break
+    finally:  # also on ctrl-C
+        _end(views, recording.now)
     if broken:
         more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
         name = "standard input" if args.load == "-" else args.load
@@ -4342,13 +4512,13 @@ class _Command:
 
     def __init__(self, words: list[str]) -> None:
         self.words = words
-        self.process: subprocess.Popen[Any] | None = None  # start()
-        self._exits: dict[int, Exit | None] = {}           # _Story.exits
-        self._early: list[int] = []                        # signals that came before; on_signal()
-        self.stopped = 0                                   # a signal that is to end us at the next good moment
-        self.waiting: Callable[[], bool] | None = None     # whether the moment is good; _watch_live()
+        self.process: subprocess.Popen[Any] | None = None
+        self._processes: _Processes | None = None
+        self._early: list[int] = []     # signals that came before it was started
+        self._stopped = 0               # a signal that is to end us at the next good moment
+        self.watcher: Watcher | None = None  # set while events are shown: a good moment is when this one waits
 
-    def start(self, watcher: Watcher, story: _Story, events: int, follow: bool) -> int:
+    def start(self, watcher: Watcher, processes: _Processes, events: int, follow: bool) -> int:
         """0, or the status of a command that cannot be started, as a shell has it."""
         try:
             # Descriptors that we were given are the command's, as if it had been run directly: make's job server.
@@ -4356,44 +4526,43 @@ class _Command:
         except OSError as error:
             _complain(OSError(error.errno, f"{self.words[0]}: {error.strerror}"))
             return 127 if error.errno in (errno.ENOENT, errno.ENOTDIR) else 126
-        self._exits = story.exits
-        self._exits[self.process.pid] = None
+        self._processes, processes.command = processes, self.process.pid
         for number in self._early:
             self.process.send_signal(number)
         return 0
 
     @property
-    def _exit(self) -> Exit | None:
-        """Its end, once that has been heard. The kernel wakes who waits for a process before it reports the end."""
-        return self._exits.get(self.process.pid) if self.process else None
+    def exit(self) -> Exit | None:
+        """Its end, once reported. The kernel wakes who waits for a process before it reports the end."""
+        return self._processes.command_exit if self._processes else None
 
     def on_signal(self, number: int, frame: object) -> None:
         """While the command runs it gets the signal, and decides what becomes of that.
 
         Else the signal ends us: at once if we are waiting, and not in the middle of an event or of a line, or if it is
-        the second; but not before the command's end has been heard.
+        the second; but not before the command's end has been reported.
         """
         import signal
 
         running = self.process and self.process.poll() is None
         if self.words and not self.process:
             self._early.append(number)
-        elif (running or (self.process and not self._exit)) and (
+        elif (running or (self.process and not self.exit)) and (
                 number in (signal.SIGINT, signal.SIGQUIT) and _on_terminal()):
             pass  # the terminal has sent it to the command itself, which it may have ended by now
         elif self.process and running:
             self.process.send_signal(number)
         else:
-            first, self.stopped = not self.stopped, number
-            if not (first and self.waiting) or self.waiting():
+            first, self._stopped = not self._stopped, number
+            if not (first and self.watcher) or self.watcher._waiter.waiting:
                 self.stop(at_once=not first)
 
     def stop(self, *, at_once: bool = False) -> None:
         """End as the signal asks for, if there was one."""
-        import signal
+        if self._stopped and (at_once or not self.process or self.exit):
+            import signal
 
-        if self.stopped and (at_once or not self.process or self._exit):
-            raise KeyboardInterrupt if self.stopped == signal.SIGINT else SystemExit(128 + self.stopped)
+            raise KeyboardInterrupt if self._stopped == signal.SIGINT else SystemExit(128 + self._stopped)
 
     def status(self) -> int:
         """Its exit status, as a shell has it."""
@@ -4402,7 +4571,7 @@ class _Command:
         assert self.process
         code = self.process.wait()
         if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:  # then subprocess says 0
-            code = (self._exit and self._exit.returncode) or 0
+            code = (self.exit and self.exit.returncode) or 0
         return code if code >= 0 else 128 - code
 
 def _on_terminal() -> bool:
@@ -4413,45 +4582,161 @@ def _on_terminal() -> bool:
     except OSError:
         return False
 
-def _there(watcher: Watcher, pids: list[int]) -> Iterator[Any]:
-    """These processes and their followed descendants as they are, in the order of the tree: a Fork and an Exec each."""
+class _ThreadExits:
+    """With --threads: makes of the ends of threads what the views take. Pure.
+
+    The Exit of a leader that leaves threads behind gets _NO_SIGNAL, as those of other threads have. An _End stands
+    right behind the last Exit of its process. It becomes the Exit of the process, or the leader's Exit before it does.
+    """
+
+    def __init__(self, me: int) -> None:
+        self._me = me                          # the process whose threads are not reported, or 0
+        self._codes: dict[int, set[int]] = {}  # exit codes of threads that have ended, by process
+
+    def convert(self, events: list[Any]) -> list[Any]:
+        converted: list[Any] = []
+        leader: Any = None  # the Exit of a leader that was the last of its process
+        cpu = 0             # of the Exit before
+        for event, after in zip(events, [*events[1:], None]):
+            what, pid = event.what, event.pid if event.what else 0
+            if what == _END:
+                codes = self._codes.pop(pid, set())
+                status = getattr(event, "exit_code", -1)
+                if status < 0 and (len(codes) == 1 or (leader and leader.exit_code)):
+                    status = leader.exit_code if leader else codes.pop()
+                event = leader or Exit(_EXIT, cpu, event.timestamp_ns, pid, pid, -1, _SIGCHLD)
+                event.exit_code, leader = status, None
+            elif pid and pid == self._me and event.tid != pid:
+                continue
+            elif what == _EXIT:
+                cpu = event.cpu
+                self._codes.setdefault(pid, set()).add(event.exit_code)
+                if event.tid == pid:
+                    if after is not None and after.what == _END and after.pid == pid:
+                        leader = event
+                        continue
+                    event.exit_signal = _NO_SIGNAL
+            converted.append(event)
+        return converted
+
+def _there(watcher: Watcher, pids: Iterable[int], *, execs: bool = True) -> Iterator[Any]:
+    """Processes as they are, in the order of the tree, the first of `pids` first: a Fork and an Exec each."""
+    now, skew_ns = watcher._subscription.now, watcher._subscription.skew
+    found = {pid: stat for pid, stat in ((pid, _stat(pid)) for pid in dict.fromkeys(pids)) if stat}
     children: dict[int, list[int]] = collections.defaultdict(list)
-    found = {pid: stat for pid, stat in ((pid, _stat(pid)) for pid in watcher.pids) if stat}
-    for pid in sorted(found, key=lambda pid: (found[pid].start_ns, pid)):
+    for pid in sorted(found, key=lambda pid: (found[pid].start_ns, pid), reverse=True):
         children[found[pid].ppid].append(pid)
-    rest = [pid for pid in reversed(pids) if found.get(pid)]
-    rest += [pid for pid in found if pid not in pids and found[pid].ppid not in found]
+    rest = [pid for pid in reversed(found) if found[pid].ppid not in found]
     while rest:
         pid = rest.pop()
-        stat = found.pop(pid, None)
-        if stat:
-            start = stat.start_ns - watcher._subscription.skew
-            yield Fork(_FORK, _REBUILT, start, stat.ppid, stat.ppid, pid, pid)
-            if not stat.flags & _PF_FORKNOEXEC:
-                yield Exec(_EXEC, _REBUILT, watcher._subscription.now(), pid, pid, cmdline=_split(_raw_cmdline(pid)))
-            rest += reversed(children[pid])
+        stat = found[pid]
+        yield Fork(_FORK, _REBUILT, stat.start_ns - skew_ns, stat.ppid, stat.ppid, pid, pid)
+        if execs and not stat.flags & _PF_FORKNOEXEC:
+            yield Exec(_EXEC, _REBUILT, now(), pid, pid, cmdline=_split(_raw_cmdline(pid)))
+        rest += children.pop(pid, ())
+
+class _Live:
+    """Brings the events of a watcher to the views."""
+
+    def __init__(self, watcher: Watcher, processes: _Processes, views: list[_View], command: _Command,
+                 comms: bool) -> None:
+        self._watcher, self._processes, self._views, self._command = watcher, processes, views, command
+        self._comms = comms            # whether a Comm is to be shown, too: it is always asked for, for the names
+        self._now = watcher._subscription.now
+        self._threads = _ThreadExits(os.getpid() if command.process else 0) if watcher._table.ends else None
+        self._found: set[int] = set()  # were there, but their Fork may come all the same: they were born just now
+        self._trim_ns = self._now() + _CHECK_NS
+        self._pidfd = -1  # of the command, whose end must not wait until more has gathered
+        if command.process and watcher._delay:
+            with contextlib.suppress(OSError):  # it has been reaped already: SIGCHLD is ignored
+                self._pidfd = os.pidfd_open(command.process.pid)
+                watcher._waiter.also(self._pidfd)
+        self._update_offset()
+        for view in views:
+            view.on_start(self._now())
+
+    def close(self) -> None:
+        """Let events gather again."""
+        if self._pidfd >= 0:
+            self._watcher._waiter.also(self._pidfd, wanted=False)
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    def _update_offset(self) -> None:
+        self._processes.offset_ns = time.time_ns() - self._now()
+
+    def begin(self, there: Iterable[Any]) -> None:
+        """Show processes that are there."""
+        for event in there:
+            self._found.add(event.pid)
+            self._show(event)
+
+    def run(self, deadline: int | None, *, ending: bool = False, stoppable: bool = False) -> None:
+        """Show what happens until the deadline, or (ending) until no process is watched any longer."""
+        now_ns, views, outs = self._now, self._views, {view.out for view in self._views}
+        check = 0
+        while True:
+            now = now_ns()
+            for view in views:
+                if view.due <= now:
+                    view.on_time(now, self._processes)
+            for out in outs:
+                out.flush()
+            if check <= now:
+                check = now + _CHECK_NS
+                for out in outs:
+                    out.check()
+                if self._trim_ns <= now:
+                    self._trim_ns = _NEVER
+                    with contextlib.suppress(AttributeError):  # musl
+                        _libc().malloc_trim(0)  # what compiling this file has left over is a third of all
+            if stoppable:
+                self._command.stop()
+            until = min(check, *(view.due for view in views))
+            events = self._watcher._take(until if deadline is None else min(until, deadline), ending)
+            self._update_offset()
+            if events:
+                for event in self._threads.convert(events) if self._threads else events:
+                    if not self._found or event.pid not in self._found or not self._found_again(event):
+                        self._show(event)
+                if self._processes.command_exit:
+                    self.close()
+            elif events is None or (deadline is not None and now_ns() >= deadline):
+                return
+
+    def _show(self, event: Any) -> None:
+        info = self._processes.update(event)
+        if event.what != _COMM or self._comms:
+            for view in self._views:
+                view.on_event(event, info, self._processes)
+
+    def _found_again(self, event: Any) -> bool:
+        """Whether it is the Fork of a process that has been found already."""
+        if event.what in (_FORK, _EXIT) and event.tid == event.pid:
+            self._found.discard(event.pid)
+            return bool(event.what == _FORK and event.cpu != _REBUILT)
+        return False
 
 def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
     """Show what happens until it is over, or a signal ends it."""
     with Watcher(threads=args.threads) as watcher:
-        if watcher.source == "ebpf":
-            watcher._delay = 0.03  # the kernel has read the names: lines may gather, which takes a third of the CPU
+        exact = watcher.source == "ebpf"
         now, named = watcher._subscription.now, bool(args.pid or args.command)
+        watcher._table.ends, watcher._delay = _END * args.threads, _GATHER if exact else 0.0
         # The kernel says all that a line of an Exec shows, so of all the machine no forks and exits are needed.
-        alone = args.events == _EXEC and watcher.source == "ebpf" and not (
-            named or args.tree or args.stats or args.trace)
+        alone = args.events == _EXEC and exact and not (named or args.tree or args.stats or args.trace)
         with open("/proc/sys/kernel/random/boot_id") as file:
-            story = _Story(socket.gethostname(), file.read().strip(), look=True, threads=args.threads,
-                           children=(args.follow or not named) and not alone)
-        story.skew_ns = watcher._subscription.skew
-        story.offset_ns = time.time_ns() - now()
-        deadline, mask = watcher._deadline(args.duration), (args.events or 0) | (0 if alone else _LIFE)
-        before: Iterator[Any] = iter(())
+            processes = _Processes(os.uname().nodename, file.read().strip(), look=True, threads=args.threads,
+                                   children=(args.follow or not named) and not alone)
+        deadline, mask = watcher._deadline(args.duration), args.events | (0 if alone else _LIFE | _COMM)
+        there: Iterator[Any] = iter(())
         if args.command:
-            status = command.start(watcher, story, mask, args.follow)
+            status = command.start(watcher, processes, mask, args.follow)
             if status:
                 return status
         else:
+            if not named and sys.stderr and sys.stderr.isatty():
+                print(f"{_PROG}: no PID and no COMMAND: watching every process on this machine", file=sys.stderr)
             for pid in args.pid or [None]:
                 try:
                     watcher.watch(pid, mask, follow=args.follow)
@@ -4462,17 +4747,20 @@ def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
             if args.pid and not watcher.pids:
                 return 1
             if args.pid:
-                before = _there(watcher, args.pid)
+                there = _there(watcher, [*(pid for pid in args.pid if pid in watcher.pids), *watcher.pids])
             elif not alone:
-                for pid in _pids():
-                    story.meet(pid)
+                for event in _there(watcher, _pids(), execs=False):
+                    processes.update(event)
         failed = 0
-        command.waiting = lambda: watcher._waiter.waiting
+        live = _Live(watcher, processes, views, command, bool(args.events & _COMM))
         try:
+            command.watcher = watcher
             try:
-                _show(watcher, story, views, before, deadline, named, command)
+                live.begin(there)
+                live.run(deadline, ending=named, stoppable=True)
             except (KeyboardInterrupt, SystemExit):
-                _show(watcher, story, views, iter(()), now(), named, _Command([]))  # what has happened by now
+                command.watcher = None
+                live.run(now())  # what has happened by now
                 _end(views, now())
                 if not command.process:
                     raise
@@ -4485,44 +4773,10 @@ def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
                 _complain(error)
                 failed = 1
         finally:
-            command.waiting = None
+            command.watcher = None
+            live.close()
     # Whatever became of the views: the command goes on, and its status is ours.
     return command.status() or failed if command.process else 0
-
-def _show(watcher: Watcher, story: _Story, views: list[_View], before: Iterator[Any], deadline: int | None,
-          ending: bool, command: _Command) -> None:
-    """From the watcher to the views."""
-    now, feed, outs = watcher._subscription.now, watcher._feed, {view.out for view in views}
-    found: set[int] = set()  # processes that were there, and whose Fork may come all the same: they were born just now
-    for event in before:
-        found.add(event.pid)
-        life = story.hear(event)
-        for view in views:
-            view.hear(event, life, story)
-    while True:
-        for view in views:
-            view.tick(now(), story)
-        for out in outs:
-            out.flush()
-            out.check()
-        command.stop()
-        alarm = min([0.5, *(view.alarm for view in views if view.alarm)])  # 0.5: so that a closed pipe is noticed
-        until = now() + int(alarm * 1e9)
-        event = None
-        for event in watcher._stream(until if deadline is None else min(until, deadline), ending=ending):
-            if found and isinstance(event, (Fork, Exit)) and event.pid in found and event.tid == event.pid:
-                found.remove(event.pid)
-                if isinstance(event, Fork) and not event.rebuilt:
-                    continue
-            life = story.hear(event)
-            for view in views:
-                view.hear(event, life, story)
-            if not feed.in_hand:
-                break
-        story.offset_ns = time.time_ns() - now()
-        if event is None and (watcher.closed or (ending and not watcher.pids and not feed.in_hand) or (
-                deadline is not None and now() >= deadline)):
-            return
 
 def _end(views: list[_View], now: int) -> None:
     for view in views:
@@ -4545,10 +4799,10 @@ def _wait_for(args: Any) -> int:
                 waitings.remove((pid, waiting))
                 code = waiting.returncode
                 if code is None:
-                    _complain(OSError(errno.ESRCH, f"process {pid} has ended, and nobody knows how"))
+                    _complain(OSError(errno.ESRCH, f"process {pid} has ended; its exit status is unknown"))
                 elif args.verbose:
                     with contextlib.suppress(BrokenPipeError):
-                        print(pid, f"exit {code}" if code >= 0 else f"killed by {_signal_name(-code)}", flush=True)
+                        print(pid, _exit_text(code << 8 if code >= 0 else -code), flush=True)
                 if code != 0:
                     status = 1 if code is None else code if code > 0 else 128 - code
             woken = select.poll()
@@ -4705,9 +4959,8 @@ def main(argv: list[str] | None = None) -> int:
         with contextlib.ExitStack() as stack:
             try:
                 # What is read is opened before what is written, so that a mistake destroys nothing.
-                file = stack.enter_context(open(
-                    0 if args.load == "-" else args.load, encoding="utf-8", errors="backslashreplace",
-                    closefd=args.load != "-")) if args.load else None
+                file = stack.enter_context(open(0 if args.load == "-" else args.load, "rb", buffering=0,
+                                                closefd=args.load != "-")) if args.load else None
                 views = _views(args, stack)
             except OSError as error:
                 _complain(error)
