@@ -160,7 +160,12 @@ def _libc() -> ctypes.CDLL:
 # -------------------------------------------------------------------------------------------------- events
 
 if TYPE_CHECKING:
+    from abc import ABCMeta as _GeneratorType
+    from enum import EnumMeta as _FlagType
+
     from typing_extensions import dataclass_transform
+
+    class _EventType(type): ...
 
     @dataclass_transform(eq_default=False)
     class _Event:
@@ -187,6 +192,16 @@ if TYPE_CHECKING:
         age_ns: int
         exit_code: int
 else:
+    def _short_dir(base):
+        """A metaclass for such classes. help() and completion show what dir() has: here what a class adds itself."""
+        class Short(type(base)):
+            def __dir__(cls):
+                names = {*vars(cls), *getattr(cls, "__members__", ())} - {*_names(cls)}
+                return sorted(name for name in names if not name.startswith("_"))
+
+        return Short
+
+    _EventType, _FlagType, _GeneratorType = map(_short_dir, (ctypes.Structure, enum.IntFlag, Generator))
     _Event = ctypes.Structure
     Any = object  # for typing.get_type_hints(); to import typing takes 5 ms
     _ReadFields = collections.namedtuple("_ReadFields", ("events", "more", "unsure"))
@@ -196,7 +211,7 @@ else:
     # has slept since. age_ns: how long ago that is, with the time that the machine has slept.
     _Stat = collections.namedtuple("_Stat", ("state", "ppid", "flags", "threads", "start_ns", "age_ns", "exit_code"))
 
-class What(enum.IntFlag):
+class What(enum.IntFlag, metaclass=_FlagType):
     """Kinds of events: the kernel's PROC_EVENT_* without the prefix (linux/cn_proc.h). Combine them with |.
 
     LIFE is FORK, EXEC and EXIT, the default everywhere. ALL is every kind. NONZERO_EXIT asks for exits with a status
@@ -219,7 +234,7 @@ class What(enum.IntFlag):
 
 _REBUILT = 0xFFFFFFFF  # stands for the cpu in an event that was put together after a loss
 
-class ProcEvent(_Event):
+class ProcEvent(_Event, metaclass=_EventType):
     """What all events share: struct proc_event (linux/cn_proc.h). Each kind has a class that adds the rest.
 
     what            the kind, one of What
@@ -3309,7 +3324,7 @@ def watch_async(*pids: int | None, events: int = What.LIFE, follow: bool = True,
 
     return stream()
 
-class Run(Generator[Event, None, None]):
+class Run(Generator[Event, None, None], metaclass=_GeneratorType):
     """What run() returns: a generator of events. It can be used in a with statement, too.
 
     process    the command's subprocess.Popen, with its pipes
@@ -3319,9 +3334,11 @@ class Run(Generator[Event, None, None]):
         self._events, self.process = events, process
 
     def send(self, value: None) -> Event:
+        """As of any generator."""
         return self._events.send(value)
 
     def throw(self, *error: Any) -> Event:
+        """As of any generator."""
         return self._events.throw(*error)
 
     def close(self) -> None:
