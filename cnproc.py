@@ -1791,9 +1791,10 @@ class _RingSource:
                 stat = file.read().rpartition(b") ")[2].split()
             found, _ = self._ring.take(9, 0)
             begin, end = int(stat[45]), int(stat[46])  # arg_start, arg_end
-            words = ctypes.string_at(begin, min(end - begin, _CMDLINE_MAX)) if begin else None
+            words = ctypes.string_at(begin, end - begin)[:_CMDLINE_MAX] if begin else b""
             if ([event.what for event in found] == [_EXEC, _EXIT]
-                    and (found[0]._words, found[0]._parent_pid) == (words, os.getppid())
+                    and (found[0]._words or b"")[:_CMDLINE_MAX] == words  # _complete() may have read the rest
+                    and (found[0]._length, found[0]._parent_pid) == (end - begin, os.getppid())
                     and found[1].exit_code == found[1].exit_signal == int(stat[17])
                     and (found[1].parent_tid, found[1].parent_pid & _SIGNAL_GROUP_EXIT) == (0, 0)):
                 break

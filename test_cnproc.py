@@ -2144,6 +2144,14 @@ class Ring(Case):
                 self.assertEqual(watcher.source, "netlink")
                 self.assertRegex(str(watcher.source_error), reason)
 
+    def test_the_length_of_our_own_command_line_does_not_matter(self) -> None:
+        self.ebpf()
+        code = "import cnproc\nwith cnproc.Watcher() as watcher: print(watcher.source, watcher.source_error)"
+        for length in 0, cnproc._CMDLINE_MAX, 3 * cnproc._CMDLINE_MAX:
+            run = subprocess.run([sys.executable, "-c", code, *["x" * 79] * (length // 80)], cwd=HERE,
+                                 stdout=subprocess.PIPE, text=True, timeout=PATIENCE)
+            self.assertEqual(run.stdout, "ebpf None\n")
+
     def test_what_the_verifier_says_can_be_read(self) -> None:
         self.ebpf()
         cnproc._instructions.cache_clear()
