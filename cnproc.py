@@ -783,19 +783,27 @@ def _pidfd_has_status() -> bool:
 
 # -------------------------------------------------------------------------------------------- subscription
 
+_LISTENS = 8  # how often a subscription is tried; the waits for an answer double from 4 ms, to 1 s in all
+
 def _foreign() -> list[str]:
     """Which of this process's namespaces are not the initial ones."""
     found: list[str] = []
     for name, initial in ("pid", _PROC_PID_INIT_INO), ("user", _PROC_USER_INIT_INO):
-        try:
+        with contextlib.suppress(OSError):
             if os.stat(f"/proc/self/ns/{name}").st_ino != initial:
                 found.append(name)
-        except OSError:
-            pass
     return found
 
+def _has_connector() -> bool:
+    """Whether the kernel was built with the process connector."""
+    try:
+        with open("/proc/net/connector") as file:
+            return "cn_proc" in file.read()
+    except OSError:
+        return False
+
 def _refusal(number: int) -> OSError:
-    """Why this process may not listen, and what to do about it. number: the kernel's errno, 0 for no answer."""
+    """Why the kernel refuses a subscription, and what to do about it. number: its errno, 0 if it did not answer."""
     foreign = _foreign() + ["network"] * (number == errno.ECONNREFUSED)
     if foreign and number in (0, errno.EPERM, errno.ECONNREFUSED):
         options = {"pid": "--pid=host", "user": "--userns=host", "network": "--network=host"}
@@ -803,71 +811,68 @@ def _refusal(number: int) -> OSError:
                        "namespace only: run on the host, or in its namespaces "
                        f"(docker run {' '.join(options[name] for name in foreign)})")
     if number == errno.EPERM:
-        return OSError(number, "before Linux 6.6 it takes CAP_NET_ADMIN to listen to process events: run as root, or "
-                       "give the program the capability (AmbientCapabilities=CAP_NET_ADMIN in a systemd unit)")
+        return OSError(number, "before Linux 6.6, process events require CAP_NET_ADMIN: run as root, or give the "
+                       "program the capability (AmbientCapabilities=CAP_NET_ADMIN in a systemd unit)")
+    if number == 0 and _has_connector():
+        return OSError(errno.ETIMEDOUT, f"the kernel did not answer {_LISTENS} subscriptions to process events: other "
+                       "programs have unsubscribed more often than they subscribed, so it counts no listener; "
+                       "restart the machine")
     if number in (0, errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
-        return OSError(errno.EPROTONOSUPPORT, "this kernel does not report process events: it takes Linux with "
+        return OSError(errno.EPROTONOSUPPORT, "this kernel does not report process events: use a Linux kernel with "
                        "CONFIG_CONNECTOR and CONFIG_PROC_EVENTS")
-    return OSError(number, f"cannot listen to process events: {os.strerror(number)}")
+    return OSError(number, f"cannot subscribe to process events: {os.strerror(number)}")
 
 class _Subscription:
     """A socket that the kernel counts among the listeners of the process connector.
 
-    The constructor returns when the kernel has acknowledged it. Raises OSError, with the cause and the remedy.
+    The constructor returns when the kernel has acknowledged the subscription. It raises OSError with cause and remedy.
+
+    The kernel answers and reports events only while it counts a listener. Since Linux 6.6 an ordinary user can bring
+    the count below zero. A LISTEN on a fresh socket adds one. IGNORE takes it away, close() does not.
     """
 
-    sock: Any = None  # _subscribe()
+    skew = 0          # ns by which our CLOCK_MONOTONIC is ahead of the kernel's: not 0 in a time namespace
+    sock: Any = None  # set by _subscribe()
 
     def __init__(self, rcvbuf: int) -> None:
-        self.skew = 0  # ns by which our CLOCK_MONOTONIC is ahead of the kernel's, in a time namespace; _acknowledged()
         self.rcvbuf = rcvbuf
-        self._counted = False  # whether the kernel counts us; _ask()
+        self._listening: list[Any] = []  # the sockets that have sent LISTEN, and no IGNORE since
         try:
-            deadline = time.monotonic() + 1
-            patience = 200
-            while not self._subscribe(patience):
-                # An ordinary user can have run the kernel's count of listeners below zero: it answers none then.
-                # Each LISTEN on a fresh socket adds one, and close() takes none away.
-                self.sock.close()
-                patience = 0
-                if time.monotonic() > deadline or _foreign():
-                    raise OSError(0, "")
+            if not any(self._subscribe(4 << attempt) for attempt in range(1 if _foreign() else _LISTENS)):
+                raise OSError(0, "")
+            self.revived()
         except OSError as error:
+            self.close()
             raise _refusal(error.errno or 0) from None
         except BaseException:
             self.close()
             raise
 
     def _subscribe(self, patience: int) -> bool:
-        """Open a socket and LISTEN; whether the kernel acknowledges it, which it does before send() returns."""
+        """Subscribe on a fresh socket; whether the kernel acknowledges it within so many milliseconds."""
         if not hasattr(socket, "AF_NETLINK"):
             raise OSError(errno.EAFNOSUPPORT, "")
         self.sock = socket.socket(_AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _NETLINK_CONNECTOR)
-        self._counted = False
-        try:
-            for option in _SO_RCVBUFFORCE, socket.SO_RCVBUF:  # only the second is limited by net.core.rmem_max
-                try:
-                    self.sock.setsockopt(socket.SOL_SOCKET, option, self.rcvbuf)
-                    break
-                except OSError:
-                    pass
-            self.attach(_classic_filter(0))  # acks alone, so that no storm can crowd ours out
-            self.sock.bind((0, _CN_IDX_PROC))
-            token, before = int.from_bytes(os.urandom(4), "little"), time.monotonic_ns()
-            self._ask(_PROC_CN_MCAST_LISTEN, token)
-            answer = select.poll()
-            answer.register(self.sock, select.POLLIN)
-            while answer.poll(patience):
-                data, (sender, _) = self.sock.recvfrom(1024)
-                if not sender and self._acknowledged(data, token, before):
-                    return True
-            return False
-        except BaseException:
-            self.close()
-            raise
+        for option in _SO_RCVBUFFORCE, socket.SO_RCVBUF:  # only the second is limited by net.core.rmem_max
+            try:
+                self.sock.setsockopt(socket.SOL_SOCKET, option, self.rcvbuf)
+                break
+            except OSError:
+                pass
+        self.attach(_classic_filter(0))  # acks alone, so that no storm can crowd ours out
+        self.sock.bind((0, _CN_IDX_PROC))
+        token, before = int.from_bytes(os.urandom(4), "little"), time.monotonic_ns()
+        self._ask(self.sock, _PROC_CN_MCAST_LISTEN, token)
+        answer = select.poll()
+        answer.register(self.sock, select.POLLIN)
+        while answer.poll(patience):
+            data, (sender, _) = self.sock.recvfrom(1024)
+            if not sender and self._acknowledged(data, token, before):
+                return True
+        return False
 
     def _acknowledged(self, data: bytes, token: int, before: int) -> bool:
-        """Whether this is the answer to our LISTEN. Acks are multicast: others see theirs and ours."""
+        """Whether this is the answer to our LISTEN. Acks are multicast: every listener receives every ack."""
         if len(data) != _SIZE:
             return False
         cn, ack = _cn_msg.from_buffer_copy(data, _CN_MSG), _Ack.from_buffer_copy(data, _PROC_EVENT)
@@ -879,30 +884,44 @@ class _Subscription:
             raise OSError(ack.err, "")
         return True
 
-    def _ask(self, op: int, token: int = 0) -> None:
-        message = self._request(op, token)
-        self._counted = op == _PROC_CN_MCAST_LISTEN  # and no call between, in which a ctrl-C could come
-        self.sock.send(message)
-
-    @staticmethod
-    def _request(op: int, token: int = 0) -> _request:
-        """LISTEN or IGNORE; the ack of it carries token + 1."""
+    def _ask(self, sock: Any, op: int, token: int = 0) -> None:
+        """Send LISTEN or IGNORE. Its ack will carry token + 1."""
         size = ctypes.sizeof(_request)
-        return _request(_nlmsghdr(nlmsg_len=size, nlmsg_type=_NLMSG_DONE),
-                       _cn_msg(idx=_CN_IDX_PROC, val=_CN_VAL_PROC, ack=token, len=size - _PROC_EVENT), op)
+        message = _request(_nlmsghdr(nlmsg_len=size, nlmsg_type=_NLMSG_DONE),
+                           _cn_msg(idx=_CN_IDX_PROC, val=_CN_VAL_PROC, ack=token, len=size - _PROC_EVENT), op)
+        if op == _PROC_CN_MCAST_LISTEN:
+            self._listening = [*self._listening, sock]  # no call until the next line, in which a ctrl-C could come
+        sock.send(message)
 
-    def renew(self, again: bool) -> None:
-        """Make the kernel count us again, where its count has been run down.
+    def revive(self, attempt: int) -> float:
+        """Raise the kernel's count of listeners by one; how many seconds to wait before the next attempt.
 
-        A LISTEN on our own socket is enough if it was our own that somebody took back. If the count is lower still,
-        each LISTEN on another socket adds one (again): Linux 6.6 and newer count one for each.
+        Call it with attempt = 0, 1, 2... until an event is received, and then revived(). After _LISTENS attempts it
+        lowers the count again and raises OSError.
         """
-        if not again:
-            self._ask(_PROC_CN_MCAST_LISTEN)
-            return
-        with socket.socket(_AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _NETLINK_CONNECTOR) as sock:
-            sock.bind((0, _CN_IDX_PROC))
-            sock.send(self._request(_PROC_CN_MCAST_LISTEN))
+        if attempt >= _LISTENS:
+            self._unlisten(1)
+            raise _refusal(0)
+        sock = socket.socket(_AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _NETLINK_CONNECTOR)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)  # nobody reads what it receives
+        sock.bind((0, _CN_IDX_PROC))
+        self._ask(sock, _PROC_CN_MCAST_LISTEN)
+        return (4 << attempt) / 1000
+
+    def revived(self) -> None:
+        """Leave the kernel's count as it is. The attempts were needed, so nothing takes them back."""
+        others, self._listening = self._listening, [self.sock]
+        for sock in others:
+            if sock is not self.sock:
+                sock.close()
+
+    def _unlisten(self, kept: int = 0) -> None:
+        """Send the IGNOREs of all sockets but the first `kept`, and close these sockets."""
+        while len(self._listening) > kept:
+            *self._listening, sock = self._listening
+            with contextlib.suppress(OSError):  # a network namespace that never let us subscribe
+                self._ask(sock, _PROC_CN_MCAST_IGNORE)
+            sock.close()
 
     def attach(self, program: list[tuple[int, ...]] | int) -> None:
         """Put a filter before the socket: classic BPF, or the descriptor of an eBPF program. Nothing is lost by it."""
@@ -937,12 +956,9 @@ class _Subscription:
         return time.monotonic_ns() - self.skew
 
     def close(self, *, ignore: bool = True) -> None:
-        """Take back the LISTEN, but not from a forked child (ignore=False), and close the socket."""
-        try:
-            if ignore and self._counted:
-                self._ask(_PROC_CN_MCAST_IGNORE)
-        except OSError:
-            pass  # there is nobody left to listen
+        """Unsubscribe and close the socket. ignore=False: in a forked child, whose parent stays subscribed."""
+        if ignore:
+            self._unlisten()
         if self.sock:
             self.sock.close()
 
@@ -2718,14 +2734,15 @@ class _Feed:
 
         An ordinary user can have run the kernel's count of listeners down (6.6 and newer).
         """
-        deadline, again = time.monotonic() + 1, False
-        events = self._send_probe()
+        attempt, events = 0, self._send_probe()
         while events is None:
-            if time.monotonic() > deadline:
-                raise _refusal(0)
-            self._subscription.renew(again)
-            again = True
+            pause = self._subscription.revive(attempt)
+            attempt += 1
             events = self._send_probe()
+            if events is None:
+                time.sleep(pause)
+        again = attempt > 0
+        self._subscription.revived()
         self.pulse.heard = self._subscription.now()
         if again:
             self.queue.append(Lost(None, self._subscription.now()))

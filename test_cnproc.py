@@ -2641,6 +2641,46 @@ class Silence(Case):
         child = self.shell("exit 3")
         self.assertEqual([event.returncode for event in self.life(child)], [3])
 
+    def asked(self) -> list[tuple[int, int]]:
+        """From now on: which sockets have sent LISTEN (1) and IGNORE (2)."""
+        sent: list[tuple[int, int]] = []
+
+        class Socket(socket.socket):
+            def send(self, data: Any, *flags: int) -> int:
+                sent.append((id(self), bytes(data)[-4:].strip(b"\0")[0]))
+                return super().send(data, *flags)
+
+        patch = unittest.mock.patch.object(socket, "socket", Socket)
+        patch.start()
+        self.addCleanup(patch.stop)
+        return sent
+
+    def assert_taken_back(self, asked: list[tuple[int, int]], number: int) -> None:
+        """So many LISTENs on as many sockets, and an IGNORE on each of them."""
+        listened, ignored = ([sock for sock, op in asked if op == this] for this in (1, 2))
+        self.assertEqual((len(set(listened)), sorted(ignored)), (number, sorted(listened)))
+
+    def test_a_subscription_that_the_kernel_never_answers_is_tried_8_times_and_taken_back(self) -> None:
+        nothing: Any = [(cnproc._BPF_RET, 0, 0, 0)]
+        asked, before = self.asked(), len(os.listdir("/proc/self/fd"))
+        with unittest.mock.patch.object(cnproc, "_classic_filter", lambda *_: nothing):
+            with self.assertRaisesRegex(TimeoutError, "did not answer 8 subscriptions.*restart the machine"):
+                cnproc.Watcher()
+        self.assert_taken_back(asked, 8)
+        gc.collect()
+        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+
+    def test_a_subscription_that_goes_silent_is_renewed_8_times_and_not_given_up(self) -> None:
+        with unittest.mock.patch.object(cnproc, "_QUIET", 10_000_000):
+            child = self.shell("exit 3")
+            watcher = self.watcher(child.pid)
+            asked = self.asked()
+            with deaf(watcher), self.assertRaisesRegex(TimeoutError, "did not answer 8 subscriptions"):
+                watcher.read(PATIENCE)
+            self.assert_taken_back(asked, 8)
+            self.assertEqual(statuses(self.life(child, watcher)), [3])
+            self.assert_taken_back(asked, 8)
+
     def unreported_exit(self, child: subprocess.Popen[Any], *others: int) -> cnproc.Watcher:
         """Let a child end; a watcher of it and of others to whom the kernel does not report that."""
         told = self.witness(child.pid)
