@@ -1659,6 +1659,23 @@ class _Program:
 #   gather                      seconds that a reader may let a storm gather
 #   descriptors                 what to wait on
 
+def _order_loads() -> None:
+    """Keep the loads before the call before the loads and stores after it, on aarch64.
+
+    One acquire and release would not do: the accesses on both sides may move in between and pass each other there. Two
+    in a row do: what precedes a release stays before it, what follows an acquire stays after it, and a store-release
+    stays before a later load-acquire. See "Barrier-ordered-before" in section B2.3 of the Arm Architecture Reference
+    Manual, https://developer.arm.com/documentation/ddi0487.
+    """
+    lock = threading.Lock()
+    with lock:
+        pass
+    with lock:
+        pass
+
+# x86-64 and s390x never reorder loads.
+_fence = None if sys.platform != "linux" or os.uname().machine in ("x86_64", "s390x") else _order_loads
+
 class _Ring:
     """The memory of a ring buffer map, shared with the kernel: Documentation/bpf/ringbuf.rst."""
 
@@ -1671,15 +1688,18 @@ class _Ring:
         self._size = size
         self._taken = 0  # bytes since the beginning; take()
         self.doubtful: Exit | None = None  # an Exit whose status the kernel's own event contradicts; take()
-        # x86-64 and s390x see loads in order. Elsewhere libbpf has smp_load_acquire() for producer_pos and for each
-        # length, and smp_store_release() for consumer_pos: here a lock that is taken and released stands for each.
-        self._fence = None if os.uname().machine in ("x86_64", "s390x") else threading.Lock()
 
     def next_lost(self) -> int | None:
         """How many were lost before the next record; None if there is none, or it is still being written."""
         at = self._taken % self._size >> 2
-        if self._producer_pos[0] == self._taken or self._words[at] & _BPF_RINGBUF_BUSY_BIT:
+        if self._producer_pos[0] == self._taken:
             return None
+        if _fence:
+            _fence()
+        if self._words[at] & _BPF_RINGBUF_BUSY_BIT:
+            return None
+        if _fence:
+            _fence()
         return self._words[at + 2]
 
     @property
@@ -1694,11 +1714,11 @@ class _Ring:
         event it is (of a FORK the parent's), and the child of a FORK. A number of a column costs 10 ns, a field of an
         event 35.
         """
-        words, data, fence = self._words, self._data, self._fence or contextlib.nullcontext()
+        words, data, fence = self._words, self._data, _fence
         begin = at = self._taken % self._size
         last = at + self._producer_pos[0] - self._taken
-        with fence:
-            pass
+        if fence:
+            fence()  # the lengths after producer_pos: smp_load_acquire() in libbpf
         events: list[Any] = []
         columns = None
         first, count = at >> 2, min(most, (last - at) // _STRIDE)
@@ -1708,8 +1728,8 @@ class _Ring:
             return words[first + word:end:_STRIDE // 4].tolist()
 
         if count and column(0).count(_PLAIN) == count:
-            with fence:
-                pass
+            if fence:
+                fence()  # what is in the records after their lengths: smp_load_acquire() in libbpf
             whats = column(4)
             if column(2).count(lost) == count and not any(column(3)) and _EXEC not in whats:
                 columns = whats, column(9), column(11)
@@ -1720,8 +1740,8 @@ class _Ring:
             length = words[word]
             if length & _BPF_RINGBUF_BUSY_BIT:
                 break
-            with fence:
-                pass
+            if fence:
+                fence()
             if words[word + 2] != lost and not (words[word + 2] - lost) & 0x80000000:
                 break
             what, note = words[word + 4], words[word + 3]
@@ -1738,8 +1758,8 @@ class _Ring:
                 self.doubtful = event
             at += length + 15 & ~7
         self._taken += at - begin
-        with fence:
-            pass
+        if fence:
+            fence()  # consumer_pos after the records have been read: smp_store_release() in libbpf
         self._consumer_pos.value = self._taken
         return events, columns
 
