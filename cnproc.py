@@ -1072,7 +1072,6 @@ class _process_entry(ctypes.Structure):
         ("kinds", _u32),           # events to send to user space
         ("inherited", _u32),       # what its children get for their kinds; 0: they are not followed
         ("tasks", _u32),           # EXITs still to come: one for each FORK; from _UNCOUNTED on if it was there before
-        ("threads", _u32),         # not 0: it has, or may have had, more than one
         ("ended", _u32),           # threads=True: the process has ended, and some thread's EXIT may still come
         ("since_ns", _u64),        # when it was forked, or the watch began
     ]
@@ -1092,13 +1091,13 @@ class _program_record(ctypes.Structure):
     """A record in the ring, behind struct bpf_ringbuf_hdr { u32 len, pg_off; }; and a value of overflow[number]."""
     _fields_ = [
         ("lost", _u32),            # program_control.lost at that moment
-        ("note", _u32),            # EXEC: bytes in the whole command line; else 0, _FINAL, _DOUBTFUL or _PROBE
+        ("note", _u32),            # EXEC: bytes in the whole command line; else 0, _FINAL or _PROBE
         ("event", _LONGEST),      # struct proc_event. EXEC: parent_pid, and the words behind
     ]
 
 _UNCOUNTED, _COUNTED = 1 << 30, 1 << 29  # tasks that are not counted begin there; as many at most are
-# The process has ended; the datagram's status is another than ours; a Comm of our own that nobody wants, see _probe().
-_FINAL, _DOUBTFUL, _PROBE = 1, 2, 3
+# The process has ended; a Comm of our own that nobody wants, see _probe().
+_FINAL, _PROBE = 1, 2
 _CMDLINE_MAX = 16 << 10
 _PLAIN = ctypes.sizeof(_program_record)
 _STRIDE = _BPF_RINGBUF_HDR_SZ + _PLAIN
@@ -1179,9 +1178,7 @@ add:
     *(u32 *)(fp + VALUE_KINDS) = r1                     #     processes[child_tgid] = (struct entry) {
     *(u32 *)(fp + VALUE_INHERITED) = r1                 #         .kinds = inherited, .inherited = inherited,
     *(u32 *)(fp + VALUE_TASKS) = 1                      #         .tasks = 1, .since_ns = timestamp_ns};
-    *(u32 *)(fp + VALUE_THREADS) = 0
     *(u32 *)(fp + VALUE_ENDED) = 0
-    *(u32 *)(fp + VALUE_PAD) = 0
     r1 = *(u32 *)(fp + TIMESTAMP); *(u32 *)(fp + VALUE_SINCE) = r1
     r1 = *(u32 *)(fp + TIMESTAMP_HIGH); *(u32 *)(fp + VALUE_SINCE_HIGH) = r1
     r1 = map processes; r2 = fp; r2 += CHILD_TGID; r3 = fp; r3 += VALUE; r4 = BPF_ANY; call map_update_elem
@@ -1190,10 +1187,9 @@ add:
     lock *(u32 *)(control + program_control.lost) += r1         #         control.lost++, control.unsaved++;
     goto unsaved                                        #         return DROP;
 thread:
-    if entry == 0 goto counted                          # a thread: if (entry) entry->tasks++, entry->threads++;
+    if entry == 0 goto counted                          # a thread: if (entry) entry->tasks++;
     r1 = 1
     lock *(u32 *)(entry + process_entry.tasks) += r1
-    lock *(u32 *)(entry + process_entry.threads) += r1
 counted:
     THREAD_FORK                                         # if (!threads) return DROP;  // see _instructions()
 ask:
@@ -1321,17 +1317,10 @@ ended:
     if r1 & SIGNAL_GROUP_EXIT goto known                #     signal->group_exit_code : leader->exit_code;
     read(STATUS, 4, task + task_struct.exit_code)
 known:
-    r8 = *(u32 *)(entry + process_entry.threads)
     r1 = map processes; r2 = fp; r2 += KEY; call map_delete_elem
     if r0 != 0 goto drop                                # if (delete processes[tgid] fails) return DROP;
-    r1 = *(u32 *)(fp + EXIT_CODE)
-    r2 = *(u32 *)(fp + STATUS)
-    *(u32 *)(fp + EXIT_CODE) = r2                       # event.exit_code = status;
-    if r8 != 0 goto sure                                # if (it only ever had one thread &&
-    if r1 == r2 goto sure                               #     the kernel's event says another status)
-    *(u32 *)(fp + NOTE) = DOUBTFUL                      #     record.note = DOUBTFUL;
-sure:
-    control = &control
+    r1 = *(u32 *)(fp + STATUS)
+    *(u32 *)(fp + EXIT_CODE) = r1                       # event.exit_code = status;
     r1 = *(u32 *)(fp + TID)
     r2 = *(u32 *)(fp + TGID)
     if r1 == r2 goto nonzero                            # if (current is not the leader)
@@ -1358,8 +1347,8 @@ _STACK = {
     "CHILD_PID": -20, "CHILD_TGID": -16,
     "EXIT_CODE": -20, "EXIT_SIGNAL": -16, "EXIT_PARENT_PID": -12, "EXIT_PARENT_TGID": -8,
     "POINTER": -88, "KEY": -92, "WORD": -96,
-    "VALUE": -128, "VALUE_KINDS": -128, "VALUE_INHERITED": -124, "VALUE_TASKS": -120, "VALUE_THREADS": -116,
-    "VALUE_ENDED": -112, "VALUE_PAD": -108, "VALUE_SINCE": -104, "VALUE_SINCE_HIGH": -100,
+    "VALUE": -128, "VALUE_KINDS": -128, "VALUE_INHERITED": -124, "VALUE_TASKS": -120, "VALUE_ENDED": -116,
+    "VALUE_SINCE": -112, "VALUE_SINCE_HIGH": -108,
     "LIVE": -128, "NR_THREADS": -124, "FLAGS": -120, "STATUS": -116, "EXIT_STATE": -112, "PTRACE": -108, "KINDS": -132,
 }
 _REGISTERS = {**{f"r{n}": n for n in range(11)}, "fp": 10,
@@ -1553,7 +1542,7 @@ def _instructions(threads: bool) -> list[tuple[int, int, int, int, Any]]:
                  "BPF_ANY": _BPF_ANY,
                  "SCRATCH_EVENT": _program_record.event.offset,
                  "SCRATCH_PARENT": _program_record.event.offset + vars(Exit)["parent_pid"].offset,
-                 "FINAL": _FINAL, "DOUBTFUL": _DOUBTFUL, "PROBE": _PROBE, "COUNTED": _COUNTED}
+                 "FINAL": _FINAL, "PROBE": _PROBE, "COUNTED": _COUNTED}
     listing = _PROGRAM.replace("EXIT_BODY ", _EXIT_OF_THREAD if threads else _EXIT_OF_PROCESS)
     listing = listing.replace("THREAD_FORK", "goto ask" if threads else "goto drop")
     return _assemble(listing, {**_layout(), **_STACK, **own, **constants})
@@ -1687,7 +1676,6 @@ class _Ring:
         self._words = self._data.cast("I")
         self._size = size
         self._taken = 0  # bytes since the beginning; take()
-        self.doubtful: Exit | None = None  # an Exit whose status the kernel's own event contradicts; take()
 
     def next_lost(self) -> int | None:
         """How many were lost before the next record; None if there is none, or it is still being written."""
@@ -1754,8 +1742,6 @@ class _Ring:
                     _complete(event)
             elif note == _FINAL:
                 events.append(_End(_END, event.pid, event.timestamp_ns))
-            elif note == _DOUBTFUL:
-                self.doubtful = event
             at += length + 15 & ~7
         self._taken += at - begin
         if fence:
@@ -1776,7 +1762,7 @@ class _RingSource:
 
     name = "ebpf"
     gather = 0.002                 # nothing is missed by waiting: the kernel has read the names
-    failed: OSError | None = None  # read()
+    failed: OSError | None = None
     columns: Any = None            # read()
     ready = True                   # read()
     unsure = False                 # read(); reset by _Feed.resync()
@@ -1840,7 +1826,7 @@ class _RingSource:
 
     def add(self, pid: int, kinds: int, inherited: int) -> None:
         kinds, inherited = (kinds and kinds | _EXIT) | (inherited and _FORK), inherited and inherited | _FORK | _EXIT
-        value = _process_entry(kinds=kinds, inherited=inherited, tasks=_UNCOUNTED, threads=1,
+        value = _process_entry(kinds=kinds, inherited=inherited, tasks=_UNCOUNTED,
                               since_ns=self._subscription.now())
         while not self._element(_BPF_MAP_UPDATE_ELEM, pid, value, _BPF_NOEXIST):
             old = _process_entry()
@@ -1858,7 +1844,7 @@ class _RingSource:
     def remove(self, pid: int) -> None:
         if self._control.everything & _ENDS:
             self._element(_BPF_MAP_UPDATE_ELEM, pid, _process_entry(
-                tasks=_UNCOUNTED, threads=1, since_ns=self._subscription.now()), _BPF_EXIST)
+                tasks=_UNCOUNTED, since_ns=self._subscription.now()), _BPF_EXIST)
         else:
             self._element(_BPF_MAP_DELETE_ELEM, pid)
 
@@ -1903,9 +1889,6 @@ class _RingSource:
             self.ready = self._late = True
         if control.unsaved != self._unsaved:
             self._unsaved, self.unsure = control.unsaved, True
-        if ring.doubtful and not self.failed:
-            self.failed = OSError(errno.EINVAL, f"the kernel reported another status than the eBPF program read: "
-                                  f"{ring.doubtful}")
         return events
 
     def _recover(self, count: int) -> list[Any]:
