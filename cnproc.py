@@ -339,6 +339,7 @@ class Exec(ProcEvent):
     _words = _UNKNOWN       # bytes: the arguments, each with a NUL behind it; written by the source that made the event
     _length = 0             # bytes that the kernel has of them
     _parent_pid = _UNKNOWN  # where the source knows it; no part of the value
+    _comm = _UNKNOWN        # the kernel's name of it, where the command line is empty; no part of the value
     if TYPE_CHECKING:
         tid: int = 0
         pid: int = 0
@@ -477,6 +478,7 @@ class Exit(ProcEvent):
         ("parent_tid", _s32),    # __kernel_pid_t parent_pid (since 4.18)
         ("parent_pid", _s32),    # __kernel_pid_t parent_tgid
     ]
+    _comm = _UNKNOWN             # the kernel's name of a process that a signal killed; no part of the value
     if TYPE_CHECKING:
         tid: int = 0
         pid: int = 0
@@ -1089,7 +1091,7 @@ class _program_record(ctypes.Structure):
     """A record in the ring, behind struct bpf_ringbuf_hdr { u32 len, pg_off; }; and a value of overflow[number]."""
     _fields_ = [
         ("lost", _u32),            # program_control.lost at that moment
-        ("note", _u32),            # EXEC: bytes in the whole command line; else 0, _FINAL or _PROBE
+        ("note", _u32),            # EXEC: bytes in the whole command line; else 0, _FINAL, _PROBE or _NAME
         ("event", _LONGEST),       # struct proc_event. EXEC: with the parent_pid of an EXIT
     ]
 
@@ -1097,11 +1099,12 @@ _CMDLINE_MAX = 16 << 10
 
 class _exec_record(ctypes.Structure):
     """scratches[0] of each CPU: the record of an EXEC. In the ring it ends where the command line does."""
-    _fields_ = [("record", _program_record), ("cmdline", ctypes.c_char * _CMDLINE_MAX)]
+    _fields_ = [("record", _program_record), ("comm", ctypes.c_char * 16), ("cmdline", ctypes.c_char * _CMDLINE_MAX)]
 
-_UNCOUNTED, _COUNTED = 1 << 30, 1 << 29  # tasks that are not counted begin there; as many at most are
-# The process has ended; a Comm of our own that nobody wants, see _probe().
-_FINAL, _PROBE = 1, 2
+_UNCOUNTED = 1 << 30  # tasks begin there for a process whose threads are not counted; they may fall below it
+# The process has ended; a Comm of our own that nobody wants, see _probe(); the Comm of a process that a signal killed,
+# before its Exit.
+_FINAL, _PROBE, _NAME = 1, 2, 3
 _PLAIN = ctypes.sizeof(_program_record)
 _STRIDE = _BPF_RINGBUF_HDR_SZ + _PLAIN
 
@@ -1172,9 +1175,10 @@ def filter(skb):
         if not scratch:
             return
         probe_read_kernel(scratch, PLAIN, record)
+        probe_read_kernel(ref(scratch.comm), COMM_LEN, ref(task.comm))
         if probe_read_user(ref(scratch.cmdline), size, start):
             size = 0
-        if ringbuf_output(ring, scratch, PLAIN + size, 0):
+        if ringbuf_output(ring, scratch, EXEC_LEN + size, 0):
             atomic_add(control.lost, 1)
         return
 
@@ -1182,11 +1186,14 @@ def filter(skb):
         task = get_current_task()
         signal = task.signal
         leader = task.group_leader
-        if control.sender:  # see _RingSource._prove()
+        if control.sender:  # a datagram of our own: say what is read, see _RingSource._prove()
+            event.cpu = task.ptrace | leader.ptrace
             exit.exit_code = signal.live
             exit.exit_signal = signal.nr_threads
-            exit.parent_pid = signal.flags
-            exit.parent_tid = leader.exit_state
+            exit.tid = leader.exit_signal
+            exit.parent_pid = leader.tgid
+            exit.parent_tid = leader.exit_state | leader.exit_code | signal.group_exit_code | signal.flags & GROUP_EXIT
+            status = 1
         else:
             if not entry:
                 return
@@ -1197,30 +1204,40 @@ def filter(skb):
             if not signal.live:
                 if not left:
                     ended = 1
-                elif left > COUNTED:
+                elif left & UNCOUNTED:
                     count = signal.nr_threads
                     if not count or count == 1 and leader.exit_state or task.ptrace or leader.ptrace:
                         ended = 1
+            status = 0
+            if ended:
+                status = leader.exit_code  # as wait_task_zombie() has it
+                if signal.flags & GROUP_EXIT:
+                    status = signal.group_exit_code
             if THREADS:
                 if ended:
-                    record.note = FINAL
-                    entry.ended = 1
+                    if atomic_add(entry.ended, 1):
+                        status = 0
+                    else:
+                        record.note = FINAL
                 if not left:
                     map_delete_elem(processes, ref(pid))
             else:
-                if not ended:
-                    return
-                status = leader.exit_code  # as wait_task_zombie() has it
-                if signal.flags & SIGNAL_GROUP_EXIT:
-                    status = signal.group_exit_code
-                if map_delete_elem(processes, ref(pid)):
-                    return  # another thread has reported the end
+                if not ended or map_delete_elem(processes, ref(pid)):
+                    return  # the process lives, or another thread has reported its end
                 exit.exit_code = status
                 if exit.tid != exit.pid:
                     exit.tid = exit.pid
                     exit.exit_signal = leader.exit_signal
             if not kinds & EXIT and not exit.exit_code:
                 return
+        if status & 0x7F:  # killed by a signal, perhaps half-way through an exec that has no event: say what it ran
+            record.lost = control.lost
+            probe_read_kernel(name, PLAIN, record)
+            name.note = NAME
+            comm.what = COMM
+            comm.tid = exit.pid
+            probe_read_kernel(ref(comm._comm_), COMM_LEN, ref(leader.comm))
+            ringbuf_output(ring, name, PLAIN, 0)
 
     elif what == COMM and not kinds & COMM:
         record.note = PROBE
@@ -1239,7 +1256,8 @@ _EVENT_AT = -8 - ctypes.sizeof(_LONGEST)
 _ON_STACK: dict[str, tuple[int, Any]] = {
     "nl": (_EVENT_AT - _PROC_EVENT, _nlmsghdr), "cn": (_EVENT_AT - _PROC_EVENT + _CN_MSG, _cn_msg),
     "event": (_EVENT_AT, ProcEvent), "fork": (_EVENT_AT, Fork), "exit": (_EVENT_AT, Exit),
-    "record": (_EVENT_AT - _program_record.event.offset, _program_record), "child": (-112, _process_entry)}
+    "record": (_EVENT_AT - _program_record.event.offset, _program_record),
+    "child": (-136, _process_entry), "name": (-136, _program_record), "comm": (-128, Comm)}
 # What its pointers point to: values of maps, the program's context, and structs of the kernel's own.
 _POINTERS: dict[str, Any] = {
     "control": _program_control, "entry": _process_entry, "scratch": _exec_record, "skb": _sk_buff_context,
@@ -1249,8 +1267,9 @@ _MAPS = {"processes", "overflow", "controls", "scratches", "ring"}
 _CONSTANTS = {
     "FORK": _FORK, "EXEC": _EXEC, "COMM": _COMM, "EXIT": _EXIT, "ENDS": _ENDS, "SIZE": _SIZE, "PLAIN": _PLAIN,
     "NLMSG_DONE": _NLMSG_DONE, "CN_IDX_PROC": _CN_IDX_PROC, "CN_VAL_PROC": _CN_VAL_PROC, "BPF_ANY": _BPF_ANY,
-    "SIGNAL_GROUP_EXIT": _SIGNAL_GROUP_EXIT, "CMDLINE_MAX": _CMDLINE_MAX, "COUNTED": _COUNTED,
-    "FINAL": _FINAL, "PROBE": _PROBE}
+    "GROUP_EXIT": _SIGNAL_GROUP_EXIT, "CMDLINE_MAX": _CMDLINE_MAX, "UNCOUNTED": _UNCOUNTED | _UNCOUNTED >> 1,
+    "FINAL": _FINAL, "PROBE": _PROBE, "NAME": _NAME, "COMM_LEN": _exec_record.comm.size,
+    "EXEC_LEN": _exec_record.cmdline.offset}
 
 class _Compiler:
     """Compiles _PROGRAM to eBPF: Documentation/bpf/standardization/instruction-set.rst.
@@ -1286,7 +1305,7 @@ class _Compiler:
         self._emit(_BPF_JMP | _BPF_EXIT)
 
     def _variable(self, name: str) -> int:
-        return self._variables.setdefault(name, _EVENT_AT - _PROC_EVENT - 36 - 8 * len(self._variables))
+        return self._variables.setdefault(name, -144 - 8 * len(self._variables))
 
     def _block(self, statements: list[Any]) -> None:
         for node in statements:
@@ -1422,7 +1441,7 @@ class _Compiler:
 # The members of the kernel's own structs that the program reads, and their sizes.
 _MEMBERS = {
     "task_struct": {"signal": 8, "mm": 8, "group_leader": 8, "real_parent": 8, "tgid": 4, "exit_state": 4,
-                    "exit_code": 4, "exit_signal": 4, "ptrace": 4},
+                    "exit_code": 4, "exit_signal": 4, "ptrace": 4, "comm": 16},
     "signal_struct": {"live": 4, "nr_threads": 4, "flags": 4, "group_exit_code": 4},
     "mm_struct": {"arg_start": 8, "arg_end": 8},
     "sk_buff": {"cb": 48},
@@ -1644,6 +1663,7 @@ class _Ring:
         self._words = self._data.cast("I")
         self._size = size
         self._taken = 0  # bytes since the beginning; take()
+        self._comms: dict[int, str] = {}  # names of processes whose Exit comes next
 
     def next_lost(self) -> int | None:
         """How many were lost before the next record; None if there is none, or it is still being written."""
@@ -1683,7 +1703,7 @@ class _Ring:
         def column(word: int) -> list[int]:
             return words[first + word:end:_STRIDE // 4].tolist()
 
-        if count and column(0).count(_PLAIN) == count:
+        if count and not self._comms and column(0).count(_PLAIN) == count:
             if fence:
                 fence()  # what is in the records after their lengths: smp_load_acquire() in libbpf
             whats = column(4)
@@ -1699,17 +1719,27 @@ class _Ring:
             if fence:
                 fence()
             if words[word + 2] != lost and not (words[word + 2] - lost) & 0x80000000:
+                self._comms.clear()  # their Exits may be lost
                 break
             what, note = words[word + 4], words[word + 3]
             event: Any = _COPIES[what](data, at + 16)
-            events.append(event)
+            if note == _NAME and what == _COMM:
+                if len(self._comms) >= 64:
+                    self._comms.clear()
+                self._comms[event.pid] = event.comm
+            else:
+                events.append(event)
             if what == _EXEC:
-                event._words, event._length = bytes(data[at + 56:at + 8 + length]), note
+                event._words, event._length = bytes(data[at + 72:at + 8 + length]), note
                 event._parent_pid = words[word + 13]
                 if len(event._words) < note:
                     _complete(event)
-            elif note == _FINAL:
-                events.append(_End(_END, event.pid, event.timestamp_ns))
+                if not (event._words or b"").strip(b"\0"):
+                    event._comm = os.fsdecode(bytes(data[at + 56:at + 72]).partition(b"\0")[0])
+            elif what == _EXIT:
+                event._comm = self._comms.pop(event.pid, None)
+                if note == _FINAL:
+                    events.append(_End(_END, event.pid, event.timestamp_ns))
             at += length + 15 & ~7
         self._taken += at - begin
         if fence:
@@ -1743,6 +1773,7 @@ class _RingSource:
         self._program = _Program(threads, size, self._room())
         self._saved: dict[int, _program_record] = {}  # by their numbers: what was lost and has been kept; _recover()
         self._lost = self._unsaved = 0            # as far as they are reported; read()
+        self._gone: set[int] = set()              # forget_ended()
         self._late = False                        # whether more of what was lost may come to be kept; read()
         try:
             fds = self._program.fds
@@ -1774,6 +1805,10 @@ class _RingSource:
         if self._ring.take(9, 0)[0]:
             raise OSError(errno.EINVAL, "the eBPF program takes others for the kernel")
         control.sender = port
+        with open("/proc/self/comm", "rb") as file:
+            comm = os.fsdecode(file.read()[:-1])
+        with open("/proc/self/status", "rb") as file:
+            traced = b"\nTracerPid:\t0\n" not in file.read()
         for _ in range(10):  # threads come and go
             for datagram in forged:
                 self._subscription.send_to_self(datagram)
@@ -1785,8 +1820,9 @@ class _RingSource:
             if ([event.what for event in found] == [_EXEC, _EXIT]
                     and (found[0]._words or b"")[:_CMDLINE_MAX] == words  # _complete() may have read the rest
                     and (found[0]._length, found[0]._parent_pid) == (end - begin, os.getppid())
-                    and found[1].exit_code == found[1].exit_signal == int(stat[17])
-                    and (found[1].parent_tid, found[1].parent_pid & _SIGNAL_GROUP_EXIT) == (0, 0)):
+                    and found[1].exit_code == found[1].exit_signal == int(stat[17])  # live, nr_threads: num_threads
+                    and (found[1].tid, found[1].parent_pid, found[1]._comm) == (int(stat[35]), me, comm)
+                    and found[1].parent_tid == 0 and (traced or not found[1].cpu)):
                 break
         else:
             raise OSError(errno.EINVAL, "the kernel's structs are not as its BTF says")
@@ -1794,20 +1830,24 @@ class _RingSource:
 
     def add(self, pid: int, kinds: int, inherited: int) -> None:
         kinds, inherited = (kinds and kinds | _EXIT) | (inherited and _FORK), inherited and inherited | _FORK | _EXIT
-        value = _process_entry(kinds=kinds, inherited=inherited, tasks=_UNCOUNTED,
-                              since_ns=self._subscription.now())
+        value = _process_entry(kinds=kinds, inherited=inherited, tasks=_UNCOUNTED, since_ns=self._subscription.now())
+        old = _process_entry()
         while not self._element(_BPF_MAP_UPDATE_ELEM, pid, value, _BPF_NOEXIST):
-            old = _process_entry()
             if self._element(_BPF_MAP_LOOKUP_ELEM, pid, old):
-                value.kinds, value.inherited = kinds | old.kinds, inherited | old.inherited
-                value.since_ns = old.since_ns
+                if not old.ended:  # else it is of an earlier process with this pid
+                    value.kinds, value.inherited, value.since_ns = kinds | old.kinds, inherited | old.inherited, old.since_ns
+                    if (value.kinds, value.inherited) == (old.kinds, old.inherited):
+                        break
                 if self._element(_BPF_MAP_UPDATE_ELEM, pid, value, _BPF_EXIST):
                     break
-        if self._threads:  # count, so that the last EXIT is known as such: unless threads come and go meanwhile
-            live = sum(_tids(pid).values())
-            if live and self._element(_BPF_MAP_LOOKUP_ELEM, pid, value) and value.tasks == _UNCOUNTED:
-                value.tasks = live
-                self._element(_BPF_MAP_UPDATE_ELEM, pid, value, _BPF_EXIST)
+
+    def forget_ended(self) -> None:
+        """threads=True: forget the processes that have ended and are gone. Their last Exits have come by the next call."""
+        gone = {pid for pid, process in self._program.all("processes", _process_entry).items()
+                if process.ended and not self._subscription.was_there(pid, process.since_ns)}
+        for pid in gone & self._gone:
+            self._element(_BPF_MAP_DELETE_ELEM, pid)
+        self._gone = gone
 
     def remove(self, pid: int) -> None:
         if self._control.everything & _ENDS:

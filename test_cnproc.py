@@ -2206,6 +2206,76 @@ class Ring(Case):
             self.life(child, watcher)
             self.assertEqual(watcher._feed.source.known().keys(), set())
 
+    def test_the_end_of_a_process_whose_threads_come_and_go_while_it_is_taken_up(self) -> None:
+        child = self.python(THREADS + """
+def churn():
+    while True:
+        thread(int).join()
+for _ in range(int(sys.argv[1])):
+    if not os.fork():
+        for _ in range(3):
+            thread(churn)
+        thread(int).join()
+        print(os.getpid(), flush=True)
+        time.sleep(1000)
+    os.wait()
+""", str(number := scale(200)))
+        watcher = self.ebpf(threads=True)
+        assert child.stdout
+        self.go(child)
+        for _ in range(number):
+            pid = int(child.stdout.readline())
+            watcher.watch(pid, What.EXIT)
+            os.kill(pid, signal.SIGTERM)
+            events = self.until(watcher, lambda _, pid=pid: pid not in watcher.pids)
+            self.assertEqual([event for event in events if isinstance(event, Lost) or event.rebuilt], [])
+            self.assertEqual({event.pid for event in events}, {pid})
+        source = watcher._feed.source
+        self.assertEqual(source.known(), {})
+        child.wait()
+        for _ in range(2):
+            source.forget_ended()
+        self.assertEqual(source._program.all("processes", cnproc._process_entry), {})
+
+    def test_a_death_by_a_signal_names_the_program_that_was_tried_last(self) -> None:
+        for code, name, number in (
+            ("os.kill(os.getpid(), 9)", "python", 9), ("os.kill(os.getpid(), 15)", "python", 15),
+            ("libc.prctl(15, b'renamed'); os.kill(os.getpid(), 9)", "renamed", 9),
+            ("import resource; resource.setrlimit(resource.RLIMIT_AS, (1 << 16, 1 << 16)); os.execv(sys.argv[1], ['x'])",
+             os.path.basename(os.path.realpath(TRUE))[:15], 0),
+        ):
+            for threads in False, True:
+                with self.subTest(code, threads=threads):
+                    child = self.python(code, os.path.realpath(TRUE))
+                    watcher = self.ebpf(threads=threads)
+                    watcher.watch(child.pid, What.LIFE | What.COMM)
+                    self.go(child)
+                    events = [event for event in self.rest(watcher) if not isinstance(event, Comm)]
+                    self.assertEqual(kinds(events), [Exit])
+                    end: Any = events[0]
+                    self.assertTrue(end._comm.startswith(name), end._comm)
+                    self.assertTrue(end.returncode == -number if number else end.returncode < 0, end)
+
+    def test_many_deaths_by_signals_leave_no_record_of_their_own(self) -> None:
+        watcher = self.ebpf()
+        child = self.shell("for i in $(seq 100); do sh -c 'kill -9 $$'; sh -c 'exit 3'; done; exit 5",
+                           stderr=subprocess.DEVNULL)
+        watcher.watch(child.pid, What.ALL)
+        events = self.life(child, watcher)
+        self.assertEqual(set(kinds(events)), {Fork, Exec, Exit})
+        ends: list[Any] = [event for event in events if isinstance(event, Exit)]
+        self.assertEqual(collections.Counter((end.returncode, end._comm) for end in ends),
+                         {(-9, "sh"): 100, (3, None): 100, (5, None): 1, (0, None): 1})
+
+    def test_an_empty_command_line_leaves_the_name(self) -> None:
+        for arguments in "", "b''", "b'', b''", "b'one'":
+            child = self.python(f"libc.execv({TRUE.encode()!r}, (ctypes.c_char_p * 4)({arguments}))")
+            watcher = self.ebpf()
+            watcher.watch(child.pid)
+            event: Any = self.life(child, watcher)[0]
+            name = None if "one" in arguments else os.path.basename(TRUE)
+            self.assertEqual((type(event), event._comm), (Exec, name), arguments)
+
     @unittest.skipUnless(SOURCE == "ebpf", "there is no program")
     def test_the_programs_structs_have_the_size_it_expects(self) -> None:
         for kind, size in ((cnproc._process_entry, 24), (cnproc._program_control, 24), (cnproc._program_record, 48)):
