@@ -1022,11 +1022,9 @@ _BPF_PROG_TYPE_SOCKET_FILTER, _BPF_PSEUDO_MAP_FD, _BPF_PSEUDO_MAP_VALUE = 1, 1, 
 _BPF_RINGBUF_BUSY_BIT, _BPF_RINGBUF_HDR_SZ = 1 << 31, 8
 # linux/bpf_common.h, linux/bpf.h: parts of an instruction's code
 _BPF_LDX, _BPF_STX, _BPF_ALU, _BPF_ALU64, _BPF_MEM, _BPF_ATOMIC, _BPF_FETCH = 0x01, 0x03, 0x04, 0x07, 0x60, 0xC0, 0x01
-_BPF_DW, _BPF_CALL, _BPF_EXIT, _BPF_MOV = 0x18, 0x80, 0x90, 0xB0
+_BPF_DW, _BPF_CALL, _BPF_EXIT, _BPF_MOV, _BPF_JNE, _BPF_JLE = 0x18, 0x80, 0x90, 0xB0, 0x50, 0xB0
 _WIDTHS = {2: 0x08, 4: 0x00, 8: 0x18}  # BPF_H, BPF_W, BPF_DW
 _ALU = {"Add": 0x00, "Sub": 0x10, "BitOr": 0x40, "BitAnd": 0x50}
-_JUMPS = {"Eq": 0x10, "NotEq": 0x50, "Gt": 0x20, "LtE": 0xB0}
-_OPPOSITES = {"Eq": "NotEq", "NotEq": "Eq", "Gt": "LtE", "LtE": "Gt"}
 _HELPERS = {"map_lookup_elem": 1, "map_update_elem": 2, "map_delete_elem": 3, "skb_load_bytes": 26,
             "get_current_task": 35, "probe_read_user": 112, "probe_read_kernel": 113, "ringbuf_output": 130}
 # asm/unistd.h: libc has no function for bpf(2)
@@ -1101,17 +1099,18 @@ class _exec_record(ctypes.Structure):
     """scratches[0] of each CPU: the record of an EXEC. In the ring it ends where the command line does."""
     _fields_ = [("record", _program_record), ("comm", ctypes.c_char * 16), ("cmdline", ctypes.c_char * _CMDLINE_MAX)]
 
-_UNCOUNTED = 1 << 30  # tasks begin there for a process whose threads are not counted; they may fall below it
+_MINUS_1 = 0xFFFFFFFF
+_UNCOUNTED, _UNCOUNTED_BITS = 1 << 30, 3 << 29  # the tasks of a process that is not counted begin there, and may fall
 # The process has ended; a Comm of our own that nobody wants, see _probe(); the Comm of a process that a signal killed,
 # before its Exit.
 _FINAL, _PROBE, _NAME = 1, 2, 3
-_PLAIN = ctypes.sizeof(_program_record)
+_PLAIN, _COMM_LEN, _EXEC_LEN = ctypes.sizeof(_program_record), _exec_record.comm.size, _exec_record.cmdline.offset
 _STRIDE = _BPF_RINGBUF_HDR_SZ + _PLAIN
 
 # The program, in a small part of Python's syntax: see _Compiler. The kernel runs it for each event, in the thread that
 # causes the event. Its result is the length to which the datagram is cut for the socket: always 0, so the socket stays
 # empty. `ref` is C's &. Functions are eBPF's helpers without bpf_ (bpf-helpers(7)), and return 0 on success, or the
-# pointer or the number asked for; atomic_add() returns the former value.
+# pointer or the number asked for; atomic_add() returns the former value. A constant is this module's _CONSTANT.
 _PROGRAM = """
 def filter(skb):
     if skb.len != SIZE or skb_load_bytes(skb, 0, nl, SIZE):
@@ -1192,26 +1191,27 @@ def filter(skb):
             exit.exit_signal = signal.nr_threads
             exit.tid = leader.exit_signal
             exit.parent_pid = leader.tgid
-            exit.parent_tid = leader.exit_state | leader.exit_code | signal.group_exit_code | signal.flags & GROUP_EXIT
+            exit.parent_tid = leader.exit_state | leader.exit_code | signal.group_exit_code
+            exit.parent_tid = exit.parent_tid | signal.flags & SIGNAL_GROUP_EXIT
             status = 1
         else:
             if not entry:
                 return
-            left = atomic_add(entry.tasks, -1) - 1
+            left = atomic_add(entry.tasks, MINUS_1) - 1
             # `live` is 0 when every thread has begun to end. Threads leave nr_threads when they are released, which
             # comes before their events, but a tracer can release them later: kernel/exit.c.
             ended = 0
             if not signal.live:
                 if not left:
                     ended = 1
-                elif left & UNCOUNTED:
+                elif left & UNCOUNTED_BITS:
                     count = signal.nr_threads
                     if not count or count == 1 and leader.exit_state or task.ptrace or leader.ptrace:
                         ended = 1
             status = 0
             if ended:
                 status = leader.exit_code  # as wait_task_zombie() has it
-                if signal.flags & GROUP_EXIT:
+                if signal.flags & SIGNAL_GROUP_EXIT:
                     status = signal.group_exit_code
             if THREADS:
                 if ended:
@@ -1264,30 +1264,23 @@ _POINTERS: dict[str, Any] = {
     "task": "task_struct", "parent": "task_struct", "leader": "task_struct", "signal": "signal_struct",
     "mm": "mm_struct", "cb": "netlink_skb_parms"}
 _MAPS = {"processes", "overflow", "controls", "scratches", "ring"}
-_CONSTANTS = {
-    "FORK": _FORK, "EXEC": _EXEC, "COMM": _COMM, "EXIT": _EXIT, "ENDS": _ENDS, "SIZE": _SIZE, "PLAIN": _PLAIN,
-    "NLMSG_DONE": _NLMSG_DONE, "CN_IDX_PROC": _CN_IDX_PROC, "CN_VAL_PROC": _CN_VAL_PROC, "BPF_ANY": _BPF_ANY,
-    "GROUP_EXIT": _SIGNAL_GROUP_EXIT, "CMDLINE_MAX": _CMDLINE_MAX, "UNCOUNTED": _UNCOUNTED | _UNCOUNTED >> 1,
-    "FINAL": _FINAL, "PROBE": _PROBE, "NAME": _NAME, "COMM_LEN": _exec_record.comm.size,
-    "EXEC_LEN": _exec_record.cmdline.offset}
-
 class _Compiler:
     """Compiles _PROGRAM to eBPF: Documentation/bpf/standardization/instruction-set.rst.
 
-    Each statement is compiled by itself. Variables are u64 on the stack, registers 6 to 9 hold what a statement
-    computes, and registers 1 to 5 are the arguments of a call. All comparisons are unsigned.
+    Each statement is compiled by itself. Variables are u64 on the stack. Registers 6 to 9 hold what a statement
+    computes, and a call takes its arguments in registers 1 to 5.
     """
 
-    def __init__(self, constants: dict[str, int], layout: dict[str, int]) -> None:
-        self._constants, self._layout = constants, layout
+    def __init__(self, threads: bool) -> None:
+        self._layout, self._threads = _layout(), threads
         self._variables: dict[str, int] = {}  # their offsets from the frame pointer
         self._code: list[Any] = []            # of each instruction: code, dst, src, off and imm
 
     def compile(self, source: str) -> list[Any]:
-        """The instructions of a function."""
-        function: Any = compile(source, "<eBPF>", "exec", 0x400)  # ast.PyCF_ONLY_AST, without 2 ms for importing ast
-        self._emit(_BPF_STX | _BPF_MEM | _BPF_DW, 10, 1, self._variable(function.body[0].args.args[0].arg))
-        self._block(function.body[0].body)
+        """The instructions of the function in this source: code, dst, src, off and imm, which may name a map."""
+        tree: Any = compile(source, "<eBPF>", "exec", 0x400)  # ast.PyCF_ONLY_AST; to import ast takes 2 ms
+        self._emit(_BPF_STX | _BPF_MEM | _BPF_DW, 10, 1, self._variable("skb"))
+        self._block(tree.body[0].body)
         self._return()
         return self._code
 
@@ -1319,14 +1312,13 @@ class _Compiler:
                     self._block(node.orelse)
                     jumps = ends
                 self._land(jumps)
-            elif kind == "Assign":
-                self._value(node.value, 6)
-                base, offset, size = self._place(node.targets[0], 7)
-                self._emit(_BPF_STX | _BPF_MEM | _WIDTHS[size], base, 6, offset)
             elif kind == "Return":
                 self._return()
             else:
                 self._value(node.value, 6)
+                if kind == "Assign":
+                    base, offset, size = self._place(node.targets[0], 7)
+                    self._emit(_BPF_STX | _BPF_MEM | _WIDTHS[size], base, 6, offset)
 
     def _branch(self, node: Any, wanted: bool) -> list[int]:
         """Jumps that are taken if the truth of a condition is as wanted."""
@@ -1340,69 +1332,50 @@ class _Compiler:
             jumps = self._branch(node.values[-1], wanted)
             self._land(skips)
             return jumps
-        test, right = "NotEq", (0, 0, 0)
-        if kind == "Compare":
-            test = type(node.ops[0]).__name__
-            self._value(node.left, 6)
-            right = self._operand(node.comparators[0], 7)
-        else:
+        if kind != "Compare":
             self._value(node, 6)
-        code, register, number = right
-        return [self._emit(_BPF_JMP | _JUMPS[test if wanted else _OPPOSITES[test]] | code, 6, register, 0, number)]
-
-    def _operand(self, node: Any, to: int) -> tuple[int, int, int]:
-        """A right operand: BPF_X, the register that it has been put into, 0; or BPF_K, 0, the constant."""
-        number = self._number(node)
-        if number is not None and number < 1 << 31:
-            return 0, 0, number
-        self._value(node, to)
-        return _BPF_X, to, 0
-
-    def _number(self, node: Any) -> int | None:
-        """The value of a constant; None of anything else."""
-        found: int | None = node.value if type(node).__name__ == "Constant" else self._constants.get(
-            getattr(node, "id", ""))
-        return found
+            return [self._emit(_BPF_JMP | (_BPF_JNE if wanted else _BPF_JEQ), 6)]
+        self._value(node.left, 6)
+        self._value(node.comparators[0], 7)
+        equal = type(node.ops[0]).__name__ == "Eq"  # else NotEq
+        return [self._emit(_BPF_JMP | _BPF_X | (_BPF_JEQ if equal == wanted else _BPF_JNE), 6, 7)]
 
     def _value(self, node: Any, to: int) -> None:
         """Put a value into a register."""
-        kind = type(node).__name__
+        kind, name = type(node).__name__, getattr(node, "id", "")
         if kind == "Call":
             self._call(node.func.id, node.args, to)
         elif kind == "BinOp":
             self._value(node.left, to)
-            code, register, number = self._operand(node.right, to + 1)
-            self._emit(_BPF_ALU64 | _ALU[type(node.op).__name__] | code, to, register, 0, number)
-        elif kind == "UnaryOp":  # a negative number
-            self._emit(_BPF_ALU64 | _BPF_MOV, to, imm=-node.operand.value)
-        elif self._number(node) is not None:
-            self._emit(_BPF_ALU | _BPF_MOV, to, imm=self._number(node))  # as u32
-        elif kind == "Name" and node.id in _MAPS:
-            what = _BPF_PSEUDO_MAP_VALUE if node.id == "controls" else _BPF_PSEUDO_MAP_FD
-            self._emit(_BPF_LD | _BPF_DW, to, what, 0, node.id)
+            self._value(node.right, to + 1)
+            self._emit(_BPF_ALU64 | _ALU[type(node.op).__name__] | _BPF_X, to, to + 1)
+        elif kind == "Constant" or name.isupper():
+            number = node.value if kind == "Constant" else self._threads if name == "THREADS" else globals()[f"_{name}"]
+            self._emit(_BPF_ALU | _BPF_MOV, to, imm=number)  # as u32
+        elif name in _MAPS:
+            what = _BPF_PSEUDO_MAP_VALUE if name == "controls" else _BPF_PSEUDO_MAP_FD
+            self._emit(_BPF_LD | _BPF_DW, to, what, 0, name)
             self._emit(0)  # 64 bits take two
-        elif kind == "Name" and node.id in _ON_STACK:
-            self._add(10, _ON_STACK[node.id][0], to)
+        elif name in _ON_STACK:
+            self._add(10, _ON_STACK[name][0], to)
         else:
             base, offset, size = self._place(node, to)
             if kind == "Attribute" and isinstance(_POINTERS.get(node.value.id), str):
                 if to < 6:
-                    raise SyntaxError(f"a kernel's {node.attr} among arguments")
-                slot = self._variable("")
-                self._add(base, offset, 3)
+                    raise SyntaxError(f"{node.attr} is read by a call, so it cannot be an argument of one")
+                self._add(10, self._variable(""), 1)
                 self._emit(_BPF_ALU | _BPF_MOV, 2, imm=size)
-                self._add(10, slot, 1)
+                self._add(base, offset, 3)
                 self._emit(_BPF_JMP | _BPF_CALL, imm=_HELPERS["probe_read_kernel"])
-                base, offset = 10, slot
+                base, offset = 10, self._variable("")
             self._emit(_BPF_LDX | _BPF_MEM | _WIDTHS[size], to, base, offset)
 
     def _add(self, base: int, offset: int, to: int) -> None:
-        """to = base + offset"""
         self._emit(_BPF_ALU64 | _BPF_MOV | _BPF_X, to, base)
         self._emit(_BPF_ALU64 | _ALU["Add"], to, imm=offset)
 
     def _place(self, node: Any, register: int) -> tuple[int, int, int]:
-        """Where a variable or a member is: a base register, for which there is `register`; an offset; and the size."""
+        """Where a variable or a member is: a base register, which may be the one given; an offset; and the size."""
         if type(node).__name__ == "Name":
             return 10, self._variable(node.id), 8
         name = node.value.id
@@ -1410,23 +1383,21 @@ class _Compiler:
         if isinstance(struct_, str):
             offset, size = self._layout[f"{struct_}.{node.attr}"], _MEMBERS[struct_][node.attr]
         else:
-            member = getattr(struct_, node.attr)
-            offset, size = start + member.offset, member.size
+            offset, size = start + getattr(struct_, node.attr).offset, getattr(struct_, node.attr).size
         if name in _ON_STACK:
             return 10, offset, size
         self._emit(_BPF_LDX | _BPF_MEM | _BPF_DW, register, 10, self._variables[name])
         return register, offset, size
 
     def _call(self, name: str, arguments: list[Any], to: int) -> None:
-        """Call a helper, or one of the three functions that are no helpers."""
         if name == "ref":
-            base, offset, size = self._place(arguments[0], to)
+            base, offset, _ = self._place(arguments[0], to)
             low = 4 if sys.byteorder == "big" and type(arguments[0]).__name__ == "Name" else 0  # all keys are u32
             self._add(base, offset + low, to)
         elif name == "min":
             self._value(arguments[0], to)
             self._value(arguments[1], to + 1)
-            self._emit(_BPF_JMP | _JUMPS["LtE"] | _BPF_X, to, to + 1, 1)
+            self._emit(_BPF_JMP | _BPF_JLE | _BPF_X, to, to + 1, 1)
             self._emit(_BPF_ALU64 | _BPF_MOV | _BPF_X, to, to + 1)
         elif name == "atomic_add":
             base, offset, size = self._place(arguments[0], to + 1)
@@ -1529,9 +1500,9 @@ def _layout() -> dict[str, int]:
     return layout
 
 @functools.lru_cache(maxsize=None)
-def _instructions(threads: bool) -> list[tuple[int, int, int, int, Any]]:
-    """The program, for this kernel: code, dst, src, off and imm of each instruction; imm may name a map."""
-    return _Compiler({**_CONSTANTS, "THREADS": threads}, _layout()).compile(_PROGRAM)
+def _instructions(threads: bool) -> list[Any]:
+    """The program for this kernel."""
+    return _Compiler(threads).compile(_PROGRAM)
 
 class _Program:
     """The eBPF program and its maps, loaded. Raises OSError; the last lines of the verifier are in its text."""
@@ -1664,6 +1635,7 @@ class _Ring:
         self._size = size
         self._taken = 0  # bytes since the beginning; take()
         self._comms: dict[int, str] = {}  # names of processes whose Exit comes next
+        self.tids: dict[int, set[int]] = {}  # threads=True: see ended()
 
     def next_lost(self) -> int | None:
         """How many were lost before the next record; None if there is none, or it is still being written."""
@@ -1703,7 +1675,7 @@ class _Ring:
         def column(word: int) -> list[int]:
             return words[first + word:end:_STRIDE // 4].tolist()
 
-        if count and not self._comms and column(0).count(_PLAIN) == count:
+        if count and not self._comms and not self.tids and column(0).count(_PLAIN) == count:
             if fence:
                 fence()  # what is in the records after their lengths: smp_load_acquire() in libbpf
             whats = column(4)
@@ -1727,8 +1699,9 @@ class _Ring:
                 if len(self._comms) >= 64:
                     self._comms.clear()
                 self._comms[event.pid] = event.comm
-            else:
-                events.append(event)
+                at += _STRIDE
+                continue
+            events.append(event)
             if what == _EXEC:
                 event._words, event._length = bytes(data[at + 72:at + 8 + length]), note
                 event._parent_pid = words[word + 13]
@@ -1738,14 +1711,37 @@ class _Ring:
                     event._comm = os.fsdecode(bytes(data[at + 56:at + 72]).partition(b"\0")[0])
             elif what == _EXIT:
                 event._comm = self._comms.pop(event.pid, None)
-                if note == _FINAL:
-                    events.append(_End(_END, event.pid, event.timestamp_ns))
+            if self.ended(event, note):
+                events.append(_End(_END, event.pid, event.timestamp_ns))
             at += length + 15 & ~7
         self._taken += at - begin
         if fence:
             fence()  # consumer_pos after the records have been read: smp_store_release() in libbpf
         self._consumer_pos.value = self._taken
         return events, columns
+
+    def ended(self, event: Any, note: int) -> bool:
+        """threads=True: whether this event is the last of its process.
+
+        If the program has counted the threads, FINAL comes with the last EXIT. Otherwise it comes with some EXIT after
+        which no thread is left: other EXITs have been seen 14 ms later. So of each process that was there before the
+        watch, tids[pid] has the threads whose EXIT is still to come, and 0 for FINAL.
+        """
+        final, tids = event.what == _EXIT and note == _FINAL, self.tids.get(event.pid)
+        if tids is None:
+            return final
+        if event.what == _FORK and event.tid == event.pid:
+            del self.tids[event.pid]  # a new process with the pid of one whose last events were lost
+            return False
+        if event.what == _FORK:
+            tids.add(event.tid)
+        elif event.what == _EXEC:  # the other threads have ended
+            tids.intersection_update((0, event.pid))
+        elif event.what == _EXIT:
+            tids.difference_update((event.tid, 0) if final else (event.tid,))
+        if not tids:
+            del self.tids[event.pid]
+        return not tids
 
 def _complete(event: Exec) -> None:
     """Read what the kernel did not, from /proc: all of it, or the rest if it is still the same command line."""
@@ -1829,27 +1825,36 @@ class _RingSource:
         control.everything = control.passing = control.sender = 0
 
     def add(self, pid: int, kinds: int, inherited: int) -> None:
-        kinds, inherited = (kinds and kinds | _EXIT) | (inherited and _FORK), inherited and inherited | _FORK | _EXIT
+        own = _EXIT | (_FORK | _EXEC if self._threads else 0)
+        kinds, inherited = (kinds and kinds | own) | (inherited and _FORK), inherited and inherited | _FORK | _EXIT
         value = _process_entry(kinds=kinds, inherited=inherited, tasks=_UNCOUNTED, since_ns=self._subscription.now())
         old = _process_entry()
         while not self._element(_BPF_MAP_UPDATE_ELEM, pid, value, _BPF_NOEXIST):
             if self._element(_BPF_MAP_LOOKUP_ELEM, pid, old):
                 if not old.ended:  # else it is of an earlier process with this pid
-                    value.kinds, value.inherited, value.since_ns = kinds | old.kinds, inherited | old.inherited, old.since_ns
+                    value.kinds, value.inherited = kinds | old.kinds, inherited | old.inherited
+                    value.since_ns = old.since_ns
                     if (value.kinds, value.inherited) == (old.kinds, old.inherited):
                         break
                 if self._element(_BPF_MAP_UPDATE_ELEM, pid, value, _BPF_EXIST):
                     break
 
+        if self._threads and kinds and pid not in self._ring.tids:
+            self._ring.tids[pid] = {0, *(tid for tid, alive in _tids(pid).items() if alive or tid != pid)}
+
     def forget_ended(self) -> None:
-        """threads=True: forget the processes that have ended and are gone. Their last Exits have come by the next call."""
+        """threads=True: forget the processes that have ended and were gone at the last call, too.
+
+        The EXITs that are still to come when a process is gone from /proc come some milliseconds later.
+        """
         gone = {pid for pid, process in self._program.all("processes", _process_entry).items()
                 if process.ended and not self._subscription.was_there(pid, process.since_ns)}
         for pid in gone & self._gone:
-            self._element(_BPF_MAP_DELETE_ELEM, pid)
+            self.forget(pid)
         self._gone = gone
 
     def remove(self, pid: int) -> None:
+        self._ring.tids.pop(pid, None)
         if self._control.everything & _ENDS:
             self._element(_BPF_MAP_UPDATE_ELEM, pid, _process_entry(
                 tasks=_UNCOUNTED, since_ns=self._subscription.now()), _BPF_EXIST)
@@ -1910,7 +1915,7 @@ class _RingSource:
                 event = _EVENTS[saved.event.what].from_buffer_copy(saved.event)
                 event.cpu = _REBUILT
                 events.append(event)
-                if saved.note == _FINAL:
+                if self._ring.ended(event, saved.note):
                     events.append(_End(_END, event.pid, event.timestamp_ns))
         return events
 
@@ -1922,6 +1927,7 @@ class _RingSource:
         return -1 if status is None else status
 
     def forget(self, pid: int) -> None:
+        self._ring.tids.pop(pid, None)
         self._element(_BPF_MAP_DELETE_ELEM, pid)
 
     def look_at_socket(self) -> list[Any]:

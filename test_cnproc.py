@@ -2226,10 +2226,12 @@ for _ in range(int(sys.argv[1])):
         for _ in range(number):
             pid = int(child.stdout.readline())
             watcher.watch(pid, What.EXIT)
+            tids = set(map(int, os.listdir(f"/proc/{pid}/task")))
             os.kill(pid, signal.SIGTERM)
-            events = self.until(watcher, lambda _, pid=pid: pid not in watcher.pids)
+            events = self.rest(watcher)
             self.assertEqual([event for event in events if isinstance(event, Lost) or event.rebuilt], [])
-            self.assertEqual({event.pid for event in events}, {pid})
+            self.assertEqual((set(kinds(events)), {event.pid for event in events}), ({Exit}, {pid}))
+            self.assertEqual(tids - {event.tid for event in events}, set())
         source = watcher._feed.source
         self.assertEqual(source.known(), {})
         child.wait()
@@ -2241,7 +2243,7 @@ for _ in range(int(sys.argv[1])):
         for code, name, number in (
             ("os.kill(os.getpid(), 9)", "python", 9), ("os.kill(os.getpid(), 15)", "python", 15),
             ("libc.prctl(15, b'renamed'); os.kill(os.getpid(), 9)", "renamed", 9),
-            ("import resource; resource.setrlimit(resource.RLIMIT_AS, (1 << 16, 1 << 16)); os.execv(sys.argv[1], ['x'])",
+            ("import resource as r; r.setrlimit(r.RLIMIT_AS, (1 << 16, 1 << 16)); os.execv(sys.argv[1], ['x'])",
              os.path.basename(os.path.realpath(TRUE))[:15], 0),
         ):
             for threads in False, True:
