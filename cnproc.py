@@ -347,7 +347,7 @@ class Exec(ProcEvent):
     _words = _UNKNOWN       # bytes: the arguments, each with a NUL behind it; written by the source that made the event
     _length = 0             # bytes that the kernel has of them
     _parent_pid = _UNKNOWN  # where the source knows it; no part of the value
-    _comm = _UNKNOWN
+    _comm = _UNKNOWN        # the kernel's name of it, where the command line is empty; no part of the value
     if TYPE_CHECKING:
         cmdline: list[str] | None = None
     else:
@@ -485,7 +485,7 @@ class Exit(ProcEvent):
         ("parent_tid", _s32),    # __kernel_pid_t parent_pid (since 4.18)
         ("parent_pid", _s32),    # __kernel_pid_t parent_tgid
     ]
-    _comm = _UNKNOWN
+    _comm = _UNKNOWN             # the kernel's name of a process that a signal killed; no part of the value
     if TYPE_CHECKING:
         returncode: int | None = None
     else:
@@ -836,19 +836,27 @@ def _try_reaped_status() -> bool:
 
 # -------------------------------------------------------------------------------------------- subscription
 
+_LISTENS = 8  # how often a subscription is tried; the waits for an answer double from 4 ms, to 1 s in all
+
 def _foreign() -> list[str]:
     """Which of this process's namespaces are not the initial ones."""
     found: list[str] = []
     for name, initial in ("pid", _PROC_PID_INIT_INO), ("user", _PROC_USER_INIT_INO):
-        try:
+        with contextlib.suppress(OSError):
             if os.stat(f"/proc/self/ns/{name}").st_ino != initial:
                 found.append(name)
-        except OSError:
-            pass
     return found
 
+def _has_connector() -> bool:
+    """Whether the kernel was built with the process connector."""
+    try:
+        with open("/proc/net/connector") as file:
+            return "cn_proc" in file.read()
+    except OSError:
+        return False
+
 def _refusal(number: int) -> OSError:
-    """Why this process may not listen, and what to do about it. number: the kernel's errno, 0 for no answer."""
+    """Why the kernel refuses a subscription, and what to do about it. number: its errno, 0 if it did not answer."""
     foreign = _foreign() + ["network"] * (number == errno.ECONNREFUSED)
     if foreign and number in (0, errno.EPERM, errno.ECONNREFUSED):
         options = {"pid": "--pid=host", "user": "--userns=host", "network": "--network=host"}
@@ -856,70 +864,68 @@ def _refusal(number: int) -> OSError:
                        "namespace only: run on the host, or in its namespaces "
                        f"(docker run {' '.join(options[name] for name in foreign)})")
     if number == errno.EPERM:
-        return OSError(number, "before Linux 6.6 it takes CAP_NET_ADMIN to listen to process events: run as root, or "
-                       "give the program the capability (AmbientCapabilities=CAP_NET_ADMIN in a systemd unit)")
+        return OSError(number, "before Linux 6.6, process events require CAP_NET_ADMIN: run as root, or give the "
+                       "program the capability (AmbientCapabilities=CAP_NET_ADMIN in a systemd unit)")
+    if number == 0 and _has_connector():
+        return OSError(errno.ETIMEDOUT, f"the kernel did not answer {_LISTENS} subscriptions to process events: other "
+                       "programs have unsubscribed more often than they subscribed, so it counts no listener; "
+                       "restart the machine")
     if number in (0, errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
-        return OSError(errno.EPROTONOSUPPORT, "this kernel does not report process events: it takes Linux with "
+        return OSError(errno.EPROTONOSUPPORT, "this kernel does not report process events: use a Linux kernel with "
                        "CONFIG_CONNECTOR and CONFIG_PROC_EVENTS")
-    return OSError(number, f"cannot listen to process events: {os.strerror(number)}")
+    return OSError(number, f"cannot subscribe to process events: {os.strerror(number)}")
 
 class _Subscription:
     """A socket that the kernel counts among the listeners of the process connector.
 
-    The constructor returns when the kernel has acknowledged it. Raises OSError, with the cause and the remedy.
+    The constructor returns when the kernel has acknowledged the subscription. It raises OSError with cause and remedy.
+
+    The kernel answers and reports events only while it counts a listener. Since Linux 6.6 an ordinary user can bring
+    the count below zero. A LISTEN on a fresh socket adds one. IGNORE takes it away, close() does not.
     """
 
-    sock: Any = None  # _subscribe()
+    skew = 0          # ns by which our CLOCK_MONOTONIC is ahead of the kernel's: not 0 in a time namespace
+    sock: Any = None  # set by _subscribe()
 
     def __init__(self, rcvbuf: int) -> None:
-        self.skew = 0  # ns by which our CLOCK_MONOTONIC is ahead of the kernel's, in a time namespace; _acknowledged()
         self.rcvbuf = rcvbuf
-        self._counted = False  # whether the kernel counts us; _ask()
+        self._listening: list[Any] = []  # the sockets that have sent LISTEN, and no IGNORE since
         try:
-            deadline = time.monotonic() + 1
-            patience = 200
-            while not self._subscribe(patience):
-                # A subscription can be silent from the start. A LISTEN on a fresh socket makes it heard.
-                self.sock.close()
-                patience = 0
-                if time.monotonic() > deadline or _foreign():
-                    raise OSError(0, "")
+            if not any(self._subscribe(4 << attempt) for attempt in range(1 if _foreign() else _LISTENS)):
+                raise OSError(0, "")
+            self.revived()
         except OSError as error:
+            self.close()
             raise _refusal(error.errno or 0) from None
         except BaseException:
             self.close()
             raise
 
     def _subscribe(self, patience: int) -> bool:
-        """Open a socket and LISTEN; whether the kernel acknowledges it, which it does before send() returns."""
+        """Subscribe on a fresh socket; whether the kernel acknowledges it within so many milliseconds."""
         if not hasattr(socket, "AF_NETLINK"):
             raise OSError(errno.EAFNOSUPPORT, "")
         self.sock = socket.socket(_AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _NETLINK_CONNECTOR)
-        self._counted = False
-        try:
-            for option in _SO_RCVBUFFORCE, socket.SO_RCVBUF:  # only the second is limited by net.core.rmem_max
-                try:
-                    self.sock.setsockopt(socket.SOL_SOCKET, option, self.rcvbuf)
-                    break
-                except OSError:
-                    pass
-            self.attach(_classic_filter(0))  # acks alone, so that no storm can crowd ours out
-            self.sock.bind((0, _CN_IDX_PROC))
-            token, before = int.from_bytes(os.urandom(4), "little"), time.monotonic_ns()
-            self._ask(_PROC_CN_MCAST_LISTEN, token)
-            answer = select.poll()
-            answer.register(self.sock, select.POLLIN)
-            while answer.poll(patience):
-                data, (sender, _) = self.sock.recvfrom(1024)
-                if not sender and self._acknowledged(data, token, before):
-                    return True
-            return False
-        except BaseException:
-            self.close()
-            raise
+        for option in _SO_RCVBUFFORCE, socket.SO_RCVBUF:  # only the second is limited by net.core.rmem_max
+            try:
+                self.sock.setsockopt(socket.SOL_SOCKET, option, self.rcvbuf)
+                break
+            except OSError:
+                pass
+        self.attach(_classic_filter(0))  # acks alone, so that no storm can crowd ours out
+        self.sock.bind((0, _CN_IDX_PROC))
+        token, before = int.from_bytes(os.urandom(4), "little"), time.monotonic_ns()
+        self._ask(self.sock, _PROC_CN_MCAST_LISTEN, token)
+        answer = select.poll()
+        answer.register(self.sock, select.POLLIN)
+        while answer.poll(patience):
+            data, (sender, _) = self.sock.recvfrom(1024)
+            if not sender and self._acknowledged(data, token, before):
+                return True
+        return False
 
     def _acknowledged(self, data: bytes, token: int, before: int) -> bool:
-        """Whether this is the answer to our LISTEN. Acks are multicast: others see theirs and ours."""
+        """Whether this is the answer to our LISTEN. Acks are multicast: every listener receives every ack."""
         if len(data) != _SIZE:
             return False
         cn, ack = _cn_msg.from_buffer_copy(data, _CN_MSG), _Ack.from_buffer_copy(data, _PROC_EVENT)
@@ -931,26 +937,44 @@ class _Subscription:
             raise OSError(ack.err, "")
         return True
 
-    def _ask(self, op: int, token: int = 0) -> None:
-        message = self._request(op, token)
-        self._counted = op == _PROC_CN_MCAST_LISTEN  # and no call between, in which a ctrl-C could come
-        self.sock.send(message)
-
-    @staticmethod
-    def _request(op: int, token: int = 0) -> _request:
-        """LISTEN or IGNORE; the ack of it carries token + 1."""
+    def _ask(self, sock: Any, op: int, token: int = 0) -> None:
+        """Send LISTEN or IGNORE. Its ack will carry token + 1."""
         size = ctypes.sizeof(_request)
-        return _request(_nlmsghdr(nlmsg_len=size, nlmsg_type=_NLMSG_DONE),
-                       _cn_msg(idx=_CN_IDX_PROC, val=_CN_VAL_PROC, ack=token, len=size - _PROC_EVENT), op)
+        message = _request(_nlmsghdr(nlmsg_len=size, nlmsg_type=_NLMSG_DONE),
+                           _cn_msg(idx=_CN_IDX_PROC, val=_CN_VAL_PROC, ack=token, len=size - _PROC_EVENT), op)
+        if op == _PROC_CN_MCAST_LISTEN:
+            self._listening = [*self._listening, sock]  # no call until the next line, in which a ctrl-C could come
+        sock.send(message)
 
-    def renew(self, again: bool) -> None:
-        """Make a subscription that has gone silent heard again: LISTEN once more, then (again) on fresh sockets."""
-        if not again:
-            self._ask(_PROC_CN_MCAST_LISTEN)
-            return
-        with socket.socket(_AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _NETLINK_CONNECTOR) as sock:
-            sock.bind((0, _CN_IDX_PROC))
-            sock.send(self._request(_PROC_CN_MCAST_LISTEN))
+    def revive(self, attempt: int) -> float:
+        """Raise the kernel's count of listeners by one; how many seconds to wait before the next attempt.
+
+        Call it with attempt = 0, 1, 2... until an event is received, and then revived(). After _LISTENS attempts it
+        lowers the count again and raises OSError.
+        """
+        if attempt >= _LISTENS:
+            self._unlisten(1)
+            raise _refusal(0)
+        sock = socket.socket(_AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _NETLINK_CONNECTOR)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)  # nobody reads what it receives
+        sock.bind((0, _CN_IDX_PROC))
+        self._ask(sock, _PROC_CN_MCAST_LISTEN)
+        return (4 << attempt) / 1000
+
+    def revived(self) -> None:
+        """Leave the kernel's count as it is. The attempts were needed, so nothing takes them back."""
+        others, self._listening = self._listening, [self.sock]
+        for sock in others:
+            if sock is not self.sock:
+                sock.close()
+
+    def _unlisten(self, kept: int = 0) -> None:
+        """Send the IGNOREs of all sockets but the first `kept`, and close these sockets."""
+        while len(self._listening) > kept:
+            *self._listening, sock = self._listening
+            with contextlib.suppress(OSError):  # a network namespace that never let us subscribe
+                self._ask(sock, _PROC_CN_MCAST_IGNORE)
+            sock.close()
 
     def attach(self, program: list[tuple[int, ...]] | int) -> None:
         """Put a filter before the socket: classic BPF, or the descriptor of an eBPF program. Nothing is lost by it."""
@@ -985,12 +1009,9 @@ class _Subscription:
         return time.monotonic_ns() - self.skew
 
     def close(self, *, ignore: bool = True) -> None:
-        """Take back the LISTEN, but not from a forked child (ignore=False), and close the socket."""
-        try:
-            if ignore and self._counted:
-                self._ask(_PROC_CN_MCAST_IGNORE)
-        except OSError:
-            pass  # there is nobody left to listen
+        """Unsubscribe and close the socket. ignore=False: in a forked child, whose parent stays subscribed."""
+        if ignore:
+            self._unlisten()
         if self.sock:
             self.sock.close()
 
@@ -1051,22 +1072,14 @@ _BPF_F_NO_PREALLOC, _BPF_F_MMAPABLE = 1, 1 << 10
 _BPF_PROG_TYPE_SOCKET_FILTER, _BPF_PSEUDO_MAP_FD, _BPF_PSEUDO_MAP_VALUE = 1, 1, 2
 _BPF_RINGBUF_BUSY_BIT, _BPF_RINGBUF_HDR_SZ = 1 << 31, 8
 # linux/bpf_common.h, linux/bpf.h: parts of an instruction's code
-_BPF_LDX, _BPF_ST, _BPF_STX, _BPF_ALU64, _BPF_MEM, _BPF_ATOMIC, _BPF_FETCH = 0x01, 0x02, 0x03, 0x07, 0x60, 0xC0, 0x01
-_BPF_DW, _BPF_JMP32, _BPF_CALL, _BPF_EXIT = 0x18, 0x06, 0x80, 0x90
+_BPF_LDX, _BPF_STX, _BPF_ALU, _BPF_ALU64, _BPF_MEM, _BPF_ATOMIC, _BPF_FETCH = 0x01, 0x03, 0x04, 0x07, 0x60, 0xC0, 0x01
+_BPF_DW, _BPF_CALL, _BPF_EXIT, _BPF_MOV, _BPF_JNE, _BPF_JLE = 0x18, 0x80, 0x90, 0xB0, 0x50, 0xB0
+_WIDTHS = {2: 0x08, 4: 0x00, 8: 0x18}  # BPF_H, BPF_W, BPF_DW
+_ALU = {"Add": 0x00, "Sub": 0x10, "BitOr": 0x40, "BitAnd": 0x50}
 _HELPERS = {"map_lookup_elem": 1, "map_update_elem": 2, "map_delete_elem": 3, "skb_load_bytes": 26,
             "get_current_task": 35, "probe_read_user": 112, "probe_read_kernel": 113, "ringbuf_output": 130}
 # asm/unistd.h: libc has no function for bpf(2)
 _NR_BPF = {"x86_64": 321, "aarch64": 280, "s390x": 351}
-
-class _bpf_insn(ctypes.Structure):
-    """One eBPF instruction."""
-    _fields_ = [
-        ("code", _u8),             # __u8 code
-        ("dst_reg", _u8, 4),       # __u8 dst_reg:4
-        ("src_reg", _u8, 4),       # __u8 src_reg:4
-        ("off", ctypes.c_int16),  # __s16 off
-        ("imm", _s32),             # __s32 imm
-    ]
 
 class _bpf_map_create(ctypes.Structure):
     """union bpf_attr of BPF_MAP_CREATE: bpf(2)."""
@@ -1097,6 +1110,10 @@ def _bpf(command: int, attribute: ctypes.Structure) -> int:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return int(result)
 
+class _sk_buff_context(ctypes.Structure):
+    """struct __sk_buff: what a filter is called with; its first member."""
+    _fields_ = [("len", _u32)]
+
 # The program's own structs. Values of the maps:
 class _process_entry(ctypes.Structure):
     """processes[tgid]: a watched process, or with watch(None) any; until it has ended."""
@@ -1104,13 +1121,12 @@ class _process_entry(ctypes.Structure):
         ("kinds", _u32),           # events to send to user space
         ("inherited", _u32),       # what its children get for their kinds; 0: they are not followed
         ("tasks", _u32),           # EXITs still to come: one for each FORK; from _UNCOUNTED on if it was there before
-        ("threads", _u32),         # not 0: it has, or may have had, more than one
         ("ended", _u32),           # threads=True: the process has ended, and some thread's EXIT may still come
         ("since_ns", _u64),        # when it was forked, or the watch began
     ]
 
 class _program_control(ctypes.Structure):
-    """control[0], in memory shared with the kernel: what Python asks of the program, and the counters of losses."""
+    """controls[0], in memory shared with the kernel: what Python asks of the program, and the counters of losses."""
     _fields_ = [
         ("everything", _u32),      # kinds that are wanted of every process
         ("passing", _u32),         # kinds that the program must see of every process for that
@@ -1124,383 +1140,343 @@ class _program_record(ctypes.Structure):
     """A record in the ring, behind struct bpf_ringbuf_hdr { u32 len, pg_off; }; and a value of overflow[number]."""
     _fields_ = [
         ("lost", _u32),            # program_control.lost at that moment
-        ("note", _u32),            # EXEC: bytes in the whole command line; else 0, _FINAL, _DOUBTFUL or _PROBE
-        ("event", _LONGEST),      # struct proc_event. EXEC: parent_pid, and the words behind
+        ("note", _u32),            # EXEC: bytes in the whole command line; else 0, _FINAL, _PROBE or _NAME
+        ("event", _LONGEST),       # struct proc_event. EXEC: with the parent_pid of an EXIT
     ]
 
-_UNCOUNTED, _COUNTED = 1 << 30, 1 << 29  # tasks that are not counted begin there; as many at most are
-# The process has ended; the datagram's status is another than ours; a Comm of our own that nobody wants, see _probe().
-_FINAL, _DOUBTFUL, _PROBE = 1, 2, 3
 _CMDLINE_MAX = 16 << 10
-_PLAIN = ctypes.sizeof(_program_record)
+
+class _exec_record(ctypes.Structure):
+    """scratches[0] of each CPU: the record of an EXEC. In the ring it ends where the command line does."""
+    _fields_ = [("record", _program_record), ("comm", ctypes.c_char * 16), ("cmdline", ctypes.c_char * _CMDLINE_MAX)]
+
+_MINUS_1 = 0xFFFFFFFF
+_UNCOUNTED, _UNCOUNTED_BITS = 1 << 30, 3 << 29  # the tasks of a process that is not counted begin there, and may fall
+# The process has ended; a Comm of our own that nobody wants, see _probe(); the Comm of a process that a signal killed,
+# before its Exit.
+_FINAL, _PROBE, _NAME = 1, 2, 3
+_PLAIN, _COMM_LEN, _EXEC_LEN = ctypes.sizeof(_program_record), _exec_record.comm.size, _exec_record.cmdline.offset
 _STRIDE = _BPF_RINGBUF_HDR_SZ + _PLAIN
 
-# The program, in the kernel's assembly of eBPF (Documentation/bpf/standardization, LLVM). It runs for each event of
-# the machine, in the thread that causes it. `read(SLOT, size, base + offset)` stands for probe_read_kernel to the
-# stack; struct.member is an offset in the running kernel's structs, from BTF, or in the structs above.
+# The program, in a small part of Python's syntax: see _Compiler. The kernel runs it for each event, in the thread that
+# causes the event. Its result is the length to which the datagram is cut for the socket: always 0, so the socket stays
+# empty. `ref` is C's &. Functions are eBPF's helpers without bpf_ (bpf-helpers(7)), and return 0 on success, or the
+# pointer or the number asked for; atomic_add() returns the former value. A constant is this module's _CONSTANT.
 _PROGRAM = """
-    skb = r1                                            # int filter(struct __sk_buff *skb)
-    r1 = *(u32 *)(skb + 0)                              # if (skb->len != sizeof(datagram)) return DROP;
-    if r1 != DATAGRAM_SIZE goto drop
-    r1 = skb; r2 = 0; r3 = fp; r3 += DATAGRAM           # bpf_skb_load_bytes(skb, 0, &datagram, sizeof(datagram));
-    r4 = DATAGRAM_SIZE; call skb_load_bytes
-    if r0 != 0 goto drop
-    r1 = *(u32 *)(fp + NLMSG_LEN)                       # if (nlmsg_len != 76 || nlmsg_type != NLMSG_DONE ||
-    if r1 != DATAGRAM_SIZE goto drop
-    r1 = *(u16 *)(fp + NLMSG_TYPE)
-    if r1 != NLMSG_DONE goto drop
-    r1 = *(u32 *)(fp + CN_IDX)                          #     id.idx != CN_IDX_PROC || id.val != CN_VAL_PROC)
-    if r1 != CN_IDX_PROC goto drop
-    r1 = *(u32 *)(fp + CN_VAL)                          #     return DROP;
-    if r1 != CN_VAL_PROC goto drop
-    what = *(u32 *)(fp + WHAT)                          # if (what == PROC_EVENT_NONE) return DROP;  // an ack
-    if what == 0 goto drop
+def filter(skb):
+    if skb.len != SIZE or skb_load_bytes(skb, 0, nl, SIZE):
+        return
+    if nl.nlmsg_len != SIZE or nl.nlmsg_type != NLMSG_DONE or cn.idx != CN_IDX_PROC or cn.val != CN_VAL_PROC:
+        return
+    what = event.what
+    if not what:
+        return  # an ack
+    pid = exit.pid  # whose event it is; of a FORK, the parent's pid lies there
+    if what == FORK and fork.tid != fork.pid:
+        pid = fork.pid  # a new thread
+    control = controls
+    entry = map_lookup_elem(processes, ref(pid))
+    kinds = control.everything
+    passing = control.passing
+    if entry:
+        kinds = kinds | entry.kinds
+        passing = passing | entry.kinds
+    if not passing & what and (what != COMM or pid != control.self):
+        return  # most of the machine's events
+    cb = skb
+    if cb.portid != control.sender:
+        return  # forged
+    record.note = 0
 
-    r1 = *(u32 *)(fp + TGID)                            # whose = process_tgid, or parent_tgid of a fork;
-    if what != FORK goto look
-    r2 = *(u32 *)(fp + CHILD_PID)
-    r3 = *(u32 *)(fp + CHILD_TGID)
-    if r2 == r3 goto look
-    r1 = r3                                             # if (what == FORK && child_pid != child_tgid)
-look:                                                   #     whose = child_tgid;  // a thread
-    *(u32 *)(fp + KEY) = r1
-    control = &control
-    r1 = map processes; r2 = fp; r2 += KEY; call map_lookup_elem
-    entry = r0                                          # entry = processes[whose];
-    r1 = *(u32 *)(control + program_control.everything)         # kinds = control.everything;
-    r2 = *(u32 *)(control + program_control.passing)            # passing = control.passing;
-    if entry == 0 goto sum
-    r3 = *(u32 *)(entry + process_entry.kinds)                  # if (entry)
-    r1 |= r3; r2 |= r3                                  #     kinds |= entry->kinds, passing |= entry->kinds;
-sum:
-    *(u32 *)(fp + KINDS) = r1
-    if w2 & what goto wanted                            # if (!(passing & what) &&
-    if what != COMM goto drop                           #     !(what == COMM && whose == control.self))
-    r1 = *(u32 *)(fp + KEY)
-    r2 = *(u32 *)(control + program_control.self)               #     return DROP;  // most of the machine's events
-    if r1 != r2 goto drop
-wanted:
-    read(WORD, 4, skb + netlink_skb_parms.portid)       # if (NETLINK_CB(skb).portid != control.sender)
-    if r0 != 0 goto drop
-    r1 = *(u32 *)(fp + WORD)
-    r2 = *(u32 *)(control + program_control.sender)
-    if r1 != r2 goto drop                               #     return DROP;  // somebody forged it
-    *(u32 *)(fp + NOTE) = 0
-    if what == FORK goto fork                           # switch (what)
-    if what == EXIT goto exit
-    if what == EXEC goto exec
-    if what != COMM goto send
-    r1 = *(u32 *)(fp + KINDS)                           # if (what == COMM && !(kinds & COMM)) record.note = PROBE;
-    if r1 & COMM goto send
-    *(u32 *)(fp + NOTE) = PROBE
-    goto send
+    if what == FORK:
+        if fork.tid != fork.pid:
+            if entry:
+                atomic_add(entry.tasks, 1)
+            if not THREADS:
+                return
+        else:
+            child.kinds = 0
+            if entry:
+                child.kinds = entry.inherited
+            if child.kinds or control.everything & ENDS:
+                child.inherited = child.kinds
+                child.tasks = 1
+                child.ended = 0
+                child.since_ns = event.timestamp_ns
+                if map_update_elem(processes, ref(fork.pid), child, BPF_ANY):
+                    atomic_add(control.lost, 1)
+                    atomic_add(control.unsaved, 1)
+                    return
+        if not kinds & FORK:
+            return
 
-fork:                                                   # case FORK:
-    r1 = *(u32 *)(fp + CHILD_PID)
-    r2 = *(u32 *)(fp + CHILD_TGID)
-    if r1 != r2 goto thread
-    r1 = 0
-    if entry == 0 goto inherit
-    r1 = *(u32 *)(entry + process_entry.inherited)              # inherited = entry ? entry->inherited : 0;
-inherit:
-    if r1 != 0 goto add                                 # if (inherited || control.everything & ENDS)
-    r2 = *(u32 *)(control + program_control.everything)
-    if w2 & ENDS goto add
-    goto ask
-add:
-    *(u32 *)(fp + VALUE_KINDS) = r1                     #     processes[child_tgid] = (struct entry) {
-    *(u32 *)(fp + VALUE_INHERITED) = r1                 #         .kinds = inherited, .inherited = inherited,
-    *(u32 *)(fp + VALUE_TASKS) = 1                      #         .tasks = 1, .since_ns = timestamp_ns};
-    *(u32 *)(fp + VALUE_THREADS) = 0
-    *(u32 *)(fp + VALUE_ENDED) = 0
-    *(u32 *)(fp + VALUE_PAD) = 0
-    r1 = *(u32 *)(fp + TIMESTAMP); *(u32 *)(fp + VALUE_SINCE) = r1
-    r1 = *(u32 *)(fp + TIMESTAMP_HIGH); *(u32 *)(fp + VALUE_SINCE_HIGH) = r1
-    r1 = map processes; r2 = fp; r2 += CHILD_TGID; r3 = fp; r3 += VALUE; r4 = BPF_ANY; call map_update_elem
-    if r0 == 0 goto ask                                 #     if it is full:
-    r1 = 1
-    lock *(u32 *)(control + program_control.lost) += r1         #         control.lost++, control.unsaved++;
-    goto unsaved                                        #         return DROP;
-thread:
-    if entry == 0 goto counted                          # a thread: if (entry) entry->tasks++, entry->threads++;
-    r1 = 1
-    lock *(u32 *)(entry + process_entry.tasks) += r1
-    lock *(u32 *)(entry + process_entry.threads) += r1
-counted:
-    THREAD_FORK                                         # if (!threads) return DROP;  // see _instructions()
-ask:
-    r1 = *(u32 *)(fp + KINDS)                           # if (!(kinds & FORK)) return DROP; else goto send;
-    if r1 & FORK goto send
-    goto drop
+    elif what == EXEC:
+        task = get_current_task()
+        parent = task.real_parent
+        mm = task.mm
+        start = mm.arg_start
+        length = mm.arg_end - start
+        size = min(length, CMDLINE_MAX)
+        record.lost = control.lost
+        record.note = length
+        exit.parent_pid = parent.tgid
+        zero = 0
+        scratch = map_lookup_elem(scratches, ref(zero))  # nobody else uses it: send_msg() in cn_proc.c holds a lock
+        if not scratch:
+            return
+        probe_read_kernel(scratch, PLAIN, record)
+        probe_read_kernel(ref(scratch.comm), COMM_LEN, ref(task.comm))
+        if probe_read_user(ref(scratch.cmdline), size, start):
+            size = 0
+        if ringbuf_output(ring, scratch, EXEC_LEN + size, 0):
+            atomic_add(control.lost, 1)
+        return
 
-exec:                                                   # case EXEC:
-    *(u32 *)(fp + KEY) = 0
-    r1 = map scratch; r2 = fp; r2 += KEY; call map_lookup_elem
-    if r0 == 0 goto drop
-    # send_msg() in cn_proc.c holds a local lock, so nobody else uses this CPU's scratch
-    entry = r0                                          # record = &scratch[this CPU];
-    r1 = skb; r2 = EVENT_AT; r3 = entry                 # record->event = event;
-    r3 += SCRATCH_EVENT; r4 = EVENT_SIZE; call skb_load_bytes
-    r1 = *(u32 *)(control + program_control.lost)       # record->lost = control.lost;
-    *(u32 *)(entry + 0) = r1
-    call get_current_task
-    r6 = r0
-    read(POINTER, 8, r6 + task_struct.real_parent)      # record->event.parent_tgid = current->real_parent->tgid;
-    r7 = *(u64 *)(fp + POINTER)                         # // in the place where an EXIT has it
-    read(WORD, 4, r7 + task_struct.tgid)
-    r1 = *(u32 *)(fp + WORD)
-    *(u32 *)(entry + SCRATCH_PARENT) = r1
-    read(POINTER, 8, r6 + task_struct.mm)               # mm = current->mm;
-    r6 = *(u64 *)(fp + POINTER)
-    read(POINTER, 8, r6 + mm_struct.arg_start)          # start = mm->arg_start;  // in pages that exec has written
-    r7 = *(u64 *)(fp + POINTER)
-    read(POINTER, 8, r6 + mm_struct.arg_end)            # length = mm->arg_end - start;
-    r6 = *(u64 *)(fp + POINTER)
-    r6 -= r7
-    *(u32 *)(entry + 4) = r6                            # record->note = length;
-    if r6 <= CMDLINE_MAX goto fits
-    r6 = CMDLINE_MAX                                    # length = min(length, CMDLINE_MAX);
-fits:
-    r1 = entry; r1 += PLAIN; r2 = r6; r3 = r7; call probe_read_user
-    if r0 == 0 goto readable                            # if (bpf_probe_read_user(record->cmdline, length, start))
-    r6 = 0                                              #     length = 0;
-readable:
-    r1 = map ring; r2 = entry; r3 = PLAIN; r3 += r6; r4 = 0; call ringbuf_output
-    if r0 == 0 goto drop
-    r1 = 1
-    lock *(u32 *)(control + program_control.lost) += r1         # if it does not fit: control.lost++;
-    goto drop
+    elif what == EXIT:
+        task = get_current_task()
+        signal = task.signal
+        leader = task.group_leader
+        if control.sender:  # a datagram of our own: say what is read, see _RingSource._prove()
+            event.cpu = task.ptrace | leader.ptrace
+            exit.exit_code = signal.live
+            exit.exit_signal = signal.nr_threads
+            exit.tid = leader.exit_signal
+            exit.parent_pid = leader.tgid
+            exit.parent_tid = leader.exit_state | leader.exit_code | signal.group_exit_code
+            exit.parent_tid = exit.parent_tid | signal.flags & SIGNAL_GROUP_EXIT
+            status = 1
+        else:
+            if not entry:
+                return
+            left = atomic_add(entry.tasks, MINUS_1) - 1
+            # `live` is 0 when every thread has begun to end. Threads leave nr_threads when they are released, which
+            # comes before their events, but a tracer can release them later: kernel/exit.c.
+            ended = 0
+            if not signal.live:
+                if not left:
+                    ended = 1
+                elif left & UNCOUNTED_BITS:
+                    count = signal.nr_threads
+                    if not count or count == 1 and leader.exit_state or task.ptrace or leader.ptrace:
+                        ended = 1
+            status = 0
+            if ended:
+                status = leader.exit_code  # as wait_task_zombie() has it
+                if signal.flags & SIGNAL_GROUP_EXIT:
+                    status = signal.group_exit_code
+            if THREADS:
+                if ended:
+                    if atomic_add(entry.ended, 1):
+                        status = 0
+                    else:
+                        record.note = FINAL
+                if not left:
+                    map_delete_elem(processes, ref(pid))
+            else:
+                if not ended or map_delete_elem(processes, ref(pid)):
+                    return  # the process lives, or another thread has reported its end
+                exit.exit_code = status
+                if exit.tid != exit.pid:
+                    exit.tid = exit.pid
+                    exit.exit_signal = leader.exit_signal
+            if not kinds & EXIT and not exit.exit_code:
+                return
+        if status & 0x7F:  # killed by a signal, perhaps half-way through an exec that has no event: say what it ran
+            record.lost = control.lost
+            probe_read_kernel(name, PLAIN, record)
+            name.note = NAME
+            comm.what = COMM
+            comm.tid = exit.pid
+            probe_read_kernel(ref(comm._comm_), COMM_LEN, ref(leader.comm))
+            ringbuf_output(ring, name, PLAIN, 0)
 
-exit:                                                   # case EXIT:
-    call get_current_task
-    task = r0
-    read(POINTER, 8, task + task_struct.signal)         # signal = current->signal;
-    signal = *(u64 *)(fp + POINTER)
-    read(LIVE, 4, signal + signal_struct.live)          # live = atomic_read(&signal->live);
-    read(NR_THREADS, 4, signal + signal_struct.nr_threads)
-    read(FLAGS, 4, signal + signal_struct.flags)
-    read(STATUS, 4, signal + signal_struct.group_exit_code)
-    read(PTRACE, 4, task + task_struct.ptrace)
-    read(POINTER, 8, task + task_struct.group_leader)   # leader = current->group_leader;
-    task = *(u64 *)(fp + POINTER)
-    read(EXIT_STATE, 4, task + task_struct.exit_state)
-    read(WORD, 4, task + task_struct.ptrace)
-    r1 = *(u32 *)(control + program_control.sender)
-    if r1 != 0 goto prove                               # if (control.sender) goto prove;
-    if entry == 0 goto drop                             # if (!entry) return DROP;
-    r7 = -1
-    r7 = atomic_fetch_add((u32 *)(entry + process_entry.tasks), r7)
-    r7 -= 1                                             # left = --entry->tasks;
-    r1 = *(u32 *)(fp + LIVE)                            # if (live) goto alive;
-    if r1 != 0 goto alive
-    if w7 == 0 goto ended                               # if (!left) goto ended;
-    if w7 <= COUNTED goto alive                         # if (left is counted) goto alive;
-    r1 = *(u32 *)(fp + NR_THREADS)                      # // not counted: threads leave nr_threads when released, and
-    if r1 == 0 goto ended                               # // that comes before their events, see kernel/exit.c
-    if r1 != 1 goto traced                              # if (nr_threads == 0 ||
-    r1 = *(u32 *)(fp + EXIT_STATE)                      #     nr_threads == 1 && leader->exit_state ||
-    if r1 != 0 goto ended
-traced:
-    r1 = *(u32 *)(fp + PTRACE)                          #     current->ptrace || leader->ptrace) goto ended;
-    r2 = *(u32 *)(fp + WORD)                            # // a tracer releases threads later
-    r1 |= r2
-    if r1 != 0 goto ended
-    goto alive
-EXIT_BODY                                               # see _EXIT_OF_PROCESS and _EXIT_OF_THREAD
-nonzero:
-    r1 = *(u32 *)(fp + KINDS)                           # if (kinds & EXIT || kinds & NONZERO_EXIT && exit_code)
-    if w1 & EXIT goto send                              #     goto send;
-    r1 = *(u32 *)(fp + EXIT_CODE)                       # return DROP;
-    if r1 != 0 goto send
-    goto drop
+    elif what == COMM and not kinds & COMM:
+        record.note = PROBE
 
-prove:                                                  # a forged EXIT: send what we have read, see _prove()
-    r1 = *(u32 *)(fp + LIVE); *(u32 *)(fp + EXIT_CODE) = r1
-    r1 = *(u32 *)(fp + NR_THREADS); *(u32 *)(fp + EXIT_SIGNAL) = r1
-    r1 = *(u32 *)(fp + EXIT_STATE); *(u32 *)(fp + EXIT_PARENT_PID) = r1
-    r1 = *(u32 *)(fp + FLAGS); *(u32 *)(fp + EXIT_PARENT_TGID) = r1
-
-send:
-    r1 = *(u32 *)(control + program_control.lost)               # record.lost = control.lost;
-    *(u32 *)(fp + RECORD) = r1
-    r1 = map ring; r2 = fp; r2 += RECORD; r3 = PLAIN; r4 = 0; call ringbuf_output
-    if r0 == 0 goto drop                                # if (!bpf_ringbuf_output(ring, &record)) return DROP;
-    r1 = *(u32 *)(fp + NOTE)
-    if r1 == PROBE goto drop                             # if (record.note == PROBE) return DROP;
-    r1 = 1                                              # number = ++control.lost;
-    r1 = atomic_fetch_add((u32 *)(control + program_control.lost), r1)
-    r1 += 1
-    *(u32 *)(fp + KEY) = r1
-    r1 = *(u32 *)(fp + WHAT)                            # if (what is neither FORK nor EXIT) return DROP;
-    if r1 == FORK goto save
-    if w1 != EXIT goto drop
-save:                                                   # overflow[number] = record;
-    r1 = map overflow; r2 = fp; r2 += KEY; r3 = fp; r3 += RECORD; r4 = BPF_ANY; call map_update_elem
-    if r0 == 0 goto drop
-unsaved:                                                # it is full, or processes is:
-    r1 = 1
-    lock *(u32 *)(control + program_control.unsaved) += r1      # control.unsaved++;
-drop:
-    r0 = 0; exit                                        # return DROP;  // the socket itself stays empty
+    record.lost = control.lost
+    if not ringbuf_output(ring, record, PLAIN, 0) or record.note == PROBE:
+        return
+    number = atomic_add(control.lost, 1) + 1
+    if (what == FORK or what == EXIT) and map_update_elem(overflow, ref(number), record, BPF_ANY):
+        atomic_add(control.unsaved, 1)
 """
 
-# The end of a process is reported once, by the thread that deletes the entry, with the status of wait_task_zombie().
-_EXIT_OF_PROCESS = """
-alive:
-    goto drop                                           # a thread has ended, no process: return DROP;
-ended:
-    r1 = *(u32 *)(fp + FLAGS)                           # status = signal->flags & SIGNAL_GROUP_EXIT ?
-    if r1 & SIGNAL_GROUP_EXIT goto known                #     signal->group_exit_code : leader->exit_code;
-    read(STATUS, 4, task + task_struct.exit_code)
-known:
-    r8 = *(u32 *)(entry + process_entry.threads)
-    r1 = map processes; r2 = fp; r2 += KEY; call map_delete_elem
-    if r0 != 0 goto drop                                # if (delete processes[tgid] fails) return DROP;
-    r1 = *(u32 *)(fp + EXIT_CODE)
-    r2 = *(u32 *)(fp + STATUS)
-    *(u32 *)(fp + EXIT_CODE) = r2                       # event.exit_code = status;
-    if r8 != 0 goto sure                                # if (it only ever had one thread &&
-    if r1 == r2 goto sure                               #     the kernel's event says another status)
-    *(u32 *)(fp + NOTE) = DOUBTFUL                      #     record.note = DOUBTFUL;
-sure:
-    control = &control
-    r1 = *(u32 *)(fp + TID)
-    r2 = *(u32 *)(fp + TGID)
-    if r1 == r2 goto nonzero                            # if (current is not the leader)
-    *(u32 *)(fp + TID) = r2                             #     event.tid = tgid,
-    read(EXIT_SIGNAL, 4, task + task_struct.exit_signal)  #   event.exit_signal = leader->exit_signal;
-"""
+# The structs on its stack, by their offsets from the frame pointer. `event`, `fork` and `exit` are what the datagram
+# ends with, and `record` is that with a header, which lies over the end of cn.
+_EVENT_AT = -8 - ctypes.sizeof(_LONGEST)
+_ON_STACK: dict[str, tuple[int, Any]] = {
+    "nl": (_EVENT_AT - _PROC_EVENT, _nlmsghdr), "cn": (_EVENT_AT - _PROC_EVENT + _CN_MSG, _cn_msg),
+    "event": (_EVENT_AT, ProcEvent), "fork": (_EVENT_AT, Fork), "exit": (_EVENT_AT, Exit),
+    "record": (_EVENT_AT - _program_record.event.offset, _program_record),
+    "child": (-136, _process_entry), "name": (-136, _program_record), "comm": (-128, Comm)}
+# What its pointers point to: values of maps, the program's context, and structs of the kernel's own.
+_POINTERS: dict[str, Any] = {
+    "control": _program_control, "entry": _process_entry, "scratch": _exec_record, "skb": _sk_buff_context,
+    "task": "task_struct", "parent": "task_struct", "leader": "task_struct", "signal": "signal_struct",
+    "mm": "mm_struct", "cb": "netlink_skb_parms"}
+_MAPS = {"processes", "overflow", "controls", "scratches", "ring"}
+class _Compiler:
+    """Compiles _PROGRAM to eBPF: Documentation/bpf/standardization/instruction-set.rst.
 
-# threads=True: each thread's EXIT passes, and the last one is FINAL. The entry of a process that is not counted stays:
-# an EXIT of a thread that was released before may yet come.
-_EXIT_OF_THREAD = """
-ended:
-    *(u32 *)(fp + NOTE) = FINAL                         # record.note = FINAL;
-    r1 = 1
-    *(u32 *)(entry + process_entry.ended) = r1          # entry->ended = 1;
-alive:
-    if w7 != 0 goto nonzero
-    r1 = map processes; r2 = fp; r2 += KEY; call map_delete_elem  # if (!left) delete processes[tgid];
-"""
+    Each statement is compiled by itself. Variables are u64 on the stack. Registers 6 to 9 hold what a statement
+    computes, and a call takes its arguments in registers 1 to 5.
+    """
 
-# Where things are on the stack. The datagram is at -80; the record overlays the end of its headers.
-_STACK = {
-    "DATAGRAM": -80, "NLMSG_LEN": -80, "NLMSG_TYPE": -76, "CN_IDX": -64, "CN_VAL": -60,
-    "RECORD": -52, "NOTE": -48, "WHAT": -44, "TIMESTAMP": -36, "TIMESTAMP_HIGH": -32, "TID": -28, "TGID": -24,
-    "CHILD_PID": -20, "CHILD_TGID": -16,
-    "EXIT_CODE": -20, "EXIT_SIGNAL": -16, "EXIT_PARENT_PID": -12, "EXIT_PARENT_TGID": -8,
-    "POINTER": -88, "KEY": -92, "WORD": -96,
-    "VALUE": -128, "VALUE_KINDS": -128, "VALUE_INHERITED": -124, "VALUE_TASKS": -120, "VALUE_THREADS": -116,
-    "VALUE_ENDED": -112, "VALUE_PAD": -108, "VALUE_SINCE": -104, "VALUE_SINCE_HIGH": -100,
-    "LIVE": -128, "NR_THREADS": -124, "FLAGS": -120, "STATUS": -116, "EXIT_STATE": -112, "PTRACE": -108, "KINDS": -132,
-}
-_REGISTERS = {**{f"r{n}": n for n in range(11)}, "fp": 10,
-              **{f"w{n}": n for n in range(11)},  # the lower half, for comparisons
-              "skb": 6, "task": 6, "what": 7, "signal": 7, "control": 8, "entry": 9}
-_LOWER = {"what", *(f"w{n}" for n in range(11))}
-_ALU = {"=": 0xB0, "+=": 0x00, "-=": 0x10, "|=": 0x40}
-_JUMPS = {"==": 0x10, "!=": 0x50, "&": 0x40, "<=": 0xB0}
-_WIDTHS = {"u16": 0x08, "u32": 0x00, "u64": 0x18}
+    def __init__(self, threads: bool) -> None:
+        self._layout, self._threads = _layout(), threads
+        self._variables: dict[str, int] = {}  # their offsets from the frame pointer
+        self._code: list[Any] = []            # of each instruction: code, dst, src, off and imm
 
-def _forms() -> list[tuple[Any, str]]:
-    """The statements of a listing: a pattern and a name for each."""
-    import re
+    def compile(self, source: str) -> list[Any]:
+        """The instructions of the function in this source: code, dst, src, off and imm, which may name a map."""
+        tree: Any = compile(source, "<eBPF>", "exec", 0x400)  # ast.PyCF_ONLY_AST; to import ast takes 2 ms
+        self._emit(_BPF_STX | _BPF_MEM | _BPF_DW, 10, 1, self._variable("skb"))
+        self._block(tree.body[0].body)
+        self._return()
+        return self._code
 
-    word = r"(-?[\w.]+)"
-    memory = rf"\*?\((u16|u32|u64) \*\)\({word} \+ {word}\)"
-    return [(re.compile(pattern), kind) for pattern, kind in (
-        (rf"read\({word}, {word}, {word} \+ {word}\)", "read"),
-        (rf"{word} = {memory}", "load"),
-        (rf"{memory} = {word}", "store"),
-        (rf"lock {memory} \+= {word}", "add"),
-        (rf"{word} = atomic_fetch_add\({memory}, \1\)", "fetch_add"),
-        (rf"{word} = map {word}", "map"),
-        (rf"{word} = &{word}", "value"),
-        (rf"if {word} (\S+) {word} goto {word}", "jump"),
-        (rf"goto {word}", "goto"),
-        (rf"{word} (\S*=) {word}", "alu"),
-        (rf"call {word}", "call"),
-        (rf"{word}:", "label"),
-        (r"exit", "exit"),
-    )]
+    def _emit(self, code: int, dst: int = 0, src: int = 0, off: int = 0, imm: Any = 0) -> int:
+        self._code.append([code, dst, src, off, imm])
+        return len(self._code) - 1
 
-def _encode(kind: str, parts: Any, symbols: dict[str, int]) -> list[Any]:
-    """The instructions of a statement: code, dst, src, off (of a jump, its label) and imm (of a map, its name)."""
-    def value(word: str) -> int:
-        return symbols[word] if word in symbols else int(word, 0)
+    def _land(self, jumps: list[int]) -> None:
+        """Let these jumps lead to the next instruction."""
+        for at in jumps:
+            self._code[at][3] = len(self._code) - at - 1
 
-    def operand(word: str) -> tuple[int, int, int]:
-        """BPF_X, the register, 0; or BPF_K, 0, the constant."""
-        return (_BPF_X, _REGISTERS[word], 0) if word in _REGISTERS else (0, 0, value(word))
+    def _return(self) -> None:
+        self._emit(_BPF_ALU64 | _BPF_MOV, 0)
+        self._emit(_BPF_JMP | _BPF_EXIT)
 
-    if kind == "load":
-        to, width, base, offset = parts
-        return [(_BPF_LDX | _BPF_MEM | _WIDTHS[width], _REGISTERS[to], _REGISTERS[base], value(offset), 0)]
-    if kind == "store":
-        width, base, offset, right = parts
-        register, source, number = operand(right)
-        code = (_BPF_STX if register else _BPF_ST) | _BPF_MEM | _WIDTHS[width]
-        return [(code, _REGISTERS[base], source, value(offset), number)]
-    if kind in ("add", "fetch_add"):
-        width, base, offset, right = parts if kind == "add" else (*parts[1:], parts[0])
-        code = _BPF_STX | _BPF_ATOMIC | _WIDTHS[width]
-        return [(code, _REGISTERS[base], _REGISTERS[right], value(offset), _BPF_FETCH if kind == "fetch_add" else 0)]
-    if kind in ("map", "value"):
-        what = _BPF_PSEUDO_MAP_FD if kind == "map" else _BPF_PSEUDO_MAP_VALUE
-        return [(_BPF_LD | _BPF_DW, _REGISTERS[parts[0]], what, 0, parts[1]), (0, 0, 0, 0, 0)]  # 64 bits take two
-    if kind == "jump":
-        left, test, right, label = parts
-        register, source, number = operand(right)
-        code = _BPF_JMP32 if left in _LOWER else _BPF_JMP
-        return [(code | _JUMPS[test] | register, _REGISTERS[left], source, label, number)]
-    if kind == "alu":
-        to, operation, right = parts
-        register, source, number = operand(right)
-        return [(_BPF_ALU64 | _ALU[operation] | register, _REGISTERS[to], source, 0, number)]
-    if kind == "goto":
-        return [(_BPF_JMP, 0, 0, parts[0], 0)]
-    code, number = (_BPF_CALL, _HELPERS[parts[0]]) if kind == "call" else (_BPF_EXIT, 0)
-    return [(_BPF_JMP | code, 0, 0, 0, number)]
+    def _variable(self, name: str) -> int:
+        return self._variables.setdefault(name, -144 - 8 * len(self._variables))
 
-def _assemble(listing: str, symbols: dict[str, int]) -> list[tuple[int, int, int, int, Any]]:
-    """The instructions of a listing: code, dst, src, off and imm; for a map, imm is its name."""
-    forms, labels = _forms(), {}
-    code: list[Any] = []
-    statements = [statement.strip() for line in listing.splitlines() for statement in line.partition("#")[0].split(";")]
-    statements = statements[::-1]
-    while statements:
-        statement = statements.pop()
-        matches = ((kind, form.fullmatch(statement)) for form, kind in forms)
-        nothing: tuple[str, Any] = "", None
-        match: Any = next(((kind, found) for kind, found in matches if found), nothing)
-        kind, found = match
-        if kind == "read":
-            slot, size, base, offset = found.groups()
-            statements += ["call probe_read_kernel", f"r2 = {size}", f"r1 += {slot}", "r1 = fp", f"r3 += {offset}",
-                           f"r3 = {base}"]
-        elif kind == "label":
-            labels[found[1]] = len(code)
-        elif kind:
-            code += _encode(kind, found.groups(), symbols)
-        elif statement:
-            raise SyntaxError(statement)
-    return [(op, to, source, labels[off] - at - 1 if isinstance(off, str) else off, number)
-            for at, (op, to, source, off, number) in enumerate(code)]
+    def _block(self, statements: list[Any]) -> None:
+        for node in statements:
+            kind = type(node).__name__
+            if kind == "If":
+                jumps = self._branch(node.test, False)
+                self._block(node.body)
+                if node.orelse:
+                    ends = [] if type(node.body[-1]).__name__ == "Return" else [self._emit(_BPF_JMP)]
+                    self._land(jumps)
+                    self._block(node.orelse)
+                    jumps = ends
+                self._land(jumps)
+            elif kind == "Return":
+                self._return()
+            else:
+                self._value(node.value, 6)
+                if kind == "Assign":
+                    base, offset, size = self._place(node.targets[0], 7)
+                    self._emit(_BPF_STX | _BPF_MEM | _WIDTHS[size], base, 6, offset)
 
-# The members of the kernel's own structs that the program reads.
+    def _branch(self, node: Any, wanted: bool) -> list[int]:
+        """Jumps that are taken if the truth of a condition is as wanted."""
+        kind = type(node).__name__
+        if kind == "UnaryOp":  # not
+            return self._branch(node.operand, not wanted)
+        if kind == "BoolOp":
+            if (type(node.op).__name__ == "Or") == wanted:
+                return [jump for part in node.values for jump in self._branch(part, wanted)]
+            skips = [jump for part in node.values[:-1] for jump in self._branch(part, not wanted)]
+            jumps = self._branch(node.values[-1], wanted)
+            self._land(skips)
+            return jumps
+        if kind != "Compare":
+            self._value(node, 6)
+            return [self._emit(_BPF_JMP | (_BPF_JNE if wanted else _BPF_JEQ), 6)]
+        self._value(node.left, 6)
+        self._value(node.comparators[0], 7)
+        equal = type(node.ops[0]).__name__ == "Eq"  # else NotEq
+        return [self._emit(_BPF_JMP | _BPF_X | (_BPF_JEQ if equal == wanted else _BPF_JNE), 6, 7)]
+
+    def _value(self, node: Any, to: int) -> None:
+        """Put a value into a register."""
+        kind, name = type(node).__name__, getattr(node, "id", "")
+        if kind == "Call":
+            self._call(node.func.id, node.args, to)
+        elif kind == "BinOp":
+            self._value(node.left, to)
+            self._value(node.right, to + 1)
+            self._emit(_BPF_ALU64 | _ALU[type(node.op).__name__] | _BPF_X, to, to + 1)
+        elif kind == "Constant" or name.isupper():
+            number = node.value if kind == "Constant" else self._threads if name == "THREADS" else globals()[f"_{name}"]
+            self._emit(_BPF_ALU | _BPF_MOV, to, imm=number)  # as u32
+        elif name in _MAPS:
+            what = _BPF_PSEUDO_MAP_VALUE if name == "controls" else _BPF_PSEUDO_MAP_FD
+            self._emit(_BPF_LD | _BPF_DW, to, what, 0, name)
+            self._emit(0)  # 64 bits take two
+        elif name in _ON_STACK:
+            self._add(10, _ON_STACK[name][0], to)
+        else:
+            base, offset, size = self._place(node, to)
+            if kind == "Attribute" and isinstance(_POINTERS.get(node.value.id), str):
+                if to < 6:
+                    raise SyntaxError(f"{node.attr} is read by a call, so it cannot be an argument of one")
+                self._add(10, self._variable(""), 1)
+                self._emit(_BPF_ALU | _BPF_MOV, 2, imm=size)
+                self._add(base, offset, 3)
+                self._emit(_BPF_JMP | _BPF_CALL, imm=_HELPERS["probe_read_kernel"])
+                base, offset = 10, self._variable("")
+            self._emit(_BPF_LDX | _BPF_MEM | _WIDTHS[size], to, base, offset)
+
+    def _add(self, base: int, offset: int, to: int) -> None:
+        self._emit(_BPF_ALU64 | _BPF_MOV | _BPF_X, to, base)
+        self._emit(_BPF_ALU64 | _ALU["Add"], to, imm=offset)
+
+    def _place(self, node: Any, register: int) -> tuple[int, int, int]:
+        """Where a variable or a member is: a base register, which may be the one given; an offset; and the size."""
+        if type(node).__name__ == "Name":
+            return 10, self._variable(node.id), 8
+        name = node.value.id
+        start, struct_ = _ON_STACK.get(name) or (0, _POINTERS[name])
+        if isinstance(struct_, str):
+            offset, size = self._layout[f"{struct_}.{node.attr}"], _MEMBERS[struct_][node.attr]
+        else:
+            offset, size = start + getattr(struct_, node.attr).offset, getattr(struct_, node.attr).size
+        if name in _ON_STACK:
+            return 10, offset, size
+        self._emit(_BPF_LDX | _BPF_MEM | _BPF_DW, register, 10, self._variables[name])
+        return register, offset, size
+
+    def _call(self, name: str, arguments: list[Any], to: int) -> None:
+        if name == "ref":
+            base, offset, _ = self._place(arguments[0], to)
+            low = 4 if sys.byteorder == "big" and type(arguments[0]).__name__ == "Name" else 0  # all keys are u32
+            self._add(base, offset + low, to)
+        elif name == "min":
+            self._value(arguments[0], to)
+            self._value(arguments[1], to + 1)
+            self._emit(_BPF_JMP | _BPF_JLE | _BPF_X, to, to + 1, 1)
+            self._emit(_BPF_ALU64 | _BPF_MOV | _BPF_X, to, to + 1)
+        elif name == "atomic_add":
+            base, offset, size = self._place(arguments[0], to + 1)
+            self._value(arguments[1], to)
+            self._emit(_BPF_STX | _BPF_ATOMIC | _WIDTHS[size], base, to, offset, _BPF_FETCH)
+        else:
+            for register, argument in enumerate(arguments, 1):
+                self._value(argument, register)
+            self._emit(_BPF_JMP | _BPF_CALL, imm=_HELPERS[name])
+            self._emit(_BPF_ALU64 | _BPF_MOV | _BPF_X, to, 0)
+
+# The members of the kernel's own structs that the program reads, and their sizes.
 _MEMBERS = {
-    "task_struct": ("signal", "mm", "group_leader", "real_parent", "tgid", "exit_state", "exit_code", "exit_signal",
-                    "ptrace"),
-    "signal_struct": ("live", "nr_threads", "flags", "group_exit_code"),
-    "mm_struct": ("arg_start", "arg_end"),
-    "sk_buff": ("cb",),
-    "netlink_skb_parms": ("portid",),
+    "task_struct": {"signal": 8, "mm": 8, "group_leader": 8, "real_parent": 8, "tgid": 4, "exit_state": 4,
+                    "exit_code": 4, "exit_signal": 4, "ptrace": 4, "comm": 16},
+    "signal_struct": {"live": 4, "nr_threads": 4, "flags": 4, "group_exit_code": 4},
+    "mm_struct": {"arg_start": 8, "arg_end": 8},
+    "sk_buff": {"cb": 48},
+    "netlink_skb_parms": {"portid": 4},
 }
 
 class _Btf:
-    """The types of the running kernel: Documentation/bpf/btf.rst. They are searched by name, never walked."""
+    """The types of the running kernel: Documentation/bpf/btf.rst.
 
-    def __init__(self, data: bytes) -> None:
+    They are searched by name instead of walked. The structs of the kernel's core stand near the beginning.
+    """
+
+    def __init__(self, data: bytes | mmap.mmap) -> None:
         self._data = data
         magic, _, _, length, types, types_length, strings, strings_length = struct.unpack_from("=HBBIIIII", data)
         if magic != 0xEB9F:
@@ -1509,58 +1485,62 @@ class _Btf:
         self._strings = length + strings, length + strings + strings_length
 
     def offsets(self, name: str, members: Iterable[str]) -> dict[str, int]:
-        """The offsets of these members of a struct, in bytes, those of an unnamed first member of it included."""
+        """The offsets of these members of a struct, in bytes. They may be in an unnamed struct at its beginning."""
         for at in self._uses(name):
             found = self._struct(at)
             if found:
-                if "" in found and found[""] == 0 and not found.keys() >= set(members):
+                if found.get("") == 0 and not found.keys() >= set(members):
                     found = self._unnamed(next(iter(members)))
                 return {member: found[member] // 8 for member in members}
         raise KeyError(name)
 
     def _uses(self, name: str) -> Iterator[int]:
-        """Where the offset of a name stands in the type section."""
-        start, end = self._strings
-        word = struct.pack("=I", self._data.index(b"\0%s\0" % name.encode(), start, end) + 1 - start)
-        start, end = self._types
-        at = self._data.find(word, start, end)
-        while at >= 0:
-            if not (at - start) % 4:
+        """Where the number of a name stands in the type section."""
+        at = self._data.find(b"\0%s\0" % name.encode(), *self._strings)
+        if at < 0:
+            raise KeyError(name)
+        number, (at, end) = struct.pack("=I", at + 1 - self._strings[0]), self._types
+        while True:
+            at = self._data.find(number, at, end)
+            if at < 0:
+                return
+            if not (at - self._types[0]) % 4:
                 yield at
-            at = self._data.find(word, at + 1, end)
+            at += 1
 
     def _struct(self, at: int) -> dict[str, int]:
         """The bit offsets of the members of the struct btf_type that begins there; nothing if it is none."""
-        _, info, _ = struct.unpack_from("=III", self._data, at)
-        count, kind = info & 0xFFFF, info >> 24 & 0x1F
-        if kind != 4 or info >> 16 & 0xFF or at + 12 + 12 * count > self._types[1]:  # BTF_KIND_STRUCT
+        info, = struct.unpack_from("=I", self._data, at + 4)
+        end = at + 12 + 12 * (info & 0xFFFF)
+        if info >> 16 & 0x1FFF != 4 << 8 or end > self._types[1]:  # BTF_KIND_STRUCT
             return {}
-        members = struct.iter_unpack("=III", self._data[at + 12:at + 12 + 12 * count])
-        return {self._name(name): offset & (0xFFFFFF if info >> 31 else 0xFFFFFFFF) for name, _, offset in members}
+        return {self._name(name): offset & (0xFFFFFF if info >> 31 else 0xFFFFFFFF)
+                for name, _, offset in struct.iter_unpack("=III", self._data[at + 12:end])}
 
     def _unnamed(self, member: str) -> dict[str, int]:
         """The unnamed struct that has this member."""
         for at in self._uses(member):
-            for begin in range(at - 12, at - 12 * 500, -12):  # back over the members before it
-                name, info, _ = struct.unpack_from("=III", self._data, begin)
-                found = self._struct(begin) if info >> 24 & 0x1F == 4 and begin + 12 * (info & 0xFFFF) >= at else {}
+            for begin in range(at - 12, max(at - 12 * 500, self._types[0]), -12):  # back over the members before it
+                found = self._struct(begin)
                 if member in found:
-                    if not name:
+                    if not struct.unpack_from("=I", self._data, begin)[0]:
                         return found
                     break
         raise KeyError(member)
 
-    def _name(self, offset: int) -> str:
-        start = self._strings[0] + offset
-        end = self._data.find(b"\0", start)
-        return self._data[start:end].decode() if 0 <= end < self._strings[1] and end - start < 128 else "?"
+    def _name(self, number: int) -> str:
+        start = self._strings[0] + number
+        return self._data[start:self._data.find(b"\0", start, start + 128)].decode(errors="replace")
 
 @functools.lru_cache(maxsize=None)
 def _layout() -> dict[str, int]:
-    """Where the members of the kernel's structs are. Raises OSError. It takes 12 ms, once."""
+    """Where the members of the kernel's structs are. Raises OSError."""
     try:
         with open("/sys/kernel/btf/vmlinux", "rb") as file:
-            btf = _Btf(file.read())
+            try:
+                btf = _Btf(mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ))
+            except OSError:  # before Linux 6.16
+                btf = _Btf(file.read())
         layout = {f"{name}.{member}": offset for name, members in _MEMBERS.items()
                   for member, offset in btf.offsets(name, members).items()}
     except FileNotFoundError as error:
@@ -1571,24 +1551,9 @@ def _layout() -> dict[str, int]:
     return layout
 
 @functools.lru_cache(maxsize=None)
-def _instructions(threads: bool) -> list[tuple[int, int, int, int, Any]]:
-    """The program, for this kernel."""
-    def signed(number: int) -> int:
-        return number - (1 << 32) if number >> 31 else number
-
-    own = {f"{kind.__name__[1:]}.{field[0]}": getattr(kind, field[0]).offset
-           for kind in (_process_entry, _program_control) for field in kind._fields_}
-    constants = {"FORK": _FORK, "EXEC": _EXEC, "COMM": _COMM, "EXIT": signed(_EXIT), "ENDS": signed(_ENDS),
-                 "DATAGRAM_SIZE": _SIZE, "EVENT_AT": _PROC_EVENT, "EVENT_SIZE": ctypes.sizeof(_LONGEST),
-                 "NLMSG_DONE": _NLMSG_DONE, "CN_IDX_PROC": _CN_IDX_PROC, "CN_VAL_PROC": _CN_VAL_PROC,
-                 "SIGNAL_GROUP_EXIT": _SIGNAL_GROUP_EXIT, "CMDLINE_MAX": _CMDLINE_MAX, "PLAIN": _PLAIN,
-                 "BPF_ANY": _BPF_ANY,
-                 "SCRATCH_EVENT": _program_record.event.offset,
-                 "SCRATCH_PARENT": _program_record.event.offset + vars(Exit)["parent_pid"].offset,
-                 "FINAL": _FINAL, "DOUBTFUL": _DOUBTFUL, "PROBE": _PROBE, "COUNTED": _COUNTED}
-    listing = _PROGRAM.replace("EXIT_BODY ", _EXIT_OF_THREAD if threads else _EXIT_OF_PROCESS)
-    listing = listing.replace("THREAD_FORK", "goto ask" if threads else "goto drop")
-    return _assemble(listing, {**_layout(), **_STACK, **own, **constants})
+def _instructions(threads: bool) -> list[Any]:
+    """The program for this kernel."""
+    return _Compiler(threads).compile(_PROGRAM)
 
 class _Program:
     """The eBPF program and its maps, loaded. Raises OSError; the last lines of the verifier are in its text."""
@@ -1599,14 +1564,15 @@ class _Program:
             for name, kind, key, value, room, flags in (
                 ("processes", _BPF_MAP_TYPE_HASH, 4, ctypes.sizeof(_process_entry), entries, _BPF_F_NO_PREALLOC),
                 ("overflow", _BPF_MAP_TYPE_HASH, 4, _PLAIN, entries, _BPF_F_NO_PREALLOC),
-                ("control", _BPF_MAP_TYPE_ARRAY, 4, ctypes.sizeof(_program_control), 1, _BPF_F_MMAPABLE),
-                ("scratch", _BPF_MAP_TYPE_PERCPU_ARRAY, 4, _PLAIN + _CMDLINE_MAX, 1, 0),
+                ("controls", _BPF_MAP_TYPE_ARRAY, 4, ctypes.sizeof(_program_control), 1, _BPF_F_MMAPABLE),
+                ("scratches", _BPF_MAP_TYPE_PERCPU_ARRAY, 4, ctypes.sizeof(_exec_record), 1, 0),
                 ("ring", _BPF_MAP_TYPE_RINGBUF, 0, 0, ring_size, 0),
             ):
                 self.fds[name] = _bpf(_BPF_MAP_CREATE, _bpf_map_create(kind, key, value, room, flags))
-            code = b"".join(bytes(_bpf_insn(op, to, source, off, self.fds[imm] if isinstance(imm, str) else imm))
-                            for op, to, source, off, imm in _instructions(threads))
-            self.fds["program"] = self._load(code)
+            self.fds["program"] = self._load(b"".join(
+                struct.pack("=BBhI", code, dst << 4 | src if sys.byteorder == "big" else src << 4 | dst, off,
+                            (self.fds[imm] if isinstance(imm, str) else imm) & 0xFFFFFFFF)  # struct bpf_insn
+                for code, dst, src, off, imm in _instructions(threads)))
         except BaseException:
             self.close()
             raise
@@ -1614,7 +1580,7 @@ class _Program:
     @staticmethod
     def _load(code: bytes) -> int:
         insns, licence = ctypes.create_string_buffer(code), ctypes.create_string_buffer(b"GPL")
-        attribute = _bpf_prog_load(_BPF_PROG_TYPE_SOCKET_FILTER, len(code) // ctypes.sizeof(_bpf_insn),
+        attribute = _bpf_prog_load(_BPF_PROG_TYPE_SOCKET_FILTER, len(code) // 8,
                                   ctypes.addressof(insns), ctypes.addressof(licence))
         try:
             return _bpf(_BPF_PROG_LOAD, attribute)
@@ -1701,6 +1667,23 @@ class _Read(_ReadFields):
 
 _NOTHING = _Read([], False, False)
 
+def _order_loads() -> None:
+    """Keep the loads before the call before the loads and stores after it, on aarch64.
+
+    One acquire and release would not do: the accesses on both sides may move in between and pass each other there. Two
+    in a row do: what precedes a release stays before it, what follows an acquire stays after it, and a store-release
+    stays before a later load-acquire. See "Barrier-ordered-before" in section B2.3 of the Arm Architecture Reference
+    Manual, https://developer.arm.com/documentation/ddi0487.
+    """
+    lock = threading.Lock()
+    with lock:
+        pass
+    with lock:
+        pass
+
+# x86-64 and s390x never reorder loads.
+_fence = None if sys.platform != "linux" or os.uname().machine in ("x86_64", "s390x") else _order_loads
+
 class _Ring:
     """The memory of a ring buffer map, shared with the kernel: Documentation/bpf/ringbuf.rst."""
 
@@ -1712,15 +1695,20 @@ class _Ring:
         self._words = self._data.cast("I")
         self._size = size
         self._taken = 0  # bytes since the beginning; take()
-        # x86-64 and s390x see loads in order. Elsewhere libbpf has smp_load_acquire() for producer_pos and for each
-        # length, and smp_store_release() for consumer_pos: here a lock that is taken and released stands for each.
-        self._fence = None if os.uname().machine in ("x86_64", "s390x") else threading.Lock()
+        self._comms: dict[int, str] = {}  # names of processes whose Exit comes next
+        self.tids: dict[int, set[int]] = {}  # threads=True: see ended()
 
     def next_lost(self) -> int | None:
         """How many were lost before the next record; None if there is none, or it is still being written."""
         at = self._taken % self._size >> 2
-        if self._producer_pos[0] == self._taken or self._words[at] & _BPF_RINGBUF_BUSY_BIT:
+        if self._producer_pos[0] == self._taken:
             return None
+        if _fence:
+            _fence()
+        if self._words[at] & _BPF_RINGBUF_BUSY_BIT:
+            return None
+        if _fence:
+            _fence()
         return self._words[at + 2]
 
     @property
@@ -1735,17 +1723,17 @@ class _Ring:
         events: list[Any] = []
         if not available:
             return events
-        words, data, fence = self._words, self._data, self._fence
+        words, data, fence = self._words, self._data, _fence
         if fence:
-            fence()
+            fence()  # the lengths after producer_pos: smp_load_acquire() in libbpf
         begin = at = taken % self._size
         last = at + available
-        if available >= 8 * _STRIDE:  # many: look at whole columns, 10 ns a number
+        if available >= 8 * _STRIDE and not self._comms and not self.tids:  # many: look at whole columns, 10 ns a number
             first, count = at >> 2, min(most, available // _STRIDE)
             end, step = first + count * _STRIDE // 4, _STRIDE // 4
             if words[first:end:step].tolist().count(_PLAIN) == count:
                 if fence:
-                    fence()
+                    fence()  # what is in the records after their lengths: likewise
                 whats = words[first + 4:end:step].tolist()
                 if (words[first + 2:end:step].tolist().count(lost) == count and _EXEC not in whats
                         and not any(words[first + 3:end:step].tolist())):
@@ -1760,31 +1748,65 @@ class _Ring:
                 fence()
             number = words[word + 2]
             if number != lost and not (number - lost) & 0x80000000:
+                self._comms.clear()  # their Exits may be lost
                 break
             what, note = words[word + 4], words[word + 3]
             event: Any = _COPIES[what](data, at + 16)
+            if note == _NAME and what == _COMM:
+                if len(self._comms) >= 64:
+                    self._comms.clear()
+                self._comms[event.pid] = event.comm
+                at += _STRIDE
+                continue
             events.append(event)
             if what == _EXEC:
-                event._words, event._length = bytes(data[at + 56:at + 8 + length]), note
+                event._words, event._length = bytes(data[at + 72:at + 8 + length]), note
                 event._parent_pid = words[word + 13]
                 if len(event._words) < note:
                     _complete(event)
-            elif note == _FINAL:
+                if not (event._words or b"").strip(b"\0"):
+                    event._comm = os.fsdecode(bytes(data[at + 56:at + 72]).partition(b"\0")[0])
+            elif what == _EXIT:
+                event._comm = self._comms.pop(event.pid, None)
+            if self.ended(event, note):
                 events.append(_End(_END, event.pid, event.timestamp_ns))
             at += length + 15 & ~7
         self._taken = taken = taken + at - begin
         if fence:
-            fence()
+            fence()  # consumer_pos after the records have been read: smp_store_release() in libbpf
         self._consumer_pos.value = taken
         return events
 
+    def ended(self, event: Any, note: int) -> bool:
+        """threads=True: whether this event is the last of its process.
+
+        If the program has counted the threads, FINAL comes with the last EXIT. Otherwise it comes with some EXIT after
+        which no thread is left: other EXITs have been seen 14 ms later. So of each process that was there before the
+        watch, tids[pid] has the threads whose EXIT is still to come, and 0 for FINAL.
+        """
+        final, tids = event.what == _EXIT and note == _FINAL, self.tids.get(event.pid)
+        if tids is None:
+            return final
+        if event.what == _FORK and event.tid == event.pid:
+            del self.tids[event.pid]  # a new process with the pid of one whose last events were lost
+            return False
+        if event.what == _FORK:
+            tids.add(event.tid)
+        elif event.what == _EXEC:  # the other threads have ended
+            tids.intersection_update((0, event.pid))
+        elif event.what == _EXIT:
+            tids.difference_update((event.tid, 0) if final else (event.tid,))
+        if not tids:
+            del self.tids[event.pid]
+        return not tids
+
 def _complete(event: Exec) -> None:
-    """Read what the kernel did not, from /proc: all of it, or the rest if it is still the same command line."""
-    words, whole = _proc_cmdline(event.pid)
-    if words and whole and (not event._words or (len(words) == event._length and words.startswith(event._words))):
-        event._words, event._length = words, len(words)
-    elif not event._words:
+    """Read the rest of a long command line from /proc, if that still shows the same; forget one that has no beginning."""
+    words, _ = _proc_cmdline(event.pid)
+    if not event._words:  # the kernel could not read it, and by now it may be another
         event._words, event._length = None, 0
+    elif words and len(words) == event._length and words.startswith(event._words):
+        event._words = words
 
 class _RingSource:
     """The events as the eBPF program has decided on them, in the context of the processes themselves."""
@@ -1800,10 +1822,11 @@ class _RingSource:
         self._program = _Program(threads, size, self._room())
         self._saved: dict[int, _program_record] = {}  # by their numbers: what was lost and has been kept
         self._lost = self._unsaved = 0  # program_control's, as far as they are reported
+        self._gone: set[int] = set()  # whose entries forget_ended() has found ended once
         self._late = False  # whether more of what was lost may come to be kept
         try:
             fds = self._program.fds
-            control = mmap.mmap(fds["control"], mmap.PAGESIZE)
+            control = mmap.mmap(fds["controls"], mmap.PAGESIZE)
             self._control = _program_control.from_buffer(control)
             self._counters = memoryview(control)[_program_control.lost.offset:].cast("I")  # lost, unsaved
             self._control.self = os.getpid()
@@ -1833,6 +1856,10 @@ class _RingSource:
         if self._ring.take(9, 0):
             raise OSError(errno.EINVAL, "the eBPF program takes others for the kernel")
         control.sender = port
+        with open("/proc/self/comm", "rb") as file:
+            comm = os.fsdecode(file.read()[:-1])
+        with open("/proc/self/status", "rb") as file:
+            traced = b"\nTracerPid:\t0\n" not in file.read()
         for _ in range(10):  # threads come and go
             for datagram in forged:
                 self._subscription.send_to_self(datagram)
@@ -1840,37 +1867,52 @@ class _RingSource:
                 stat = file.read().rpartition(b") ")[2].split()
             found = self._ring.take(9, 0)
             begin, end = int(stat[45]), int(stat[46])  # arg_start, arg_end
-            words = ctypes.string_at(begin, min(end - begin, _CMDLINE_MAX)) if begin else None
+            words = ctypes.string_at(begin, end - begin)[:_CMDLINE_MAX] if begin else b""
             if ([event.what for event in found] == [_EXEC, _EXIT]
-                    and (found[0]._words, found[0]._parent_pid) == (words, os.getppid())
-                    and found[1].exit_code == found[1].exit_signal == int(stat[17])
-                    and (found[1].parent_tid, found[1].parent_pid & _SIGNAL_GROUP_EXIT) == (0, 0)):
+                    and (found[0]._words or b"")[:_CMDLINE_MAX] == words  # _complete() may have read the rest
+                    and (found[0]._length, found[0]._parent_pid) == (end - begin, os.getppid())
+                    and found[1].exit_code == found[1].exit_signal == int(stat[17])  # live, nr_threads: num_threads
+                    and (found[1].tid, found[1].parent_pid, found[1]._comm) == (int(stat[35]), me, comm)
+                    and found[1].parent_tid == 0 and (traced or not found[1].cpu)):
                 break
         else:
             raise OSError(errno.EINVAL, "the kernel's structs are not as its BTF says")
         control.everything = control.passing = control.sender = 0
 
     def add(self, pid: int, kinds: int, inherited: int) -> None:
-        kinds, inherited = (kinds and kinds | _EXIT) | (inherited and _FORK), inherited and inherited | _FORK | _EXIT
-        value = _process_entry(kinds=kinds, inherited=inherited, tasks=_UNCOUNTED, threads=1,
-                              since_ns=self._subscription.now())
+        own = _EXIT | (_FORK | _EXEC if self._threads else 0)
+        kinds, inherited = (kinds and kinds | own) | (inherited and _FORK), inherited and inherited | _FORK | _EXIT
+        value = _process_entry(kinds=kinds, inherited=inherited, tasks=_UNCOUNTED, since_ns=self._subscription.now())
+        old = _process_entry()
         while not self._element(_BPF_MAP_UPDATE_ELEM, pid, value, _BPF_NOEXIST):
-            old = _process_entry()
             if self._element(_BPF_MAP_LOOKUP_ELEM, pid, old):
-                value.kinds, value.inherited = kinds | old.kinds, inherited | old.inherited
-                value.since_ns = old.since_ns
+                if not old.ended:  # else it is of an earlier process with this pid
+                    value.kinds, value.inherited = kinds | old.kinds, inherited | old.inherited
+                    value.since_ns = old.since_ns
+                    if (value.kinds, value.inherited) == (old.kinds, old.inherited):
+                        break
                 if self._element(_BPF_MAP_UPDATE_ELEM, pid, value, _BPF_EXIST):
                     break
-        if self._threads:  # count, so that the last EXIT is known as such: unless threads come and go meanwhile
-            live = sum(_tids(pid).values())
-            if live and self._element(_BPF_MAP_LOOKUP_ELEM, pid, value) and value.tasks == _UNCOUNTED:
-                value.tasks = live
-                self._element(_BPF_MAP_UPDATE_ELEM, pid, value, _BPF_EXIST)
+
+        if self._threads and kinds and pid not in self._ring.tids:
+            self._ring.tids[pid] = {0, *(tid for tid, alive in _tids(pid).items() if alive or tid != pid)}
+
+    def forget_ended(self) -> None:
+        """threads=True: forget the processes that have ended and were gone at the last call, too.
+
+        The EXITs that are still to come when a process is gone from /proc come some milliseconds later.
+        """
+        gone = {pid for pid, process in self._program.all("processes", _process_entry).items()
+                if process.ended and not self._subscription.was_there(pid, process.since_ns)}
+        for pid in gone & self._gone:
+            self.forget(pid)
+        self._gone = gone
 
     def remove(self, pid: int) -> None:
+        self._ring.tids.pop(pid, None)
         if self._control.everything & _ENDS:
             self._element(_BPF_MAP_UPDATE_ELEM, pid, _process_entry(
-                tasks=_UNCOUNTED, threads=1, since_ns=self._subscription.now()), _BPF_EXIST)
+                tasks=_UNCOUNTED, since_ns=self._subscription.now()), _BPF_EXIST)
         else:
             self._element(_BPF_MAP_DELETE_ELEM, pid)
 
@@ -1929,7 +1971,7 @@ class _RingSource:
                 event = _EVENTS[saved.event.what].from_buffer_copy(saved.event)
                 event.cpu = _REBUILT
                 events.append(event)
-                if saved.note == _FINAL:
+                if self._ring.ended(event, saved.note):
                     events.append(_End(_END, event.pid, event.timestamp_ns))
         return events
 
@@ -1941,10 +1983,13 @@ class _RingSource:
         return -1 if status is None else status
 
     def forget(self, pid: int) -> None:
+        self._ring.tids.pop(pid, None)
         self._element(_BPF_MAP_DELETE_ELEM, pid)
 
     def check(self) -> _Read:
         """Where the kernel had no memory to copy an event for the socket, the socket says so. Nothing else comes there."""
+        if self._threads:
+            self.forget_ended()
         try:
             self._subscription.sock.recv(1024, socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -2804,9 +2849,12 @@ class _Recovery:
         """It is quiet: find out whether the subscription has gone silent, and renew it then."""
         attempt, events = 0, self._send_probe()
         while events is None:
-            self._subscription.revive(attempt)  # raises OSError after a few
+            pause = self._subscription.revive(attempt)
             attempt += 1
             events = self._send_probe()
+            if events is None:
+                time.sleep(pause)
+        self._subscription.revived()
         self.heard = self._subscription.now()
         if attempt:
             self._intake.queue.append(_lost(None, self.heard))

@@ -2507,11 +2507,19 @@ class Ring(Case):
                 self.assertEqual(watcher.source, "netlink")
                 self.assertRegex(str(watcher.source_error), reason)
 
+    def test_the_length_of_our_own_command_line_does_not_matter(self) -> None:
+        self.ebpf()
+        code = "import cnproc\nwith cnproc.Watcher() as watcher: print(watcher.source, watcher.source_error)"
+        for length in 0, cnproc._CMDLINE_MAX, 3 * cnproc._CMDLINE_MAX:
+            run = subprocess.run([sys.executable, "-c", code, *["x" * 79] * (length // 80)], cwd=HERE,
+                                 stdout=subprocess.PIPE, text=True, timeout=PATIENCE)
+            self.assertEqual(run.stdout, "ebpf None\n")
+
     def test_what_the_verifier_says_can_be_read(self) -> None:
         self.ebpf()
         cnproc._instructions.cache_clear()
         self.addCleanup(cnproc._instructions.cache_clear)
-        wrong = cnproc._PROGRAM.replace("    if entry == 0 goto drop  ", "")
+        wrong = cnproc._PROGRAM.replace("if not entry:", "if not kinds:")
         self.assertNotEqual(wrong, cnproc._PROGRAM)
         with unittest.mock.patch.object(cnproc, "_PROGRAM", wrong):
             watcher = self.watcher()
@@ -2537,22 +2545,6 @@ class Ring(Case):
             with self.assertRaises((KeyError, ValueError)):
                 btf.offsets(struct_, [member])
 
-    def test_another_status_than_the_kernels_moves_the_watcher_to_the_other_source(self) -> None:
-        child = self.shell("sh -c 'exit 3'; read go; sh -c 'exit 4'; exit 5")
-        layout = cnproc._layout()
-        wrong = {**layout, "signal_struct.group_exit_code": layout["signal_struct.nr_threads"]}
-        cnproc._instructions.cache_clear()
-        self.addCleanup(cnproc._instructions.cache_clear)
-        with unittest.mock.patch.object(cnproc, "_layout", lambda: wrong):
-            watcher = self.ebpf()
-        watcher.watch(child.pid)
-        self.go(child)
-        self.until(watcher, lambda event: isinstance(event, Lost))
-        self.assertEqual(watcher.source, "netlink")
-        self.assertRegex(str(watcher.source_error), "another status")
-        events = self.life(child, watcher)
-        self.assertEqual(statuses(events)[-2:], [4, 5])
-
     def test_unwatched_processes_and_threads_leave_no_record(self) -> None:
         child = self.python(THREADS + "for _ in range(50): thread(int).join()\nos._exit(3)")
         watcher = self.ebpf()
@@ -2577,9 +2569,81 @@ class Ring(Case):
             self.life(child, watcher)
             self.assertEqual(watcher._source.known().keys(), set())
 
+    def test_the_end_of_a_process_whose_threads_come_and_go_while_it_is_taken_up(self) -> None:
+        child = self.python(THREADS + """
+def churn():
+    while True:
+        thread(int).join()
+for _ in range(int(sys.argv[1])):
+    if not os.fork():
+        for _ in range(3):
+            thread(churn)
+        thread(int).join()
+        print(os.getpid(), flush=True)
+        time.sleep(1000)
+    os.wait()
+""", str(number := scale(200)))
+        watcher = self.ebpf(threads=True)
+        assert child.stdout
+        self.go(child)
+        for _ in range(number):
+            pid = int(child.stdout.readline())
+            watcher.watch(pid, What.EXIT)
+            tids = set(map(int, os.listdir(f"/proc/{pid}/task")))
+            os.kill(pid, signal.SIGTERM)
+            events = self.rest(watcher)
+            self.assertEqual([event for event in events if isinstance(event, Lost) or event.rebuilt], [])
+            self.assertEqual((set(kinds(events)), {event.pid for event in events}), ({Exit}, {pid}))
+            self.assertEqual(tids - {event.tid for event in events}, set())
+        source = watcher._feed.source
+        self.assertEqual(source.known(), {})
+        child.wait()
+        for _ in range(2):
+            source.forget_ended()
+        self.assertEqual(source._program.all("processes", cnproc._process_entry), {})
+
+    def test_a_death_by_a_signal_names_the_program_that_was_tried_last(self) -> None:
+        for code, name, number in (
+            ("os.kill(os.getpid(), 9)", "python", 9), ("os.kill(os.getpid(), 15)", "python", 15),
+            ("libc.prctl(15, b'renamed'); os.kill(os.getpid(), 9)", "renamed", 9),
+            ("import resource as r; r.setrlimit(r.RLIMIT_AS, (1 << 16, 1 << 16)); os.execv(sys.argv[1], ['x'])",
+             os.path.basename(os.path.realpath(TRUE))[:15], 0),
+        ):
+            for threads in False, True:
+                with self.subTest(code, threads=threads):
+                    child = self.python(code, os.path.realpath(TRUE))
+                    watcher = self.ebpf(threads=threads)
+                    watcher.watch(child.pid, What.LIFE | What.COMM)
+                    self.go(child)
+                    events = [event for event in self.rest(watcher) if not isinstance(event, Comm)]
+                    self.assertEqual(kinds(events), [Exit])
+                    end: Any = events[0]
+                    self.assertTrue(end._comm.startswith(name), end._comm)
+                    self.assertTrue(end.returncode == -number if number else end.returncode < 0, end)
+
+    def test_many_deaths_by_signals_leave_no_record_of_their_own(self) -> None:
+        watcher = self.ebpf()
+        child = self.shell("for i in $(seq 100); do sh -c 'kill -9 $$'; sh -c 'exit 3'; done; exit 5",
+                           stderr=subprocess.DEVNULL)
+        watcher.watch(child.pid, What.ALL)
+        events = self.life(child, watcher)
+        self.assertEqual(set(kinds(events)), {Fork, Exec, Exit})
+        ends: list[Any] = [event for event in events if isinstance(event, Exit)]
+        self.assertEqual(collections.Counter((end.returncode, end._comm) for end in ends),
+                         {(-9, "sh"): 100, (3, None): 100, (5, None): 1, (0, None): 1})
+
+    def test_an_empty_command_line_leaves_the_name(self) -> None:
+        for arguments in "", "b''", "b'', b''", "b'one'":
+            child = self.python(f"libc.execv({TRUE.encode()!r}, (ctypes.c_char_p * 4)({arguments}))")
+            watcher = self.ebpf()
+            watcher.watch(child.pid)
+            event: Any = self.life(child, watcher)[0]
+            name = None if "one" in arguments else os.path.basename(TRUE)
+            self.assertEqual((type(event), event._comm), (Exec, name), arguments)
+
     @unittest.skipUnless(SOURCE == "ebpf", "there is no program")
     def test_the_programs_structs_have_the_size_it_expects(self) -> None:
-        for kind, size in ((cnproc._process_entry, 32), (cnproc._program_control, 24), (cnproc._program_record, 48)):
+        for kind, size in ((cnproc._process_entry, 24), (cnproc._program_control, 24), (cnproc._program_record, 48)):
             self.assertEqual(ctypes.sizeof(kind), size)
 
     def test_sources_see_the_same(self) -> None:
@@ -2970,6 +3034,46 @@ class Silence(Case):
             watcher = self.watcher(child.pid)
         self.assertTrue(silent)
         self.assertEqual([event.returncode for event in self.life(child, watcher)], [3])
+
+    def asked(self) -> list[tuple[int, int]]:
+        """From now on: which sockets have sent LISTEN (1) and IGNORE (2)."""
+        sent: list[tuple[int, int]] = []
+
+        class Socket(socket.socket):
+            def send(self, data: Any, *flags: int) -> int:
+                sent.append((id(self), bytes(data)[-4:].strip(b"\0")[0]))
+                return super().send(data, *flags)
+
+        patch = unittest.mock.patch.object(socket, "socket", Socket)
+        patch.start()
+        self.addCleanup(patch.stop)
+        return sent
+
+    def assert_taken_back(self, asked: list[tuple[int, int]], number: int) -> None:
+        """So many LISTENs on as many sockets, and an IGNORE on each of them."""
+        listened, ignored = ([sock for sock, op in asked if op == this] for this in (1, 2))
+        self.assertEqual((len(set(listened)), sorted(ignored)), (number, sorted(listened)))
+
+    def test_a_subscription_that_the_kernel_never_answers_is_tried_8_times_and_taken_back(self) -> None:
+        nothing: Any = [(cnproc._BPF_RET, 0, 0, 0)]
+        asked, before = self.asked(), len(os.listdir("/proc/self/fd"))
+        with unittest.mock.patch.object(cnproc, "_classic_filter", return_value=nothing), \
+                self.assertRaisesRegex(TimeoutError, "did not answer 8 subscriptions.*restart the machine"):
+            cnproc.Watcher()
+        self.assert_taken_back(asked, 8)
+        gc.collect()
+        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+
+    def test_a_subscription_that_goes_silent_is_renewed_8_times_and_not_given_up(self) -> None:
+        with unittest.mock.patch.object(cnproc, "_QUIET", 10_000_000):
+            child = self.shell("exit 3")
+            watcher = self.watcher(child.pid)
+            asked = self.asked()
+            with deaf(watcher), self.assertRaisesRegex(TimeoutError, "did not answer 8 subscriptions"):
+                watcher.read(PATIENCE)
+            self.assert_taken_back(asked, 8)
+            self.assertEqual(statuses(self.life(child, watcher)), [3])
+            self.assert_taken_back(asked, 8)
 
     def unreported_exit(self, child: subprocess.Popen[Any], *others: int) -> cnproc.Watcher:
         """Let a child end; a watcher of it and of others to whom the kernel does not report that."""
