@@ -173,11 +173,6 @@ if TYPE_CHECKING:
 
         def __bytes__(self) -> bytes: ...
 
-    class _ReadFields(NamedTuple):
-        events: list[Any]
-        more: bool
-        unsure: bool
-
     class _End(NamedTuple):
         what: int
         pid: int
@@ -204,7 +199,6 @@ else:
     _EventType, _FlagType, _GeneratorType = map(_short_dir, (ctypes.Structure, enum.IntFlag, Generator))
     _Event = ctypes.Structure
     Any = object  # for typing.get_type_hints(); to import typing takes 5 ms
-    _ReadFields = collections.namedtuple("_ReadFields", ("events", "more", "unsure"))
     # With threads=True a source puts it behind the last Exit of a process. It is never reported.
     _End = collections.namedtuple("_End", ("what", "pid", "timestamp_ns"))
     # Fields of /proc/PID/stat (proc_pid_stat(5)). start_ns: of CLOCK_MONOTONIC, cut to a tick; too early where the machine
@@ -1641,7 +1635,8 @@ class _Program:
 # A source gives the same events for the same workload as the other: of processes (threads=True: of threads), in order,
 # a Lost where events were dropped, and with threads=True an _End behind a process's last Exit. All of it is called only
 # under Watcher._lock, and nothing of it waits:
-#   read(most) -> _Read         about so many events at most
+#   read(most)                  -> _Read: about so many events at most, in order; whether another read() may find something
+#                               at once; whether events are lost of which only /proc can tell
 #   add(pid, kinds, inherited)  report these kinds of a process, and `inherited` of its children to come, too
 #   remove(pid)                 the contrary of add()
 #   watch_all(kinds)            report these kinds of every process, too; 0: no longer
@@ -1650,22 +1645,13 @@ class _Program:
 #   recount(live, gone)         after a loss: these processes are still there, those are not
 #   status(pid, since_ns)       the wait status of one that is gone and was there then; -1 if nobody knows
 #   forget(pid)                 its end has been reported
-#   check() -> _Read            what read() does not notice: to be called now and then
+#   check()                     -> _Read: what read() does not notice; to be called now and then
 #   lost                        how many events the kernel has dropped so far
 #   gather                      seconds that events may gather in a storm
 #   fds                         what to wait on
 
-class _Read(_ReadFields):
-    """What one read of a source gives.
-
-    events    in order
-    more      whether another read may find something at once
-    unsure    whether events are lost of which only /proc can tell
-    """
-
-    __slots__ = ()
-
-_NOTHING = _Read([], False, False)
+_Read = tuple[list[Any], bool, bool]
+_NOTHING: _Read = ([], False, False)
 
 def _order_loads() -> None:
     """Keep the loads before the call before the loads and stores after it, on aarch64.
@@ -1683,6 +1669,9 @@ def _order_loads() -> None:
 
 # x86-64 and s390x never reorder loads.
 _fence = None if sys.platform != "linux" or os.uname().machine in ("x86_64", "s390x") else _order_loads
+
+# struct bpf_ringbuf_hdr's len and pg_off, program_record's lost and note, and the event's what
+_RECORD = struct.Struct("=IIIII").unpack_from
 
 class _Ring:
     """The memory of a ring buffer map, shared with the kernel: Documentation/bpf/ringbuf.rst."""
@@ -1740,42 +1729,48 @@ class _Ring:
                     events = [_COPIES[what](data, start) for what, start in zip(whats, range(at + 16, last, _STRIDE))]
                     at += count * _STRIDE
         while at < last and len(events) < most:
-            word = at >> 2
-            length = words[word]
+            length, _, number, note, what = _RECORD(data, at)
             if length & _BPF_RINGBUF_BUSY_BIT:
                 break
             if fence:
                 fence()
-            number = words[word + 2]
+                length, _, number, note, what = _RECORD(data, at)
             if number != lost and not (number - lost) & 0x80000000:
                 self._comms.clear()  # their Exits may be lost
                 break
-            what, note = words[word + 4], words[word + 3]
             event: Any = _COPIES[what](data, at + 16)
-            if note == _NAME and what == _COMM:
-                if len(self._comms) >= 64:
-                    self._comms.clear()
-                self._comms[event.pid] = event.comm
-                at += _STRIDE
-                continue
-            events.append(event)
-            if what == _EXEC:
-                event._words, event._length = bytes(data[at + 72:at + 8 + length]), note
-                event._parent_pid = words[word + 13]
-                if len(event._words) < note:
-                    _complete(event)
-                if not (event._words or b"").strip(b"\0"):
-                    event._comm = os.fsdecode(bytes(data[at + 56:at + 72]).partition(b"\0")[0])
-            elif what == _EXIT:
-                event._comm = self._comms.pop(event.pid, None)
-            if self.ended(event, note):
-                events.append(_End(_END, event.pid, event.timestamp_ns))
+            if note or what == _EXEC or self._comms or self.tids:
+                self._finish(event, note, data[at + 8:at + 8 + length], events)
+            else:
+                events.append(event)
             at += length + 15 & ~7
         self._taken = taken = taken + at - begin
         if fence:
             fence()  # consumer_pos after the records have been read: smp_store_release() in libbpf
         self._consumer_pos.value = taken
         return events
+
+    def _finish(self, event: Any, note: int, record: memoryview, events: list[Any]) -> None:
+        """Give an event what its record says besides, and add it to the events."""
+        what = event.what
+        if what == _COMM and note == _NAME:
+            if len(self._comms) >= 64:
+                self._comms.clear()
+            self._comms[event.pid] = event.comm
+            return
+        events.append(event)
+        if what == _EXEC:
+            words = event._words = bytes(record[_exec_record.cmdline.offset:])
+            event._length, event._parent_pid = note, record[:_PLAIN].cast("I")[_PLAIN // 4 - 1]
+            if len(words) < note:
+                _complete(event)
+            elif not words.strip(b"\0"):
+                comm = _exec_record.comm
+                event._comm = os.fsdecode(bytes(record[comm.offset:comm.offset + comm.size]).partition(b"\0")[0])
+        elif what == _EXIT and self._comms:
+            event._comm = self._comms.pop(event.pid, None)
+        if (note == _FINAL or self.tids) and self.ended(event, note):
+            events.append(_End(_END, event.pid, event.timestamp_ns))
 
     def ended(self, event: Any, note: int) -> bool:
         """threads=True: whether this event is the last of its process.
@@ -1942,7 +1937,7 @@ class _RingSource:
         events, counters = self._ring.take(most, self._lost), self._counters
         more = len(events) >= most
         if more or (counters[0] == self._lost and counters[1] == self._unsaved and not self._late):
-            return _Read(events, more, False)
+            return events, more, False
         ring = self._ring
         number = ring.next_lost()
         if number is None and ring.empty:
@@ -1958,7 +1953,7 @@ class _RingSource:
             more = self._late = True
         unsure = counters[1] != self._unsaved
         self._unsaved = counters[1]
-        return _Read(events, more, unsure)
+        return events, more, unsure
 
     def _recover(self, count: int) -> list[Any]:
         """The forks and exits among the next `count` lost ones, and those that came to be kept too late before."""
@@ -1998,7 +1993,7 @@ class _RingSource:
             if error.errno != errno.ENOBUFS:
                 raise
             before, self._drops = self._drops, self._subscription.dropped
-            return _Read([_lost(self._drops - before, self._subscription.now())], True, True)
+            return [_lost(self._drops - before, self._subscription.now())], True, True
         return _NOTHING
 
     def close(self) -> None:
@@ -2258,7 +2253,7 @@ class _DatagramSource:
             events += tracker.fold(event)
         if unnamed:
             more = self._name(unnamed) or more
-        return _Read(events + lost if lost else events, more, cut_off or bool(lost))
+        return events + lost if lost else events, more, cut_off or bool(lost)
 
     def _name(self, unnamed: dict[int, Any]) -> bool:
         """Give these execs their command lines from /proc: each the right one, or None. Returns whether more has come.
@@ -2470,7 +2465,7 @@ class _Waiter:
         self._pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         # A reader polls: of two descriptors that costs less than an epoll, which is for fileno() alone.
         self._all, self._woken, self._epoll = select.poll(), select.poll(), select.epoll()
-        self._is_set = self._closed = False
+        self.is_set = self._closed = False
         self.waiting = False  # whether a reader sleeps; reader only
         for fd in fds:
             self._all.register(fd, select.POLLIN)
@@ -2489,10 +2484,9 @@ class _Waiter:
     def wait(self, seconds: float) -> bool:
         """Wait until the source has something, or somebody calls set(), or so many seconds; False for the last."""
         self.waiting = True
-        try:
-            return bool(self._all.poll(seconds * 1000))
-        finally:
-            self.waiting = False
+        ready = self._all.poll(seconds * 1000)
+        self.waiting = False
+        return bool(ready)
 
     def pause(self, seconds: float) -> None:
         """Let events gather for so many seconds, unless somebody calls set()."""
@@ -2500,21 +2494,19 @@ class _Waiter:
             time.sleep(seconds)
             return
         self.waiting = True
-        try:
-            self._woken.poll(seconds * 1000)
-        finally:
-            self.waiting = False
+        self._woken.poll(seconds * 1000)
+        self.waiting = False
 
     def set(self) -> None:
         """Wake the reader, and be readable until clear()."""
-        if not self._is_set and not self._closed:
-            self._is_set = True
+        if not self.is_set and not self._closed:
+            self.is_set = True
             os.write(self._pipe[1], b"\0")
 
     def clear(self) -> None:
         """Be readable only if the source is."""
-        if self._is_set and not self._closed:
-            self._is_set = False
+        if self.is_set and not self._closed:
+            self.is_set = False
             os.read(self._pipe[0], 1)
 
     def fileno(self) -> int:
@@ -2548,21 +2540,23 @@ class _Intake:
             self.queue.append(_lost(None, self.now()))
         self.unsettled = True
         events, self.more, unsure = self.source.read(most)
-        newest = self._accept(events, unsure)
+        newest = self.accept(events)
         self.unsettled = self.recovery.active
+        self.unsure |= unsure
         if self.unsure and not self.recovery.active:
             self.recovery.resync([])
         return newest
 
-    def _accept(self, events: list[Any], unsure: bool) -> int:
-        self.unsure |= unsure
+    def accept(self, events: list[Any]) -> int:
+        """Put into the queue what is to be reported. Returns when the newest happened."""
         if not events:
             self.storm = False
             return 0
-        newest = events[-1].timestamp_ns if events[-1].what else _newest(events)
-        self.storm, self.newest = newest - self.newest < _STORM * len(events), newest or self.newest
         self.queue.extend(self.table.sift(events))
-        return int(newest)
+        newest: int = events[-1].timestamp_ns if events[-1].what else _newest(events)
+        if newest:
+            self.storm, self.newest = newest - self.newest < _STORM * len(events), newest
+        return newest
 
     def drain(self) -> None:
         """Take in all that has happened by now: what is decided next is about what comes after it."""
@@ -2574,9 +2568,10 @@ class _Intake:
         """Take in what read() does not notice."""
         self.unsettled = True
         events, more, unsure = self.source.check()
-        self._accept(events, unsure)
+        self.accept(events)
         self.unsettled = False
         self.more |= more
+        self.unsure |= unsure
 
     def keep(self, wanted: Callable[[Any], bool]) -> None:
         """Hand out no more than what is wanted of what is in the queue."""
@@ -2861,7 +2856,7 @@ class _Recovery:
             self.resync(events)
         else:
             self._intake.unsettled = True
-            self._intake._accept(events, False)
+            self._intake.accept(events)
             self._intake.unsettled = False
 
     def _send_probe(self) -> list[Any] | None:
@@ -2924,7 +2919,7 @@ class Watcher:
     """
 
     # Seams for tests: what listens, and the sources to be tried in this order. A source has the methods that are listed
-    # above _Read.
+    # where the sources begin.
     _subscribe = _Subscription
     _sources = _RingSource, _DatagramSource
 
@@ -3099,11 +3094,11 @@ class Watcher:
 
     def _stream(self, deadline: int | None, *, ending: bool = False) -> Iterator[Event]:
         """The events up to the deadline; ending: until no process is watched any longer."""
-        queue = self._queue
+        queue, popleft, islice = self._queue, self._queue.popleft, itertools.islice
         while True:
             try:
                 # As in read(): one step takes an event and hands it out.
-                yield from itertools.islice(iter(queue.popleft, None), len(queue))
+                yield from islice(iter(popleft, None), len(queue))
             except IndexError:  # another thread does not want it any longer
                 pass
             if not self._fill(deadline, _BATCH, ending):
@@ -3213,9 +3208,9 @@ class Watcher:
                     return False
                 if self._table.ended:
                     self._table.ended.clear()
-                self._show()
-                more = intake.more
-            if not more:
+                if self._waiter.is_set:
+                    self._show()
+            if not intake.more:
                 if not self._sleep(deadline, most):
                     return False
             elif deadline is not None and newest > deadline:

@@ -339,7 +339,7 @@ class FakeSource:
         if events:
             with contextlib.suppress(BlockingIOError):
                 os.read(self.pipe[0], len(events))
-        return cnproc._Read(events, bool(self.coming), False)
+        return (events, bool(self.coming), False)
 
     def add(self, pid: int, kinds: int, inherited: int) -> None:
         self.calls.append(("add", pid, kinds, inherited))
@@ -364,7 +364,7 @@ class FakeSource:
         return -1
 
     def check(self) -> Any:
-        return cnproc._Read([], False, False)
+        return ([], False, False)
 
     def expect(self, pid: int, words: bytes | None) -> None:
         pass
@@ -2552,7 +2552,7 @@ class Ring(Case):
         storm(50)
         self.assertTrue(watcher._source._ring.empty)
         self.go(child)
-        events = eventually(lambda: watcher._source.read(100).events)
+        events = eventually(lambda: watcher._source.read(100)[0])
         self.assertEqual(kinds(events), [Exit])
 
     def test_the_map_forgets_who_has_ended_and_whom_nobody_watches(self) -> None:
@@ -2787,7 +2787,7 @@ class Loss(Case):
 
         source._gap = 50
         with unittest.mock.patch.object(source, "_receive", receive):
-            told = [event for _ in range(5) for event in source.read(64).events]
+            told = [event for _ in range(5) for event in source.read(64)[0]]
         self.assertEqual([event.what and event.pid for event in told], [1, 2, 3, 4, 0, 5])
 
     def test_a_rebuilt_exit_says_that_it_is(self) -> None:
