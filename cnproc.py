@@ -1145,9 +1145,10 @@ class _exec_record(ctypes.Structure):
     _fields_ = [("record", _program_record), ("comm", ctypes.c_char * 16), ("cmdline", ctypes.c_char * _CMDLINE_MAX)]
 
 _MINUS_1 = 0xFFFFFFFF
-_UNCOUNTED, _UNCOUNTED_BITS = 1 << 30, 3 << 29  # the tasks of a process that is not counted begin there, and may fall
-# The process has ended; a Comm of our own that nobody wants, see _probe(); the Comm of a process that a signal killed,
-# before its Exit.
+# Where `tasks` begins if threads are not counted. EXITs lower it, but one of the two bits stays set.
+_UNCOUNTED, _UNCOUNTED_BITS = 1 << 30, 3 << 29
+# The process has ended; a Comm of our own that nobody wants, see _Feed.probe(); the Comm of a process that a signal
+# killed, which precedes its Exit.
 _FINAL, _PROBE, _NAME = 1, 2, 3
 _PLAIN, _COMM_LEN, _EXEC_LEN = ctypes.sizeof(_program_record), _exec_record.comm.size, _exec_record.cmdline.offset
 _STRIDE = _BPF_RINGBUF_HDR_SZ + _PLAIN
@@ -1309,6 +1310,7 @@ _POINTERS: dict[str, Any] = {
     "task": "task_struct", "parent": "task_struct", "leader": "task_struct", "signal": "signal_struct",
     "mm": "mm_struct", "cb": "netlink_skb_parms"}
 _MAPS = {"processes", "overflow", "controls", "scratches", "ring"}
+
 class _Compiler:
     """Compiles _PROGRAM to eBPF: Documentation/bpf/standardization/instruction-set.rst.
 
