@@ -1384,7 +1384,7 @@ os._exit(2)
         self.assertIn(end.returncode, or_doubt(2))
 
     def test_a_non_leader_exec_is_not_an_exit(self) -> None:
-        for _ in range(10):
+        for _ in range(3 if EMULATED else 10):
             child = self.python(THREADS + """
 def run():
     os.execv("/bin/sh", ["sh", "-c", "exit 5"])
@@ -1723,7 +1723,7 @@ def waits(pid: int, wakes: int = 0) -> bool:
     wakes: how often it may wake in that time, to look after something else.
     """
     before = switches(pid)
-    time.sleep(1 if EMULATED else 0.05)
+    time.sleep(0.3 if EMULATED else 0.05)
     with open(f"/proc/{pid}/wchan") as file:  # 0 where the kernel does not say
         polls = re.search("poll|^0$", file.read())
     return bool(polls) and state(pid) == "S" and switches(pid) <= before + wakes and any(
@@ -3910,7 +3910,9 @@ leave()
         self.assertRegex(lines[0], "TIME +PID +PARENT  EVENT")
         self.assertIn("\x1b[31mexit 3\x1b[0m", lines[2])
         plain = [re.sub("\x1b\\[\\d*m", "", line) for line in lines]
-        self.assertTrue(plain[1].endswith("…") and len(plain[1]) <= 80)
+        self.assertLessEqual(len(plain[1]), 80)
+        if SOURCE == "ebpf":  # else it can have ended before its name was read
+            self.assertTrue(plain[1].endswith("…"), plain)
 
     @live
     def test_stopping_and_going_on_as_a_job(self) -> None:
@@ -4367,7 +4369,7 @@ class WatchAsync(Case):
         self.run_async(check)
 
     def test_cancellations_lose_nothing_and_leave_no_reader(self) -> None:
-        number = max(100, scale(1000))
+        number = 30 if EMULATED else scale(1000)
 
         async def check() -> None:
             watcher = self.watcher(os.getpid())
