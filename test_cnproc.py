@@ -1289,13 +1289,15 @@ class Life(Case):
         self.go(child)
         events: list[Any] = list(stream)
         self.assertEqual([event for event in events if isinstance(event, Lost)], [])
+        exits: collections.defaultdict[int, list[int | None]] = collections.defaultdict(list)
+        for event in events:
+            if isinstance(event, Exit):
+                exits[event.pid].append(event.returncode)
         forks = [event.pid for event in events if isinstance(event, Fork)]
-        exits = [(event.pid, event.returncode) for event in events if isinstance(event, Exit)]
-        exits.remove((child.pid, 0))
-        status = dict(exits)
-        self.assertEqual((len(forks), len(set(forks)), len(exits), len(status)), (number, number, number, number))
-        wrong = [(i, pid, status[pid]) for i, pid in enumerate(forks) if status.get(pid) != i % 256]
-        self.assertEqual(wrong[:5], [])
+        told = [exits[pid].pop(0) for pid in forks if exits[pid]]  # a pid can be used twice
+        self.assertEqual(len(forks), number)
+        self.assertEqual(told, [i % 256 for i in range(number)])
+        self.assertEqual({pid: left for pid, left in exits.items() if left}, {child.pid: [0]})
         self.assertEqual([event for event in events if event.tid != event.pid], [])
 
 
@@ -2102,7 +2104,7 @@ class Ring(Case):
 
     def test_every_process_is_reported_once_however_often_the_ring_goes_round(self) -> None:
         watcher = self.ebpf(rcvbuf=64 << 10)
-        watcher.watch()
+        watcher.watch(os.getpid())
         for _ in range(max(2, scale(20))):
             pids = storm(200)
             lives: collections.defaultdict[int, list[type]] = collections.defaultdict(list)
@@ -3139,7 +3141,7 @@ os._exit(4)
         events: list[Any] = list(stream)
         forks = [event.pid for event in events if isinstance(event, Fork)]
         exits = [event.pid for event in events if isinstance(event, Exit)]
-        self.assertEqual((len(forks), sorted([*forks, child.pid])), (len(set(forks)), sorted(exits)))
+        self.assertEqual(sorted([*forks, child.pid]), sorted(exits))
         self.assertEqual(statuses(events), [3] * 4 * number + [4] * 4)
 
     def test_a_reader_that_was_stopped_misses_nothing(self) -> None:
