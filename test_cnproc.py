@@ -908,19 +908,21 @@ class Case(unittest.TestCase):
         watcher = self.watcher(pid, events=What.EXIT, rcvbuf=32 << 20)
         return lambda number: self.exits(watcher, number)
 
-    def rest(self, watcher: cnproc.Watcher) -> list[Any]:
+    def rest(self, watcher: cnproc.Watcher, patience: float = PATIENCE) -> list[Any]:
         """The events until no process is watched any longer."""
-        events: list[Any] = []
-        deadline = time.monotonic() + PATIENCE
+        return [*self.each(watcher, patience)]
+
+    def each(self, watcher: cnproc.Watcher, patience: float) -> Iterator[Any]:
+        deadline = time.monotonic() + patience
         while True:
             watched = watcher.pids
             event = watcher.read(0.1 if watched else 0)
             if event:
-                events.append(event)
+                yield event
             elif not watched:
-                return events
+                return
             elif time.monotonic() > deadline:
-                self.fail(f"an end is missing; the latest of {len(events)}: {events[-8:]}")
+                self.fail(f"the end of {watched} is missing")
 
     def assert_nothing_kept(self, watcher: cnproc.Watcher) -> None:
         """The watcher has no bookkeeping left of any process."""
@@ -1050,7 +1052,7 @@ class Life(Case):
     def test_existing_descendants_are_followed(self) -> None:
         child = self.start("sh", "-c", "exec 3<&0; sh -c 'read go <&3; exit 4' & wait $!; exit 5",
                            stdin=subprocess.PIPE)
-        grandchild, = eventually(lambda: cnproc._children(child.pid))
+        grandchild, = eventually(lambda: children(child.pid))
         watcher = self.watcher(child.pid, events=What.FORK | What.EXIT)
         self.assertEqual(watcher.pids, {child.pid, grandchild})
         events = self.life(child, watcher)
@@ -1568,7 +1570,7 @@ class Reading(Case):
         storm(3)
         first = next(iter(watcher))  # the watcher has taken in the others: nothing is left in the source
         self.assertTrue(select.select([watcher], [], [], PATIENCE)[0])
-        cnproc._libc().prctl(cnproc._PR_SET_NAME, b"seen")
+        ctypes.CDLL(None).prctl(15, b"seen")  # PR_SET_NAME
         events = [first, *self.until(watcher, lambda event: isinstance(event, Comm) and event.comm == "seen")]
         self.assertEqual([type(event) for event in events], [Fork, Fork, Fork, Comm])
 
@@ -1734,9 +1736,21 @@ def waits(pid: int, wakes: int = 0) -> bool:
 
 def state(pid: int) -> str:
     """What a process is doing, in a letter: proc_pid_stat(5)."""
-    stat = cnproc._stat(pid)
-    assert stat
-    return stat.state
+    return stat(pid)[0]
+
+
+def stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat, from the third on."""
+    return pathlib.Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+
+
+def children(pid: int) -> list[int]:
+    found: list[int] = []
+    for other in map(int, filter(str.isdecimal, os.listdir("/proc"))):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if stat(other)[1] == str(pid):
+                found.append(other)
+    return found
 
 
 def switches(pid: int) -> int:
@@ -2099,7 +2113,7 @@ class Ring(Case):
         self.assertGreater(sum(event.count or 0 for event in events if isinstance(event, Lost)), 10)
         self.assertLess(len(watcher.pids), 10)
         self.assertEqual(watcher.lost, sum(event.count or 0 for event in events if isinstance(event, Lost)))
-        for pid in cnproc._children(child.pid):
+        for pid in children(child.pid):
             os.kill(pid, signal.SIGTERM)
 
     def test_every_process_is_reported_once_however_often_the_ring_goes_round(self) -> None:
@@ -2108,12 +2122,11 @@ class Ring(Case):
         for _ in range(max(2, scale(20))):
             pids = storm(200)
             lives: collections.defaultdict[int, list[type]] = collections.defaultdict(list)
-            for event in watcher._stream(watcher._deadline(PATIENCE)):
-                self.assertNotIsInstance(event, Lost)
-                if isinstance(event, (Fork, Exit)) and event.pid in pids:
+            while sum(map(len, lives.values())) < 400:
+                event = watcher.read(PATIENCE)
+                assert isinstance(event, (Fork, Exit)), event
+                if event.pid in pids:
                     lives[event.pid].append(type(event))
-                    if sum(map(len, lives.values())) == 400:
-                        break
             self.assertEqual((len(lives), set(map(tuple, lives.values()))), (200, {(Fork, Exit)}))
 
     def test_a_forged_datagram_is_no_event(self) -> None:
@@ -2237,7 +2250,7 @@ class Ring(Case):
                         watchers.append(self.watcher())
                     watchers[-1].watch(child.pid, What.ALL)
                 self.go(child)
-                told = [list(watcher._stream(watcher._deadline(PATIENCE), ending=True)) for watcher in watchers]
+                told = [*map(self.rest, watchers)]
                 self.assertEqual([watcher.pids for watcher in watchers], [set()] * 2)
                 values = [collections.Counter(map(self.value, events)) for events in told]
                 total += sum(values[0].values())
@@ -2424,7 +2437,7 @@ leave()
             child = self.shell("exec 3<&0; sh -c 'read go <&3; exit 4' & wait $!; exit 5")
             watcher, _ = self.overrun(child)
             self.go(child)
-            grandchild, = eventually(lambda: cnproc._children(child.pid))
+            grandchild, = eventually(lambda: children(child.pid))
             lost, event = self.until(watcher, lambda event: isinstance(event, Fork))
             self.assertIsInstance(lost, Lost)
             self.assertEqual((event.pid, event.parent_pid, event.rebuilt), (grandchild, child.pid, True))
@@ -2438,7 +2451,7 @@ leave()
             child = self.shell("exec 3<&0; sh -c 'read go <&3; exit 4' & wait $!; exit 5")
             watcher, _ = self.overrun(child)
             self.go(child)
-            grandchild, = eventually(lambda: cnproc._children(child.pid))
+            grandchild, = eventually(lambda: children(child.pid))
             self.until(watcher, lambda event: isinstance(event, Lost))
             watcher.unwatch(child.pid)  # the rebuilt Fork is in hand
             self.go(child)
@@ -2510,7 +2523,7 @@ leave()
             def last_seen() -> Any:
                 pids = known()
                 self.go(child)
-                eventually(lambda: not cnproc._children(child.pid))
+                eventually(lambda: not children(child.pid))
                 return pids
 
             with unittest.mock.patch.object(watcher._feed.source, "known", last_seen), watcher._lock:
@@ -2593,7 +2606,7 @@ class Silence(Case):
                 cnproc, "_QUIET", 300_000_000):
             silence.enter_context(deaf(watcher))
             self.go(child)  # a fork that is not reported
-            eventually(lambda: cnproc._children(child.pid))
+            eventually(lambda: children(child.pid))
             lost, fork = self.until(watcher, lambda event: isinstance(event, Fork))
         self.assertEqual((lost.count, fork.rebuilt, fork.parent_pid), (None, True, child.pid))
         self.assertEqual(watcher.fileno(), fd)  # so that it stays registered in others' epolls
@@ -2732,7 +2745,7 @@ class WaitTests(Case):
     def test_status_of_who_is_no_child_of_ours(self) -> None:
         child = self.shell("sh -c 'read x; exit 7'; read x")
         self.go(child)
-        grandchild, = eventually(lambda: cnproc._children(child.pid))
+        grandchild, = eventually(lambda: children(child.pid))
         with self.when_waiting(lambda: self.go(child)):
             self.assertEqual(self.wait(grandchild, PATIENCE), 7)
 
@@ -2763,7 +2776,7 @@ class WaitTests(Case):
         child = self.python(THREADS + "thread(sys.stdin.readline); print(flush=True); threading.Event().wait()")
         self.go(child)
         self.ready(child)
-        tid, = {tid for tid, live in cnproc._tids(child.pid).items() if live} - {child.pid}
+        tid, = {*map(int, os.listdir(f"/proc/{child.pid}/task"))} - {child.pid}
         with self.assertRaisesRegex(ProcessLookupError, f"{tid} is a thread of process {child.pid}"):
             self.wait(tid, PATIENCE)
 
@@ -3092,7 +3105,7 @@ class Soak(Case):
         with cnproc.Watcher() as watcher:
             watcher.watch(child.pid)
             self.go(child)
-            for event in watcher._stream(watcher._deadline(PATIENCE * 10), ending=True):
+            for event in self.each(watcher, PATIENCE * 10):
                 born += isinstance(event, Fork)
                 if born == 1000 and not start:  # all that is allocated once has been
                     start, blocks = self.resident(), sys.getallocatedblocks()
@@ -3720,7 +3733,7 @@ class CommandLine(Case):
     @contextlib.contextmanager
     def held(run: subprocess.Popen[Any]) -> Generator[None, None, None]:
         """Stop it, and let it go on when its command has ended."""
-        command, = cnproc._children(run.pid)
+        command, = children(run.pid)
         run.send_signal(signal.SIGSTOP)
         eventually(lambda: state(run.pid) == "T")
         yield
@@ -3943,7 +3956,7 @@ leave()
         child = self.shell("sleep 99 & sh -c 'sleep 98 & sleep 97' & echo; read go")
         self.go(child)
         self.ready(child)
-        eventually(lambda: sorted(len(cnproc._children(pid)) for pid in cnproc._children(child.pid)) == [0, 2])
+        eventually(lambda: sorted(len(children(pid)) for pid in children(child.pid)) == [0, 2])
         run = self.cnproc("-d", "0.2", child.pid)
         out, _ = run.communicate(timeout=PATIENCE)
         said = [line.split()[1:3] for line in out.splitlines()]
@@ -4015,7 +4028,7 @@ leave()
         self.settle(run)
         self.go(child)
         self.ready(child)
-        eventually(lambda: cnproc._children(child.pid))
+        eventually(lambda: children(child.pid))
         run.send_signal(signal.SIGINT)
         out, err = run.communicate(timeout=PATIENCE)
         self.assertEqual((run.returncode, err), (130, ""))
