@@ -1072,19 +1072,21 @@ class Case(unittest.TestCase):
         watcher = self.watcher(pid, events=What.EXIT, rcvbuf=32 << 20)
         return lambda number: self.exits(watcher, number)
 
-    def rest(self, watcher: cnproc.Watcher) -> list[Any]:
+    def rest(self, watcher: cnproc.Watcher, patience: float = PATIENCE) -> list[Any]:
         """The events until no process is watched any longer."""
-        events: list[Any] = []
-        deadline = time.monotonic() + PATIENCE
+        return [*self.each(watcher, patience)]
+
+    def each(self, watcher: cnproc.Watcher, patience: float) -> Iterator[Any]:
+        deadline = time.monotonic() + patience
         while True:
             watched = watcher.pids
             event = watcher.read(0.1 if watched else 0)
             if event:
-                events.append(event)
+                yield event
             elif not watched:
-                return events
+                return
             elif time.monotonic() > deadline:
-                self.fail(f"an end is missing; the latest of {len(events)}: {events[-8:]}")
+                self.fail(f"the end of {watched} is missing")
 
     def assert_nothing_kept(self, watcher: cnproc.Watcher) -> None:
         """The watcher has no bookkeeping left of any process."""
@@ -1213,7 +1215,7 @@ class Life(Case):
     def test_existing_descendants_are_followed(self) -> None:
         child = self.start("sh", "-c", "exec 3<&0; sh -c 'read go <&3; exit 4' & wait $!; exit 5",
                            stdin=subprocess.PIPE)
-        grandchild, = eventually(lambda: cnproc._children(child.pid))
+        grandchild, = eventually(lambda: children(child.pid))
         watcher = self.watcher(child.pid, events=What.FORK | What.EXIT)
         self.assertEqual(watcher.pids, {child.pid, grandchild})
         events = self.life(child, watcher)
@@ -1452,13 +1454,15 @@ class Life(Case):
         self.go(child)
         events: list[Any] = list(stream)
         self.assertEqual([event for event in events if isinstance(event, Lost)], [])
+        exits: collections.defaultdict[int, list[int | None]] = collections.defaultdict(list)
+        for event in events:
+            if isinstance(event, Exit):
+                exits[event.pid].append(event.returncode)
         forks = [event.pid for event in events if isinstance(event, Fork)]
-        exits = [(event.pid, event.returncode) for event in events if isinstance(event, Exit)]
-        exits.remove((child.pid, 0))
-        status = dict(exits)
-        self.assertEqual((len(forks), len(set(forks)), len(exits), len(status)), (number, number, number, number))
-        wrong = [(i, pid, status[pid]) for i, pid in enumerate(forks) if status.get(pid) != i % 256]
-        self.assertEqual(wrong[:5], [])
+        told = [exits[pid].pop(0) for pid in forks if exits[pid]]  # a pid can be used twice
+        self.assertEqual(len(forks), number)
+        self.assertEqual(told, [i % 256 for i in range(number)])
+        self.assertEqual({pid: left for pid, left in exits.items() if left}, {child.pid: [0]})
         self.assertEqual([event for event in events if event.tid != event.pid], [])
 
 
@@ -1547,7 +1551,7 @@ os._exit(2)
         self.assertIn(end.returncode, or_doubt(2))
 
     def test_a_non_leader_exec_is_not_an_exit(self) -> None:
-        for _ in range(10):
+        for _ in range(3 if EMULATED else 10):
             child = self.python(THREADS + """
 def run():
     os.execv("/bin/sh", ["sh", "-c", "exit 5"])
@@ -1729,7 +1733,7 @@ class Reading(Case):
         storm(3)
         first = next(iter(watcher))  # the watcher has taken in the others: nothing is left in the source
         self.assertTrue(select.select([watcher], [], [], PATIENCE)[0])
-        cnproc._libc().prctl(cnproc._PR_SET_NAME, b"seen")
+        ctypes.CDLL(None).prctl(15, b"seen")  # PR_SET_NAME
         events = [first, *self.until(watcher, lambda event: isinstance(event, Comm) and event.comm == "seen")]
         self.assertEqual([type(event) for event in events], [Fork, Fork, Fork, Comm])
 
@@ -1809,19 +1813,9 @@ class Reading(Case):
     @once
     def test_an_overrun_is_reported_where_it_happened_with_the_exact_count(self) -> None:
         number = 1000  # more events than the ring of 64 KiB has room for
-        child = self.python("""
-            for i in range(int(sys.argv[1])):
-                if not os.fork():
-                    os._exit(1)
-                os.wait()
-            print(flush=True)
-            sys.stdin.readline()
-            if not os.fork():
-                os._exit(2)
-            os.wait()
-        """, str(number))
+        child = self.shell(f"i=0; while [ $i -lt {number} ]; do (exit 1); i=$((i+1)); done; echo; read go; (exit 2); :")
         told = self.witness(child.pid)
-        watcher = self.watcher(child.pid, rcvbuf=4096)
+        watcher = self.watcher(child.pid, rcvbuf=1 << 16)
         self.go(child)
         self.ready(child)
         told(number)
@@ -1944,7 +1938,7 @@ def waits(pid: int, wakes: int = 0) -> bool:
     wakes: how often it may wake in that time, to look after something else.
     """
     before = switches(pid)
-    time.sleep(1 if EMULATED else 0.05)
+    time.sleep(0.3 if EMULATED else 0.05)
     with open(f"/proc/{pid}/wchan") as file:  # 0 where the kernel does not say
         polls = re.search("poll|^0$", file.read())
     return bool(polls) and state(pid) == "S" and switches(pid) <= before + wakes and any(
@@ -1953,9 +1947,21 @@ def waits(pid: int, wakes: int = 0) -> bool:
 
 def state(pid: int) -> str:
     """What a process is doing, in a letter: proc_pid_stat(5)."""
-    stat = cnproc._stat(pid)
-    assert stat
-    return stat.state
+    return stat(pid)[0]
+
+
+def stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat, from the third on."""
+    return pathlib.Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+
+
+def children(pid: int) -> list[int]:
+    found: list[int] = []
+    for other in map(int, filter(str.isdecimal, os.listdir("/proc"))):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if stat(other)[1] == str(pid):
+                found.append(other)
+    return found
 
 
 def switches(pid: int) -> int:
@@ -2455,21 +2461,20 @@ class Ring(Case):
         self.assertGreater(sum(event.count or 0 for event in events if isinstance(event, Lost)), 10)
         self.assertLess(len(watcher.pids), 10)
         self.assertEqual(watcher.lost, sum(event.count or 0 for event in events if isinstance(event, Lost)))
-        for pid in cnproc._children(child.pid):
+        for pid in children(child.pid):
             os.kill(pid, signal.SIGTERM)
 
     def test_every_process_is_reported_once_however_often_the_ring_goes_round(self) -> None:
         watcher = self.ebpf(rcvbuf=64 << 10)
-        watcher.watch()
+        watcher.watch(os.getpid())
         for _ in range(max(2, scale(20))):
             pids = storm(200)
             lives: collections.defaultdict[int, list[type]] = collections.defaultdict(list)
-            for event in watcher._stream(watcher._deadline(PATIENCE)):
-                self.assertNotIsInstance(event, Lost)
-                if isinstance(event, (Fork, Exit)) and event.pid in pids:
+            while sum(map(len, lives.values())) < 400:
+                event = watcher.read(PATIENCE)
+                assert isinstance(event, (Fork, Exit)), event
+                if event.pid in pids:
                     lives[event.pid].append(type(event))
-                    if sum(map(len, lives.values())) == 400:
-                        break
             self.assertEqual((len(lives), set(map(tuple, lives.values()))), (200, {(Fork, Exit)}))
 
     def test_a_forged_datagram_is_no_event(self) -> None:
@@ -2657,7 +2662,7 @@ for _ in range(int(sys.argv[1])):
                         watchers.append(self.watcher())
                     watchers[-1].watch(child.pid, What.ALL)
                 self.go(child)
-                told = [list(watcher._stream(watcher._deadline(PATIENCE), ending=True)) for watcher in watchers]
+                told = [*map(self.rest, watchers)]
                 self.assertEqual([watcher.pids for watcher in watchers], [set()] * 2)
                 values = [collections.Counter(map(self.value, events)) for events in told]
                 total += sum(values[0].values())
@@ -2843,7 +2848,7 @@ leave()
             child = self.shell("exec 3<&0; sh -c 'read go <&3; exit 4' & wait $!; exit 5")
             watcher, _ = self.overrun(child)
             self.go(child)
-            grandchild, = eventually(lambda: cnproc._children(child.pid))
+            grandchild, = eventually(lambda: children(child.pid))
             lost, event = self.until(watcher, lambda event: isinstance(event, Fork))
             self.assertIsInstance(lost, Lost)
             self.assertEqual((event.pid, event.parent_pid, event.rebuilt), (grandchild, child.pid, True))
@@ -2857,7 +2862,7 @@ leave()
             child = self.shell("exec 3<&0; sh -c 'read go <&3; exit 4' & wait $!; exit 5")
             watcher, _ = self.overrun(child)
             self.go(child)
-            grandchild, = eventually(lambda: cnproc._children(child.pid))
+            grandchild, = eventually(lambda: children(child.pid))
             self.until(watcher, lambda event: isinstance(event, Lost))
             watcher.unwatch(child.pid)  # the rebuilt Fork is in hand
             self.go(child)
@@ -2929,7 +2934,7 @@ leave()
             def last_seen() -> Any:
                 pids = known()
                 self.go(child)
-                eventually(lambda: not cnproc._children(child.pid))
+                eventually(lambda: not children(child.pid))
                 return pids
 
             with unittest.mock.patch.object(watcher._source, "known", last_seen), watcher._lock:
@@ -3012,7 +3017,7 @@ class Silence(Case):
                 cnproc, "_QUIET", 300_000_000):
             silence.enter_context(deaf(watcher))
             self.go(child)  # a fork that is not reported
-            eventually(lambda: cnproc._children(child.pid))
+            eventually(lambda: children(child.pid))
             lost, fork = self.until(watcher, lambda event: isinstance(event, Fork))
         self.assertEqual((lost.count, fork.rebuilt, fork.parent_pid), (None, True, child.pid))
         self.assertEqual(watcher.fileno(), fd)  # so that it stays registered in others' epolls
@@ -3191,7 +3196,7 @@ class WaitTests(Case):
     def test_status_of_who_is_no_child_of_ours(self) -> None:
         child = self.shell("sh -c 'read x; exit 7'; read x")
         self.go(child)
-        grandchild, = eventually(lambda: cnproc._children(child.pid))
+        grandchild, = eventually(lambda: children(child.pid))
         with self.when_waiting(lambda: self.go(child)):
             self.assertEqual(self.wait(grandchild, PATIENCE), 7)
 
@@ -3222,7 +3227,7 @@ class WaitTests(Case):
         child = self.python(THREADS + "thread(sys.stdin.readline); print(flush=True); threading.Event().wait()")
         self.go(child)
         self.ready(child)
-        tid, = {tid for tid, live in cnproc._tids(child.pid).items() if live} - {child.pid}
+        tid, = {*map(int, os.listdir(f"/proc/{child.pid}/task"))} - {child.pid}
         with self.assertRaisesRegex(ProcessLookupError, f"{tid} is a thread of process {child.pid}"):
             self.wait(tid, PATIENCE)
 
@@ -3619,13 +3624,13 @@ class Soak(Case):
             return int(re.findall(r"^RssAnon:\s+(\d+) kB", file.read(), re.M)[0]) << 10
 
     def test_memory_does_not_grow_with_processes(self) -> None:
-        number = scale(50_000)
+        number = 1200 if EMULATED else scale(50_000)
         child = self.shell(forking(number))
         born = start = blocks = 0
         with cnproc.Watcher() as watcher:
             watcher.watch(child.pid)
             self.go(child)
-            for event in watcher._stream(watcher._deadline(PATIENCE * 10), ending=True):
+            for event in self.each(watcher, PATIENCE * 10):
                 born += isinstance(event, Fork)
                 if born == 1000 and not start:  # all that is allocated once has been
                     start, blocks = self.resident(), sys.getallocatedblocks()
@@ -3674,7 +3679,7 @@ os._exit(4)
         events: list[Any] = list(stream)
         forks = [event.pid for event in events if isinstance(event, Fork)]
         exits = [event.pid for event in events if isinstance(event, Exit)]
-        self.assertEqual((len(forks), sorted([*forks, child.pid])), (len(set(forks)), sorted(exits)))
+        self.assertEqual(sorted([*forks, child.pid]), sorted(exits))
         self.assertEqual(statuses(events), [3] * 4 * number + [4] * 4)
 
     def test_a_reader_that_was_stopped_misses_nothing(self) -> None:
@@ -3829,7 +3834,7 @@ class Traces(Case):
             calls = 0
             while not self.interrupted(calls):
                 self.assert_subscribed(0)
-                calls += 1
+                calls += 17 if EMULATED else 1
             return calls
 
         for sources in {self.sources, self.sources[-1:]}:
@@ -4365,7 +4370,7 @@ class CommandLine(Case):
     @contextlib.contextmanager
     def held(run: subprocess.Popen[Any]) -> Generator[None, None, None]:
         """Stop it, and let it go on when its command has ended."""
-        command, = cnproc._children(run.pid)
+        command, = children(run.pid)
         run.send_signal(signal.SIGSTOP)
         eventually(lambda: state(run.pid) == "T")
         yield
@@ -4557,7 +4562,9 @@ leave()
         self.assertRegex(lines[0], "TIME +PID +PARENT  EVENT")
         self.assertIn("\x1b[31mexit 3\x1b[0m", lines[2])
         plain = [re.sub("\x1b\\[\\d*m", "", line) for line in lines]
-        self.assertTrue(plain[1].endswith("…") and len(plain[1]) <= 80)
+        self.assertLessEqual(len(plain[1]), 80)
+        if SOURCE == "ebpf":  # else it can have ended before its name was read
+            self.assertTrue(plain[1].endswith("…"), plain)
 
     @live
     def test_stopping_and_going_on_as_a_job(self) -> None:
@@ -4586,7 +4593,7 @@ leave()
         child = self.shell("sleep 99 & sh -c 'sleep 98 & sleep 97' & echo; read go")
         self.go(child)
         self.ready(child)
-        eventually(lambda: sorted(len(cnproc._children(pid)) for pid in cnproc._children(child.pid)) == [0, 2])
+        eventually(lambda: sorted(len(children(pid)) for pid in children(child.pid)) == [0, 2])
         run = self.cnproc("-d", "0.2", child.pid)
         out, _ = run.communicate(timeout=PATIENCE)
         said = [line.split()[1:3] for line in out.splitlines()]
@@ -4658,7 +4665,7 @@ leave()
         self.settle(run)
         self.go(child)
         self.ready(child)
-        eventually(lambda: cnproc._children(child.pid))
+        eventually(lambda: children(child.pid))
         run.send_signal(signal.SIGINT)
         out, err = run.communicate(timeout=PATIENCE)
         self.assertEqual((run.returncode, err), (130, ""))
@@ -5078,7 +5085,7 @@ class WatchAsync(Case):
         self.run_async(check)
 
     def test_cancellations_lose_nothing_and_leave_no_reader(self) -> None:
-        number = max(100, scale(1000))
+        number = 30 if EMULATED else scale(1000)
 
         async def check() -> None:
             watcher = self.watcher(os.getpid())
@@ -5197,9 +5204,11 @@ class WatchAsync(Case):
                 self.assertLess(time.monotonic() - before, 1)
         self.run_async(check)
 
-    def test_a_hundred_waits_without_pidfds_share_one_watcher(self) -> None:
+    def test_many_waits_without_pidfds_share_one_watcher(self) -> None:
+        number = 25 if EMULATED else 100
+
         async def check() -> None:
-            children = [self.shell(f"exit {i}") for i in range(100)]
+            children = [self.shell(f"exit {i}") for i in range(number)]
             count = len(os.listdir("/proc/self/fd"))
             tasks = [asyncio.ensure_future(cnproc.wait_async(child.pid)) for child in children]
             twice = asyncio.ensure_future(cnproc.wait_async(children[5].pid))
@@ -5209,7 +5218,7 @@ class WatchAsync(Case):
             given_up.cancel()
             for child in children:
                 self.go(child)
-            self.assertEqual(await asyncio.gather(*tasks, twice), [*range(100), 5])
+            self.assertEqual(await asyncio.gather(*tasks, twice), [*range(number), 5])
             self.assertEqual(len(os.listdir("/proc/self/fd")), count)
             with self.assertRaisesRegex(TimeoutError, "has not ended within 0.05 seconds"):
                 await cnproc.wait_async(os.getpid(), 0.05)
@@ -5224,7 +5233,7 @@ class FromThreads(Case):
     """What may be called from any thread is."""
 
     def test_watch_unwatch_and_pids_from_eight_threads_while_one_reads(self) -> None:
-        number = scale(1000)
+        number = 20 if EMULATED else scale(1000)
         old = sys.getswitchinterval()
         self.addCleanup(sys.setswitchinterval, old)
         sys.setswitchinterval(1e-6)
