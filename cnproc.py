@@ -4517,7 +4517,6 @@ class _Live:
         self._now = watcher._subscription.now
         self._threads = _ThreadExits(os.getpid() if command.process else 0) if watcher._ends else None
         self._found: set[int] = set()  # were there, but their Fork may come all the same: they were born just now
-        self._trim_ns = self._now() + _CHECK_NS
         self._pidfd = -1  # of the command, whose end must not wait until more has gathered
         if command.process and watcher._delay:
             with contextlib.suppress(OSError):  # it has been reaped already: SIGCHLD is ignored
@@ -4558,10 +4557,6 @@ class _Live:
                 check = now + _CHECK_NS
                 for out in outs:
                     out.check()
-                if self._trim_ns <= now:
-                    self._trim_ns = _NEVER
-                    with contextlib.suppress(AttributeError):  # musl
-                        _libc().malloc_trim(0)  # what compiling this file has left over is a third of all
             if stoppable:
                 self._command.stop()
             until = min(check, *(view.due for view in views))
