@@ -3734,20 +3734,15 @@ class _ProcInfo:
 
     def __init__(self, pid: int, parent: _ProcInfo | None, parent_pid: int | None, start_ns: int | None) -> None:
         self.pid, self.parent, self.parent_pid, self.start_ns = pid, parent, parent_pid, start_ns
-        self.executed = self.titled = False  # whether argv is its own, not its parent's; and may be a title
+        self.root: int = parent.root if parent else pid                # the oldest ancestor that is known
+        self.argv: bytes | None = parent.argv if parent else None      # its command line, as in Exec._words
+        self.executed = self.titled = False                            # whether argv is its own; and may be a title
+        self.label: str | None = parent.label if parent else None      # its name, where that is not in argv
+        self.comm: str | None = parent.comm if parent else None        # the kernel's name of it, if known from an exec
+        self.renamed: bool = parent.renamed if parent else True        # whether the kernel's name of it may be another
         self.end_ns: int | None = None
-        self.exit_code = 0                   # once it has ended
-        self._name = ""                      # the name property's cache
-        self.root: int                       # the oldest ancestor that is known
-        self.argv: bytes | None              # its command line as in Exec._words
-        self.label: str | None               # its name, where that is not in argv
-        self.comm: str | None                # the kernel's name of it, where that is known
-        self.renamed: bool                   # whether the kernel's name of it may be any
-        if parent:
-            self.root, self.argv, self.label = parent.root, parent.argv, parent.label
-            self.comm, self.renamed = parent.comm, parent.renamed
-        else:
-            self.root, self.argv, self.label, self.comm, self.renamed = pid, None, None, None, True
+        self.exit_code = 0                                             # once it has ended
+        self._name = ""                                                # the cache of `name`
 
     def found(self, stat: _Stat) -> None:
         """Take from /proc what it runs."""
@@ -3769,7 +3764,7 @@ class _ProcInfo:
     def ended(self, event: Any) -> None:
         """It has ended. A signal kills who fails in an exec when its own program is gone already, and comm remains."""
         self.end_ns, self.exit_code, comm = event.timestamp_ns, event.exit_code, event._comm
-        if comm and not (self.executed or self.renamed) and comm not in (
+        if comm and (self.comm or self.argv) and not (self.executed or self.renamed) and comm not in (
                 [self.comm] if self.comm else [os.fsdecode(word.rpartition(b"/")[2].lstrip(b"-")[:15])
                                                for word in (self.argv or b"").split(b"\0")]):
             self.argv, self.label, self.executed, self._name = None, f"{_text(comm)} (exec failed)", True, ""
@@ -3783,8 +3778,9 @@ class _ProcInfo:
     def name(self) -> str:
         """The name of its program; in parentheses that of its parent, while it has executed none."""
         if not self._name:
-            name = _printable(self.label) if self.label else _program_name(self.argv.partition(b"\0")[0]
-                                                                           ) if self.argv else "?"
+            name = _printable(self.label) if self.label else "?"
+            if self.argv and not self.label:
+                name = _program_name(self.argv.partition(b"\0")[0])
             self._name = name if self.executed or name == "?" else f"({name})"
         return self._name
 
@@ -3991,6 +3987,14 @@ class _View:
     def __init__(self, out: _Out, args: Any) -> None:
         self.out, self.args = out, args
         self._kinds = int(args.events or (What.ALL if args.load else _LIFE))
+        self._second, self._clock = -1, ""
+
+    def time_of_day(self, ns: int, form: str, split: Callable[[int], Any]) -> str:
+        """A time in microseconds. split: time.localtime or time.gmtime, which is asked once a second."""
+        second, rest = divmod(ns, 1_000_000_000)
+        if second != self._second:
+            self._second, self._clock = second, time.strftime(form, split(second))
+        return f"{self._clock}.{rest // 1000:06}"
 
     def wants(self, event: Any) -> bool:
         """Whether -e asks for it; a Lost is never left out."""
@@ -4015,7 +4019,6 @@ class _Lines(_View):
 
     def __init__(self, out: _Out, args: Any) -> None:
         super().__init__(out, args)
-        self._second, self._clock = -1, ""  # the time of day of the latest event, and how it is written
         # Forks without a line as yet: if an exec follows soon, they get none.
         self._forks: dict[_ProcInfo, tuple[Any, _Processes]] = {}
         self._held = not args.events and (args.follow or not (args.pid or args.command))  # else no exec is reported
@@ -4061,10 +4064,7 @@ class _Lines(_View):
 
     def _show(self, event: Any, info: _ProcInfo | None, processes: _Processes) -> None:
         out = self.out
-        second, rest = divmod(_when(event) + processes.offset_ns, 1_000_000_000)
-        if second != self._second:
-            self._second, self._clock = second, time.strftime("%H:%M:%S", time.localtime(second))
-        at = out.paint(f"{self._clock}.{rest // 1000:06}", "2")
+        at = out.paint(self.time_of_day(_when(event) + processes.offset_ns, "%H:%M:%S", time.localtime), "2")
         if info:
             parent, tid = "?" if info.parent_pid is None else info.parent_pid, event.tid
             alone = tid != info.pid or (event.what == _EXIT and info.end_ns is None)
@@ -4102,16 +4102,13 @@ class _Json(_View):
         import json
 
         self._encode = json.JSONEncoder().encode
-        self._second, self._clock = -1, ""
 
     def on_event(self, event: Any, info: _ProcInfo | None, processes: _Processes) -> None:
         if not self.wants(event):
             return
         name, when, host, boot_id = type(event).__name__.lower(), _when(event), processes.host, processes.boot_id
-        second, rest = divmod(when + processes.offset_ns, 1_000_000_000)
-        if second != self._second:
-            self._second, self._clock = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        self.out.line(f'{{"event": "{name}", "time": "{self._clock}.{rest // 1000:06}Z", "timestamp_ns": {when}, '
+        at = self.time_of_day(when + processes.offset_ns, "%Y-%m-%dT%H:%M:%S", time.gmtime)
+        self.out.line(f'{{"event": "{name}", "time": "{at}Z", "timestamp_ns": {when}, '
                       f'"host": {self._encode(host)}, "boot_id": {self._encode(boot_id)}, '
                       f'{self._fields(event, info, when)}}}')
 
@@ -4707,7 +4704,6 @@ class _Live:
         self._now = watcher._subscription.now
         self._threads = _ThreadExits(os.getpid() if command.process else 0) if watcher._table.ends else None
         self._found: set[int] = set()  # were there, but their Fork may come all the same: they were born just now
-        self._trim_ns = self._now() + _CHECK_NS
         self._pidfd = -1  # of the command, whose end must not wait until more has gathered
         if command.process and watcher._delay:
             with contextlib.suppress(OSError):  # it has been reaped already: SIGCHLD is ignored
@@ -4748,10 +4744,6 @@ class _Live:
                 check = now + _CHECK_NS
                 for out in outs:
                     out.check()
-                if self._trim_ns <= now:
-                    self._trim_ns = _NEVER
-                    with contextlib.suppress(AttributeError):  # musl
-                        _libc().malloc_trim(0)  # what compiling this file has left over is a third of all
             if stoppable:
                 self._command.stop()
             until = min(check, *(view.due for view in views))
@@ -5053,4 +5045,4 @@ def main(argv: list[str] | None = None) -> int:
 globals().pop("__annotations__", None)  # of private names: help() would show them
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    os._exit(main())  # main() has closed and flushed all; the interpreter would take 5 ms more to clean up

@@ -4134,6 +4134,9 @@ class Views(unittest.TestCase):
                 self.assertEqual(shown["cmdline"], None if "failed" in said else argv.split())
             named = Comm(What.COMM, 0, 4, 7, 7, comm="other")  # then the kernel's name may be any
             self.assertNotIn("failed", self.show(cnproc._Lines, [*events[:2], named, *events[2:]]))
+        killed._comm = "big"
+        unknown = Exec(What.EXEC, 0, 2, 7, 7)  # nobody knows what it had been
+        self.assertNotIn("failed", self.show(cnproc._Lines, [fork(7, 1, 1), unknown, fork(8, 7, 5), killed]))
         executed = self.life(7, 1, 0, 5, "sh")
         executed[-1]._comm = "other"
         self.assertNotIn("failed", self.show(cnproc._Lines, executed))
