@@ -186,6 +186,8 @@ if TYPE_CHECKING:
         start_ns: int
         age_ns: int
         exit_code: int
+        faults: int
+        cpu: tuple[bytes, ...]
 else:
     def _short_dir(base):
         """A metaclass for such classes. help() and completion show what dir() has: here what a class adds itself."""
@@ -203,7 +205,7 @@ else:
     _End = collections.namedtuple("_End", ("what", "pid", "timestamp_ns"))
     # Fields of /proc/PID/stat (proc_pid_stat(5)). start_ns: of CLOCK_MONOTONIC, cut to a tick; too early where the machine
     # has slept since. age_ns: how long ago that is, with the time that the machine has slept.
-    _Stat = collections.namedtuple("_Stat", ("state", "ppid", "flags", "threads", "start_ns", "age_ns", "exit_code"))
+    _Stat = collections.namedtuple("_Stat", ("state", "ppid", "flags", "threads", "start_ns", "age_ns", "exit_code", "faults", "cpu"))
 
 class What(enum.IntFlag, metaclass=_FlagType):
     """Kinds of events: the kernel's PROC_EVENT_* without the prefix (linux/cn_proc.h). Combine them with |.
@@ -600,7 +602,8 @@ def _stat(pid: int) -> _Stat | None:
         return None
     now, since_boot = time.monotonic_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     age = since_boot - int(fields[19]) * _TICK
-    return _Stat(fields[0].decode(), int(fields[1]), int(fields[6]), int(fields[17]), now - age, age, int(fields[49]))
+    return _Stat(fields[0].decode(), int(fields[1]), int(fields[6]), int(fields[17]), now - age, age, int(fields[49]),
+                 int(fields[7]), (fields[11], fields[12]))
 
 def _pids() -> list[int]:
     """All processes that /proc shows, zombies too."""
@@ -1647,9 +1650,11 @@ class _Program:
 #   recount(live, gone)         after a loss: these processes are still there, those are not
 #   status(pid, since_ns)       the wait status of one that is gone and was there then; -1 if nobody knows
 #   forget(pid)                 its end has been reported
+#   pending                     what has been received, and that read() will give though the descriptors do not show it
 #   check()                     -> _Read: what read() does not notice; to be called now and then
 #   lost                        how many events the kernel has dropped so far
-#   gather                      seconds that events may gather in a storm
+#   gather                      seconds that events may gather
+#   patient                     whether they always may, and not in a storm alone
 #   fds                         what to wait on
 
 _Read = tuple[list[Any], bool, bool]
@@ -1672,8 +1677,9 @@ def _order_loads() -> None:
 # x86-64 and s390x never reorder loads.
 _fence = None if sys.platform != "linux" or os.uname().machine in ("x86_64", "s390x") else _order_loads
 
-# struct bpf_ringbuf_hdr's len and pg_off, program_record's lost and note, and the event's what
-_RECORD = struct.Struct("=IIIII").unpack_from
+# Where an EXEC has its words, in bytes behind struct bpf_ringbuf_hdr, and its parent_pid, in words.
+_WORDS_AT = _BPF_RINGBUF_HDR_SZ + _exec_record.cmdline.offset
+_PARENT_PID_AT = (_BPF_RINGBUF_HDR_SZ + _program_record.event.offset + vars(Exit)["parent_pid"].offset) // 4
 
 class _Ring:
     """The memory of a ring buffer map, shared with the kernel: Documentation/bpf/ringbuf.rst."""
@@ -1731,17 +1737,25 @@ class _Ring:
                     events = [_COPIES[what](data, start) for what, start in zip(whats, range(at + 16, last, _STRIDE))]
                     at += count * _STRIDE
         while at < last and len(events) < most:
-            length, _, number, note, what = _RECORD(data, at)
+            word = at >> 2
+            length = words[word]
             if length & _BPF_RINGBUF_BUSY_BIT:
                 break
             if fence:
                 fence()
-                length, _, number, note, what = _RECORD(data, at)
+            number = words[word + 2]
             if number != lost and not (number - lost) & 0x80000000:
                 self._comms.clear()  # their Exits may be lost
                 break
+            note, what = words[word + 3], words[word + 4]
             event: Any = _COPIES[what](data, at + 16)
-            if note or what == _EXEC or self._comms or self.tids:
+            if what == _EXEC:
+                text = event._words = bytes(data[at + _WORDS_AT:at + 8 + length])
+                event._length, event._parent_pid = note, words[word + _PARENT_PID_AT]
+                odd = len(text) < note or not (text and text[0])
+            else:
+                odd = note or self._comms
+            if odd or self.tids:
                 self._finish(event, note, data[at + 8:at + 8 + length], events)
             else:
                 events.append(event)
@@ -1762,11 +1776,9 @@ class _Ring:
             return
         events.append(event)
         if what == _EXEC:
-            words = event._words = bytes(record[_exec_record.cmdline.offset:])
-            event._length, event._parent_pid = note, record[:_PLAIN].cast("I")[_PLAIN // 4 - 1]
-            if len(words) < note:
+            if len(event._words) < note:
                 _complete(event)
-            elif not words.strip(b"\0"):
+            elif not event._words.strip(b"\0"):
                 comm = _exec_record.comm
                 event._comm = os.fsdecode(bytes(record[comm.offset:comm.offset + comm.size]).partition(b"\0")[0])
         elif what == _EXIT and self._comms:
@@ -1809,7 +1821,8 @@ class _RingSource:
     """The events as the eBPF program has decided on them, in the context of the processes themselves."""
 
     name = "ebpf"
-    gather = 0.002  # nothing is missed by waiting: the kernel has read the names
+    gather, patient = 0.01, True  # nothing is missed by waiting: the kernel has read the names
+    pending = ()
 
     def __init__(self, subscription: _Subscription, threads: bool) -> None:
         """Raises OSError where the kernel does not let us, or is not laid out as its BTF says."""
@@ -2005,14 +2018,19 @@ class _RingSource:
 class _Process:
     """What the thread tracker knows of a process."""
 
-    __slots__ = ("inherited", "kinds", "pidfd", "since_ns", "tasks", "threaded", "tids")
+    __slots__ = ("dumped", "incomplete", "inherited", "kinds", "pidfd", "since_ns", "tasks", "threaded", "tids")
 
     def __init__(self, kinds: int, inherited: int, since_ns: int) -> None:
         self.kinds, self.inherited, self.since_ns = kinds, inherited, since_ns
         self.tasks = 1                     # EXITs still to come
         self.tids: set[int] | None = None  # of a process that was there before: whose they can be
         self.threaded = False              # whether it has ever had several threads
+        self.dumped = False                # whether one of them has dumped core
+        self.incomplete = False            # whether some of its events may be lost
         self.pidfd = -1                    # held since it had its second thread, to ask for its status
+
+# Signals that dump core: signal(7). A wait status has 0x80 besides if there was room for the core.
+_CORE_SIGNALS = {3, 4, 5, 6, 7, 8, 11, 24, 25, 31}
 
 class _ThreadTracker:
     """Folds the events of threads into events of processes. Pure: what asks the kernel is given to it.
@@ -2105,6 +2123,7 @@ class _ThreadTracker:
             if tid != pid:
                 process.tids.discard(tid)
         process.tasks -= 1
+        process.dumped |= event.exit_code & 0x80 != 0
         if not process.tasks and process.tids is not None:
             self.count(pid)  # threads came and went while it was counted, so look whether any is left
         if process.tasks:
@@ -2122,18 +2141,21 @@ class _ThreadTracker:
     def end_status(self, pid: int, timestamp_ns: int) -> int:
         """The wait status of a process that had several threads; -1 if nobody knows.
 
-        It is signal->group_exit_code, which no event carries: each has its own thread's code. So ask.
+        It is signal->group_exit_code, which no event carries: each has its own thread's code. So ask. Of a core dump the
+        EXIT of the thread that dumped tells more: PIDFD_GET_INFO leaves out the bit in a third of them (Linux 6.18).
         """
-        process = self.processes.get(pid)  # None if an exception has torn out its end
-        status = self._status(pid, process.pidfd if process else -1, timestamp_ns)
-        return -1 if status is None else status
+        process = self.processes.get(pid, _Process(0, 0, 0))  # a new one if an exception has torn out its end
+        status = self._status(pid, process.pidfd, timestamp_ns)
+        if status is None or (process.incomplete and status in _CORE_SIGNALS):
+            return -1
+        return status | 0x80 if process.dumped and status in _CORE_SIGNALS else status
 
 class _DatagramSource:
     """The events as datagrams of the kernel: for ordinary users and old kernels. What the eBPF program does there is
     done here, behind a filter in classic BPF."""
 
     name = "netlink"
-    gather = 0.0004
+    gather, patient = 0.0004, False  # who waits misses names
 
     _SLOTS = 64      # datagrams at a call: 0.84 us each; 16 at a call cost 1.0, 256 no less than 64
     _SLOT = 4 + 4 * 76 + 12  # bytes for each, with room for four messages: the kernel sends one, and near is fast
@@ -2144,7 +2166,7 @@ class _DatagramSource:
         self._tracker = _ThreadTracker(threads, self._live_tids, self._status, self._hold, self._release)
         self._held = 0                        # pidfds
         self._expected: dict[int, bytes] = {} # command lines of children that we have started
-        self._pending: list[Any] = []         # the kernel's events that have been received too early, for the next read()
+        self.pending: list[Any] = []         # the kernel's events that have been received too early, for the next read()
         self._gap: int | None = None          # after an overrun: when it was noticed
         self._drops = subscription.dropped    # as far as they are reported
         self._filter: Any = None              # what the filter was made from
@@ -2220,8 +2242,8 @@ class _DatagramSource:
         return self._subscription.dropped
 
     def read(self, most: int) -> _Read:
-        if self._pending:
-            received, self._pending, more = self._pending, [], True
+        if self.pending:
+            received, self.pending, more = self.pending, [], True
         else:
             received, more = self._receive(min(most, self._SLOTS))
         lost: list[Any] = []
@@ -2230,7 +2252,7 @@ class _DatagramSource:
             # all of it has been read, so what comes then is younger.
             cut = next((i for i, event in enumerate(received) if event.timestamp_ns > self._gap), len(received))
             if cut < len(received) or not more:
-                received, self._pending = received[:cut], received[cut:]
+                received, self.pending = received[:cut], received[cut:]
                 before, self._drops, self._gap = self._drops, self._subscription.dropped, None
                 lost = [_lost(self._drops - before, self._subscription.now())]
                 more = True
@@ -2264,19 +2286,19 @@ class _DatagramSource:
         has executed once more by then stays without a name. The kernel shows a new command line some microseconds before
         it reports that exec: so a process must be seen to be past that between the look and the last receive.
         """
-        now, ran = self._subscription.now(), {}
+        now, before = self._subscription.now(), {}
         for pid, event in unnamed.items():
-            ran[pid] = _cpu_ns(pid)
+            before[pid] = _stat(pid)
             words, whole = _proc_cmdline(pid)
             event._words, event._length = words, len(words or b"") + (not whole)  # nobody knows how much more
         for pid, event in unnamed.items():
-            if now - event.timestamp_ns > _SOONEST and event._words and not _went_on(pid, ran[pid]):
+            if now - event.timestamp_ns > _SOONEST and event._words and not _went_on(pid, before[pid]):
                 event._words, event._length = None, 0
         later, more = [], True
         while more and len(later) < 4096:
             received, more = self._receive(self._SLOTS)
             later += received
-        self._pending += later
+        self.pending += later
         doubtful = {event.pid for event in later if event.what == _EXEC}
         for pid in unnamed.keys() if more or self._gap is not None else unnamed.keys() & doubtful:
             unnamed[pid]._words, unnamed[pid]._length = None, 0
@@ -2311,10 +2333,8 @@ class _DatagramSource:
 
     def _status(self, pid: int, pidfd: int, timestamp_ns: int) -> int | None:
         """The wait status of a process whose last EXIT was at that time, if anybody can be asked."""
-        status = _reaped_status(pidfd) if pidfd >= 0 else None
-        if status is None and self._subscription.was_there(pid, timestamp_ns):
-            status = _zombie_status(pid)
-        return status
+        status = _zombie_status(pid) if self._subscription.was_there(pid, timestamp_ns) else None
+        return _reaped_status(pidfd) if status is None and pidfd >= 0 else status
 
     def _live_tids(self, pid: int, timestamp_ns: int) -> set[int]:
         if not self._subscription.was_there(pid, timestamp_ns):
@@ -2337,6 +2357,7 @@ class _DatagramSource:
 
     def recount(self, live: Iterable[int], gone: Iterable[int]) -> None:
         for pid in live:
+            self._tracker.processes[pid].incomplete = True
             self._tracker.count(pid)
 
     def status(self, pid: int, since_ns: int) -> int:
@@ -2355,21 +2376,14 @@ class _DatagramSource:
 
 _SOONEST = 50_000  # ns from a report of an exec until the next exec of the process can show in /proc
 
-def _cpu_ns(pid: int) -> int:
-    """What a process has used of the CPU by now; -1 if it is gone."""
-    try:
-        return time.clock_gettime_ns(~pid << 3 | 2)  # clock_getcpuclockid(3)
-    except OSError:
-        return -1
+def _went_on(pid: int, before: _Stat | None) -> bool:
+    """Whether a process has run on since it was so, or sleeps, or is gone.
 
-def _went_on(pid: int, ran: int) -> bool:
-    """Whether a process has run since it had run for so long, or sleeps, or is gone."""
-    for _ in range(4):
-        now = _cpu_ns(pid)
-        if now < 0 or now - ran > 10_000:
-            return True
+    The kernel counts page faults at once, which a process has many of behind an exec, and CPU time at a tick.
+    """
+    for _ in range(30):
         stat = _stat(pid)
-        if not stat or stat.state in "SZX":
+        if not before or not stat or stat.state in "SZX" or stat.faults > before.faults + 4 or stat.cpu != before.cpu:
             return True
         time.sleep(1e-6)  # which takes 60 us: enough for it to go on, and too little to execute once more
     return False
@@ -2454,8 +2468,9 @@ def _whose(event: Any) -> int:
 
 # ------------------------------------------------------------------------------------------------- watcher
 
-# Events nearer to each other than this (ns) are a storm, in which an iteration lets them gather for a moment: to be
-# woken for each would cost twice the CPU. No fork and exec of one process are so near.
+# An iteration lets events gather for a moment: to be woken for each takes five times the CPU of a bare loop in Python, most
+# of it because the caches are cold. Events nearer to each other than this (ns) are a storm, in which it does not wait to
+# be woken. No fork and exec of one process are so near.
 _STORM = 60_000
 _QUIET = 3_000_000_000  # ns without any event after which a waiting reader tests its subscription: 0.1 ms of CPU
 _BATCH = 256            # events to take in at a time
@@ -2464,9 +2479,10 @@ class _Waiter:
     """What a reader waits on: the source, and a pipe by which others wake it. All but the waiting only under _lock."""
 
     def __init__(self, fds: Iterable[int]) -> None:
-        self._pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._pipe = [*os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)]
         # A reader polls: of two descriptors that costs less than an epoll, which is for fileno() alone.
         self._all, self._woken, self._epoll = select.poll(), select.poll(), select.epoll()
+        self.poll = self._all.poll  # waits until the source has something, or somebody calls set(), or for milliseconds
         self.is_set = self._closed = False
         self.waiting = False  # whether a reader sleeps; reader only
         for fd in fds:
@@ -2482,13 +2498,6 @@ class _Waiter:
                 poll.register(fd, select.POLLIN)
             else:
                 poll.unregister(fd)
-
-    def wait(self, seconds: float) -> bool:
-        """Wait until the source has something, or somebody calls set(), or so many seconds; False for the last."""
-        self.waiting = True
-        ready = self._all.poll(seconds * 1000)
-        self.waiting = False
-        return bool(ready)
 
     def pause(self, seconds: float) -> None:
         """Let events gather for so many seconds, unless somebody calls set()."""
@@ -2517,8 +2526,8 @@ class _Waiter:
     def close(self) -> None:
         self._closed = True
         self._epoll.close()
-        for fd in self._pipe:
-            os.close(fd)
+        while self._pipe:
+            os.close(self._pipe.pop())
 
 class _Intake:
     """The one way: what the source gives goes through the table into the queue. Only under Watcher._lock, but that a
@@ -2532,20 +2541,22 @@ class _Intake:
         self.more = True           # whether the source may have something at once
         self.unsure = False        # whether events are lost of which only /proc can tell
         self.unsettled = False     # whether events have left the source, and are not in the queue
+        self.recovering = False    # whether a resync is running
         self.storm = False         # whether events come thick and fast
         self.newest = self.now()   # when the newest event happened
 
     def take(self, most: int) -> int:
         """Read the source once. Returns when the newest of what came happened, 0 if nothing came."""
-        if self.unsettled and not self.recovery.active:  # a ctrl-C, say, came between the source and the queue
+        if self.unsettled and not self.recovering:  # a ctrl-C, say, came between the source and the queue
             self.unsettled, self.unsure = False, True
             self.queue.append(_lost(None, self.now()))
         self.unsettled = True
         events, self.more, unsure = self.source.read(most)
         newest = self.accept(events)
-        self.unsettled = self.recovery.active
-        self.unsure |= unsure
-        if self.unsure and not self.recovery.active:
+        self.unsettled = self.recovering
+        if unsure:
+            self.unsure = True
+        if self.unsure and not self.recovering:
             self.recovery.resync([])
         return newest
 
@@ -2630,7 +2641,7 @@ class _Intake:
         try:
             self.source.add(pid, mask, inherited)
         except OSError as error:
-            if error.errno == errno.E2BIG and self.recovery.active:
+            if error.errno == errno.E2BIG and self.recovering:
                 return False  # it has been counted as lost
             raise
         stat = _stat(pid)
@@ -2751,7 +2762,6 @@ class _Recovery:
 
     def __init__(self, intake: _Intake, subscription: Any, threads: bool) -> None:
         self._intake, self._subscription, self._threads = intake, subscription, threads
-        self.active = False                        # whether resync() is running
         self.due = subscription.now() + _QUIET // 2  # when to look again whether all that are known live
         self.heard = subscription.now()            # when a probe last came through
         self._cost = 0                             # what the last look took of the CPU, in ns
@@ -2764,7 +2774,7 @@ class _Recovery:
         unless that comes behind the loss; a descendant that nobody knows has its Fork here, likewise.
         """
         intake, source, table, queue = self._intake, self._intake.source, self._intake.table, self._intake.queue
-        self.active = intake.unsure = True
+        intake.recovering = intake.unsure = True
         try:
             known = source.known()
             gone = self._gone(known) - _ended_and_forked(pending, self._threads)[0]
@@ -2793,7 +2803,7 @@ class _Recovery:
                 queue.insert(min(behind, len(queue)), fork)
             intake.unsettled = False
         finally:
-            self.active = False
+            intake.recovering = False
 
     def _read_all(self) -> list[Any]:
         """What the source has by now, as it is."""
@@ -2879,10 +2889,18 @@ class _Recovery:
 
 def _close_all(parts: list[Any], owner: int) -> None:
     """Close all; the subscription is the first. A forked child shares the socket, and leaves that to its parent."""
-    while len(parts) > 1:
-        parts.pop().close()
-    if parts:
-        parts.pop().close(ignore=os.getpid() == owner)
+    interrupt = None
+    while parts:
+        try:
+            if len(parts) > 1:
+                parts[-1].close()
+            else:
+                parts[0].close(ignore=os.getpid() == owner)
+            parts.pop()
+        except KeyboardInterrupt as error:  # go on with what it came into, else the kernel goes on making events
+            interrupt = error
+    if interrupt:
+        raise interrupt
 
 def _wake(future: asyncio.Future[None]) -> None:
     if not future.done():
@@ -3052,7 +3070,7 @@ class Watcher:
 
     def _show(self) -> None:
         """Wake a reader for what is in the queue, and be readable for it if anybody has asked for the descriptor."""
-        if self._queue and (self._selected or self._reader):
+        if (self._queue or self._source.pending) and (self._selected or self._reader):
             self._waiter.set()
         elif not self._closed:
             self._waiter.clear()
@@ -3130,10 +3148,11 @@ class Watcher:
             seconds = min(_QUIET / 2, deadline - now if deadline is not None else _QUIET) / 1e9
             await asyncio.sleep(0)
             storm = self._intake.storm
-            if storm or self._delay:
-                await self._woken(min(seconds, max(self._source.gather if storm else 0, self._delay)), look=False)
             if not storm and not self._queue:
                 await self._woken(max(0.0, seconds), look=True)
+            pause = max(self._source.gather if storm or self._source.patient else 0, self._delay)
+            if pause:
+                await self._woken(min(max(0.0, seconds), pause), look=False)
 
     async def _woken(self, seconds: float, *, look: bool) -> None:
         """Wait until the watcher is closed, or so many seconds; look: or until there is something to read."""
@@ -3195,47 +3214,45 @@ class Watcher:
         return True
 
     def _wait(self, deadline: int | None, most: int, ending: bool) -> bool:
-        intake, queue = self._intake, self._queue
+        # When little happens, each event comes through here, with cold caches: so this is one function without a detour.
+        intake, queue, table, source, waiter = self._intake, self._queue, self._table, self._source, self._waiter
         while True:
+            if not (intake.more or intake.unsure or queue or self._closed or (ending and not table.watched)):
+                seconds, pause = _QUIET / 2e9, self._delay
+                if deadline is not None:
+                    seconds = min(seconds, max(0, deadline - self._subscription.now()) / 1e9)
+                if most > 1 and (source.patient or intake.storm) and pause < source.gather:
+                    pause = source.gather
+                # In a storm do not wait to be woken: by the end of the pause there is more, or the storm is over.
+                if not (intake.storm and pause and seconds):
+                    waiter.waiting = True
+                    woken = waiter.poll(seconds * 1000)
+                    waiter.waiting = False
+                    if not woken:
+                        now = self._subscription.now()
+                        self._look_after(now)
+                        if deadline is not None and now >= deadline:
+                            return False
+                        continue
+                if pause and seconds:
+                    waiter.pause(min(pause, seconds))
+                intake.more = True
+                if intake.newest >= self._recovery.due:
+                    self._look_after(intake.newest)
             with self._lock:
                 if self._closed:
                     return False
+                if table.ended and not queue:
+                    table.ended.clear()
                 newest = intake.take(most) if intake.unsure or (intake.more and not queue) else 0
-                if queue:  # also by another thread's watch()
-                    if self._selected:
-                        self._show()
-                    first = queue[0]  # what is later stays in the queue, but for a Lost
-                    return deadline is None or not first.what or first.timestamp_ns <= deadline
-                if ending and not self._table.watched:
-                    return False
-                if self._table.ended:
-                    self._table.ended.clear()
-                if self._waiter.is_set:
+                if self._selected or waiter.is_set:
                     self._show()
-            if not intake.more:
-                if not self._sleep(deadline, most):
+                if queue:  # what is later than the deadline stays there, but for a Lost
+                    return deadline is None or not queue[0].what or queue[0].timestamp_ns <= deadline
+                if ending and not table.watched:
                     return False
-            elif deadline is not None and newest > deadline:
+            if newest and deadline is not None and newest > deadline:
                 return False
-
-    def _sleep(self, deadline: int | None, most: int) -> bool:
-        """Wait until there may be something to take in; False if the deadline has passed."""
-        intake, seconds, pause = self._intake, _QUIET / 2e9, self._delay
-        if deadline is not None:
-            seconds = min(seconds, max(0, deadline - self._subscription.now()) / 1e9)
-        if intake.storm and seconds and most > 1:
-            # Do not wait to be woken: by the end of the pause there is more, or the next look ends the storm.
-            pause = max(pause, self._source.gather)
-        elif not self._waiter.wait(seconds):
-            now = self._subscription.now()
-            self._look_after(now)
-            return deadline is None or now < deadline
-        if pause and seconds:
-            self._waiter.pause(min(pause, seconds))
-        intake.more = True
-        if intake.newest >= self._recovery.due:
-            self._look_after(intake.newest)
-        return True
 
     def _look_after(self, now: int) -> None:
         """From time to time: look whether all that are known live, and when it is quiet test the subscription."""

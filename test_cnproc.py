@@ -258,9 +258,10 @@ class Layout(unittest.TestCase):
             for use in cnproc.wait, cnproc.watch, cnproc.cmdline:
                 with self.subTest(f"{use.__name__}({pid!r})"), self.assertRaises(TypeError):
                     use(pid)
+        nothing: Any = None
         for use in cnproc.wait, cnproc.cmdline:
             with self.assertRaises(TypeError):
-                use(None)  # type: ignore[operator]
+                use(nothing)
 
     def test_watch_without_a_pid_is_an_error_that_names_the_remedies(self) -> None:
         nobody: list[int] = []
@@ -319,7 +320,7 @@ class FakeSubscription:
 class FakeSource:
     """A source whose events the test gives: what is in `coming` is read, and shows in its descriptor."""
 
-    name, gather, lost = "fake", 0.0, 0
+    name, gather, patient, pending, lost = "fake", 0.0, False, (), 0
 
     def __init__(self, subscription: FakeSubscription, threads: bool) -> None:
         self.coming: collections.deque[Any] = collections.deque()
@@ -561,6 +562,17 @@ class Tracker(unittest.TestCase):
             self.assertEqual(self.held, [7])
             end, = tracker.fold(ended(7, 0, tid=8))
             self.assertEqual((end.exit_code, end.tid, end.exit_signal, self.held), (expected, 7, 17, []))
+
+    def test_a_core_dump_is_known_by_the_thread_that_dumped(self) -> None:
+        for told, codes, complete, expected in ((11, (0x8B, 11), True, 0x8B), (11, (11, 11), True, 11),
+                                                (9, (0x8B, 9), True, 9), (11, (11, 11), False, -1), (9, (9, 9), False, 9)):
+            tracker = self.tracker(status=lambda *_: told)
+            tracker.everything = int(What.LIFE)
+            for event in fork(7), fork(7, tid=8), ended(7, codes[0], tid=8):
+                tracker.fold(event)
+            tracker.processes[7].incomplete = not complete
+            end, = tracker.fold(ended(7, codes[1]))
+            self.assertEqual(end.exit_code, expected, (told, codes, complete))
 
     def test_threads_have_their_own_exits_and_an_end_behind_the_last(self) -> None:
         tracker = self.tracker(threads=True)
@@ -883,7 +895,7 @@ class OverFake(unittest.TestCase):
             source.give(execed(7))
 
         self.addCleanup(signal.signal, signal.SIGALRM, signal.signal(signal.SIGALRM, handler))
-        with Case.at_the_first_wait(lambda: signal.setitimer(signal.ITIMER_REAL, 0.05), cnproc._Waiter, "wait"):
+        with Case.at_the_first_wait(lambda: signal.setitimer(signal.ITIMER_REAL, 0.05)):
             self.assertIsInstance(watcher.read(PATIENCE), Exec)
         self.assertRegex(str(errors), "signal handler")
 
@@ -2600,7 +2612,7 @@ for _ in range(int(sys.argv[1])):
             self.assertEqual([event for event in events if isinstance(event, Lost) or event.rebuilt], [])
             self.assertEqual((set(kinds(events)), {event.pid for event in events}), ({Exit}, {pid}))
             self.assertEqual(tids - {event.tid for event in events}, set())
-        source = watcher._feed.source
+        source: Any = watcher._source
         self.assertEqual(source.known(), {})
         child.wait()
         for _ in range(2):
@@ -2982,7 +2994,7 @@ leave()
             eventually(received)
             watcher._intake.unsure = True
             self.until(watcher, lambda event: isinstance(event, Exit) and event.pid == child.pid and event.rebuilt)
-            watcher._source._pending.extend(late)
+            watcher._source.pending.extend(late)
             again = self.start("true")
             events = self.until(watcher, lambda event: isinstance(event, Exit) and event.pid == again.pid)
         self.assertEqual([event for event in events if isinstance(event, Exit) and event.pid == child.pid], [])
@@ -3010,10 +3022,11 @@ class Silence(Case):
         fd = watcher.fileno()
         silence = contextlib.ExitStack()
 
-        def renew(*_: object) -> None:
+        def revive(*_: object) -> float:
             silence.close()
+            return 0.0
 
-        with silence, unittest.mock.patch.object(cnproc._Subscription, "renew", renew), unittest.mock.patch.object(
+        with silence, unittest.mock.patch.object(cnproc._Subscription, "revive", revive), unittest.mock.patch.object(
                 cnproc, "_QUIET", 300_000_000):
             silence.enter_context(deaf(watcher))
             self.go(child)  # a fork that is not reported
@@ -3492,7 +3505,12 @@ class Starting(Case):
 
     def test_threads_of_this_process_are_no_part_of_the_command(self) -> None:
         stop = threading.Event()
-        busy = threading.Thread(target=lambda: [threading.Thread(target=int).start() for _ in iter(stop.is_set, True)])
+
+        def churn() -> None:
+            while not stop.is_set():
+                threading.Thread(target=int).start()
+
+        busy = threading.Thread(target=churn)
         busy.start()
         try:
             events: list[Any] = []
