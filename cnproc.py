@@ -35,7 +35,6 @@ import sys
 import threading
 import time
 import weakref
-
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 
 TYPE_CHECKING = False
@@ -48,7 +47,7 @@ __all__ = [
     "Comm", "Coredump", "Event", "Exec", "Exit", "Fork", "Gid", "Lost", "ProcEvent", "Ptrace", "Run", "Sid",
     "Uid", "Watcher", "What", "cmdline", "main", "run", "wait", "wait_async", "watch", "watch_async",
 ]
-__version__ = "3.0.0"
+__version__ = "3.1.0"
 
 _u8, _u16, _u32, _s32, _u64 = ctypes.c_uint8, ctypes.c_uint16, ctypes.c_uint32, ctypes.c_int32, ctypes.c_uint64
 
@@ -186,8 +185,6 @@ if TYPE_CHECKING:
         start_ns: int
         age_ns: int
         exit_code: int
-        faults: int
-        cpu: tuple[bytes, ...]
 else:
     def _short_dir(base):
         """A metaclass for such classes. help() and completion show what dir() has: here what a class adds itself."""
@@ -203,9 +200,9 @@ else:
     Any = object  # for typing.get_type_hints(); to import typing takes 5 ms
     # With threads=True a source puts it behind the last Exit of a process. It is never reported.
     _End = collections.namedtuple("_End", ("what", "pid", "timestamp_ns"))
-    # Fields of /proc/PID/stat (proc_pid_stat(5)). start_ns: of CLOCK_MONOTONIC, cut to a tick; too early where the machine
-    # has slept since. age_ns: how long ago that is, with the time that the machine has slept.
-    _Stat = collections.namedtuple("_Stat", ("state", "ppid", "flags", "threads", "start_ns", "age_ns", "exit_code", "faults", "cpu"))
+    # Fields of /proc/PID/stat (proc_pid_stat(5)). start_ns: on CLOCK_MONOTONIC, cut to a tick; too early if the machine
+    # has been suspended since. age_ns: how long ago that is, with the time that it was suspended.
+    _Stat = collections.namedtuple("_Stat", ("state", "ppid", "flags", "threads", "start_ns", "age_ns", "exit_code"))
 
 class What(enum.IntFlag, metaclass=_FlagType):
     """Kinds of events: the kernel's PROC_EVENT_* without the prefix (linux/cn_proc.h). Combine them with |.
@@ -324,6 +321,7 @@ class Fork(ProcEvent):
         ("pid", _s32),           # __kernel_pid_t child_tgid
     ]
 
+_COMM_FIELD: Any = ("_comm_", ctypes.c_char * 16)
 # All other kinds begin with __kernel_pid_t process_pid, process_tgid.
 _TASK: list[Any] = [("tid", _s32), ("pid", _s32)]
 _UNKNOWN: Any = None
@@ -428,7 +426,7 @@ class Comm(ProcEvent):
 
     tid: int = 0
     pid: int = 0
-    _fields_ = [*_TASK, ("_comm_", ctypes.c_char * 16)]  # char comm[16]
+    _fields_ = [*_TASK, _COMM_FIELD]  # char comm[16]
     if TYPE_CHECKING:
         comm: str = ""
     else:
@@ -593,17 +591,29 @@ def _decode(buffer: bytearray, start: int, end: int) -> Iterator[ProcEvent]:
 
 _TICK = 1_000_000_000 // 100  # USER_HZ is 100 wherever the connector is
 
+def _read_once(path: str, size: int = 4096) -> bytes:
+    """What one read(2) gives: the fewest system calls, and of a file in /proc a view of one moment."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, size)
+    finally:
+        os.close(fd)
+
+def _stat_fields(pid: int) -> list[bytes] | None:
+    """The fields of /proc/PID/stat from the third on; None if the process is gone, or hidden (hidepid)."""
+    try:
+        return _read_once(f"/proc/{pid}/stat").rpartition(b") ")[2].split()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
+
 def _stat(pid: int) -> _Stat | None:
     """What /proc says of a process; None if it is gone, or hidden (hidepid)."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b") ")[2].split()
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
+    fields = _stat_fields(pid)
+    if not fields:
         return None
     now, since_boot = time.monotonic_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     age = since_boot - int(fields[19]) * _TICK
-    return _Stat(fields[0].decode(), int(fields[1]), int(fields[6]), int(fields[17]), now - age, age, int(fields[49]),
-                 int(fields[7]), (fields[11], fields[12]))
+    return _Stat(fields[0].decode(), int(fields[1]), int(fields[6]), int(fields[17]), now - age, age, int(fields[49]))
 
 def _pids() -> list[int]:
     """All processes that /proc shows, zombies too."""
@@ -1127,7 +1137,7 @@ class _program_control(ctypes.Structure):
     _fields_ = [
         ("everything", _u32),      # kinds that are wanted of every process
         ("passing", _u32),         # kinds that the program must see of every process for that
-        ("self", _u32),            # this process: its COMM always passes, see _Feed.probe()
+        ("self", _u32),            # this process: its COMM always passes, see _Recovery.probe()
         ("sender", _u32),          # netlink port to listen to: 0, the kernel; our own during _prove()
         ("lost", _u32),            # records that found the ring full, and processes that found the map full
         ("unsaved", _u32),         # those of them that are not in the overflow map and should be
@@ -1150,7 +1160,7 @@ class _exec_record(ctypes.Structure):
 _MINUS_1 = 0xFFFFFFFF
 # Where `tasks` begins if threads are not counted. EXITs lower it, but one of the two bits stays set.
 _UNCOUNTED, _UNCOUNTED_BITS = 1 << 30, 3 << 29
-# The process has ended; a Comm of our own that nobody wants, see _Feed.probe(); the Comm of a process that a signal
+# The process has ended; a Comm of our own that nobody wants, see _Recovery.probe(); the Comm of a process that a signal
 # killed, which precedes its Exit.
 _FINAL, _PROBE, _NAME = 1, 2, 3
 _PLAIN, _COMM_LEN, _EXEC_LEN = ctypes.sizeof(_program_record), _exec_record.comm.size, _exec_record.cmdline.offset
@@ -1640,8 +1650,8 @@ class _Program:
 # A source gives the same events for the same workload as the other: of processes (threads=True: of threads), in order,
 # a Lost where events were dropped, and with threads=True an _End behind a process's last Exit. All of it is called only
 # under Watcher._lock, and nothing of it waits:
-#   read(most)                  -> _Read: about so many events at most, in order; whether another read() may find something
-#                               at once; whether events are lost of which only /proc can tell
+#   read(most)                  -> _Read: about so many events at most, in order; whether another read() may find
+#                               something at once; whether events are lost that only /proc can tell of
 #   add(pid, kinds, inherited)  report these kinds of a process, and `inherited` of its children to come, too
 #   remove(pid)                 the contrary of add()
 #   watch_all(kinds)            report these kinds of every process, too; 0: no longer
@@ -1714,7 +1724,7 @@ class _Ring:
         return bool(self._producer_pos[0] == self._taken)
 
     def take(self, most: int, lost: int) -> list[Any]:
-        """The oldest events, about `most` at most. Stops before the first record that counts more losses than `lost`."""
+        """The oldest events, about `most` at most. Stops before the first record that counts more losses."""
         taken = self._taken
         available = self._producer_pos[0] - taken
         events: list[Any] = []
@@ -1725,7 +1735,7 @@ class _Ring:
             fence()  # the lengths after producer_pos: smp_load_acquire() in libbpf
         begin = at = taken % self._size
         last = at + available
-        if available >= 8 * _STRIDE and not self._comms and not self.tids:  # many: look at whole columns, 10 ns a number
+        if available >= 8 * _STRIDE and not self._comms and not self.tids:  # look at whole columns: 10 ns a number
             first, count = at >> 2, min(most, available // _STRIDE)
             end, step = first + count * _STRIDE // 4, _STRIDE // 4
             if words[first:end:step].tolist().count(_PLAIN) == count:
@@ -1754,7 +1764,7 @@ class _Ring:
                 event._length, event._parent_pid = note, words[word + _PARENT_PID_AT]
                 odd = len(text) < note or not (text and text[0])
             else:
-                odd = note or self._comms
+                odd = bool(note or self._comms)
             if odd or self.tids:
                 self._finish(event, note, data[at + 8:at + 8 + length], events)
             else:
@@ -1810,7 +1820,7 @@ class _Ring:
         return not tids
 
 def _complete(event: Exec) -> None:
-    """Read the rest of a long command line from /proc, if that still shows the same; forget one that has no beginning."""
+    """Read the rest of a long command line from /proc, if that still shows the same one."""
     words, _ = _proc_cmdline(event.pid)
     if not event._words:  # the kernel could not read it, and by now it may be another
         event._words, event._length = None, 0
@@ -1997,7 +2007,7 @@ class _RingSource:
         self._element(_BPF_MAP_DELETE_ELEM, pid)
 
     def check(self) -> _Read:
-        """Where the kernel had no memory to copy an event for the socket, the socket says so. Nothing else comes there."""
+        """If the kernel had no memory to copy an event for the socket, the socket says so. It receives nothing else."""
         if self._threads:
             self.forget_ended()
         try:
@@ -2141,8 +2151,8 @@ class _ThreadTracker:
     def end_status(self, pid: int, timestamp_ns: int) -> int:
         """The wait status of a process that had several threads; -1 if nobody knows.
 
-        It is signal->group_exit_code, which no event carries: each has its own thread's code. So ask. Of a core dump the
-        EXIT of the thread that dumped tells more: PIDFD_GET_INFO leaves out the bit in a third of them (Linux 6.18).
+        It is signal->group_exit_code, which no event carries: each has its own thread's code. So ask. For a core dump,
+        the EXIT of the thread that dumped tells more: on Linux 6.18 PIDFD_GET_INFO lacks the bit in one of three.
         """
         process = self.processes.get(pid, _Process(0, 0, 0))  # a new one if an exception has torn out its end
         status = self._status(pid, process.pidfd, timestamp_ns)
@@ -2164,12 +2174,12 @@ class _DatagramSource:
     def __init__(self, subscription: _Subscription, threads: bool) -> None:
         self._subscription = subscription
         self._tracker = _ThreadTracker(threads, self._live_tids, self._status, self._hold, self._release)
-        self._held = 0                        # pidfds
-        self._expected: dict[int, bytes] = {} # command lines of children that we have started
-        self.pending: list[Any] = []         # the kernel's events that have been received too early, for the next read()
-        self._gap: int | None = None          # after an overrun: when it was noticed
-        self._drops = subscription.dropped    # as far as they are reported
-        self._filter: Any = None              # what the filter was made from
+        self._held = 0                         # pidfds
+        self._expected: dict[int, bytes] = {}  # command lines of children that we have started
+        self.pending: list[Any] = []           # events that the next read() will give
+        self._gap: int | None = None           # after an overrun: when it was noticed
+        self._drops = subscription.dropped     # as far as they are reported
+        self._filter: Any = None               # what the filter was made from
         self.fds = (subscription.sock.fileno(),)
         # What recvmmsg(2) fills. proc_event, 36 bytes into a datagram, lies at a multiple of 8.
         self._buffer = bytearray(self._SLOTS * self._SLOT)
@@ -2188,6 +2198,9 @@ class _DatagramSource:
             message.msg_len, sender.nl_family, sender.nl_groups = _SIZE, _AF_NETLINK, _CN_IDX_PROC
         self._usual = [(memoryview(array).cast("B"), bytes(array), ctypes.sizeof(array) // self._SLOTS)
                        for array in (self._messages, self._senders)]
+        length = _mmsghdr.msg_len.offset
+        self._length = memoryview(self._messages).cast("B")[length:length + 4].cast("I")  # of the first
+        self._port = memoryview(self._senders).cast("B")[4:8].cast("I")                   # its sender's: 0, the kernel
         self._refilter()
 
     def _refilter(self) -> None:
@@ -2256,7 +2269,8 @@ class _DatagramSource:
                 before, self._drops, self._gap = self._drops, self._subscription.dropped, None
                 lost = [_lost(self._drops - before, self._subscription.now())]
                 more = True
-        tracker, expected, events = self._tracker, self._expected, []
+        tracker, expected = self._tracker, self._expected
+        events: list[Any] = []
         unnamed: dict[int, Any] = {}
         cut_off = False
         for event in received:
@@ -2282,19 +2296,19 @@ class _DatagramSource:
     def _name(self, unnamed: dict[int, Any]) -> bool:
         """Give these execs their command lines from /proc: each the right one, or None. Returns whether more has come.
 
-        What /proc shows is the command line of the last exec. So whatever else has come by now is received, and whoever
-        has executed once more by then stays without a name. The kernel shows a new command line some microseconds before
-        it reports that exec: so a process must be seen to be past that between the look and the last receive.
+        /proc shows the command line of the last exec. So all that has happened by now is received, and a process that
+        has executed once more gets no name. The kernel shows a new command line some microseconds before it reports
+        that exec. So a process must be seen to be past that moment before the last receive.
         """
-        now, before = self._subscription.now(), {}
         for pid, event in unnamed.items():
-            before[pid] = _stat(pid)
             words, whole = _proc_cmdline(pid)
             event._words, event._length = words, len(words or b"") + (not whole)  # nobody knows how much more
+        now = self._subscription.now()
         for pid, event in unnamed.items():
-            if now - event.timestamp_ns > _SOONEST and event._words and not _went_on(pid, before[pid]):
+            if now - event.timestamp_ns > _SOONEST and event._words and not _went_on(pid):
                 event._words, event._length = None, 0
-        later, more = [], True
+        later: list[Any] = []
+        more = True
         while more and len(later) < 4096:
             received, more = self._receive(self._SLOTS)
             later += received
@@ -2315,7 +2329,10 @@ class _DatagramSource:
         more = count == most or number == errno.ENOBUFS
         if count <= 0:
             return [], more
-        buffer, starts = self._buffer, range(4 + _PROC_EVENT, len(self._buffer), self._SLOT)
+        buffer = self._buffer
+        if count == 1 and self._length[0] == _SIZE and not self._port[0] and self._words[10] in _COPIES:
+            return [_COPIES[self._words[10]](buffer, 40)], more
+        starts = range(4 + _PROC_EVENT, len(buffer), self._SLOT)
         if all(array[:size * count].tobytes() == usual[:size * count] for array, usual, size in self._usual):
             try:
                 return [_COPIES[self._words[start >> 2]](buffer, start) for start in starts[:count]], more
@@ -2374,18 +2391,21 @@ class _DatagramSource:
         for pid in list(self._tracker.processes):
             self._tracker.remove(pid)
 
-_SOONEST = 50_000  # ns from a report of an exec until the next exec of the process can show in /proc
+# ns from the report of an exec until the next exec of the process can show in /proc. A static program that does nothing
+# but execute itself took 640,000 on a virtual machine with Linux 6.18.
+_SOONEST = 150_000
 
-def _went_on(pid: int, before: _Stat | None) -> bool:
-    """Whether a process has run on since it was so, or sleeps, or is gone.
+def _went_on(pid: int) -> bool:
+    """Whether a process goes on, or sleeps, or is gone: then it has reported what it shows.
 
     The kernel counts page faults at once, which a process has many of behind an exec, and CPU time at a tick.
     """
-    for _ in range(30):
-        stat = _stat(pid)
-        if not before or not stat or stat.state in "SZX" or stat.faults > before.faults + 4 or stat.cpu != before.cpu:
+    before = _stat_fields(pid)
+    for _ in range(12):
+        now = _stat_fields(pid)
+        if not before or not now or now[0] in b"SZX" or int(now[7]) > int(before[7]) + 4 or now[11:13] != before[11:13]:
             return True
-        time.sleep(1e-6)  # which takes 60 us: enough for it to go on, and too little to execute once more
+        time.sleep(0.00015)  # it goes on meanwhile, and hardly executes once more
     return False
 
 # --------------------------------------------------------------------------------------------------- table
@@ -2427,7 +2447,8 @@ class _Table:
         if not watched:
             return [event for event in events if event.what & everything or not event.what
                     or _wanted_exit(everything, event)]
-        own_of, end, reported = watched.get, self._end, []
+        own_of, end = watched.get, self._end
+        reported: list[Any] = []
         for event in events:
             what, pid = event.what, event.pid
             if what == _FORK and event.tid == pid:  # it is the parent's event
@@ -2468,9 +2489,9 @@ def _whose(event: Any) -> int:
 
 # ------------------------------------------------------------------------------------------------- watcher
 
-# An iteration lets events gather for a moment: to be woken for each takes five times the CPU of a bare loop in Python, most
-# of it because the caches are cold. Events nearer to each other than this (ns) are a storm, in which it does not wait to
-# be woken. No fork and exec of one process are so near.
+# An iteration lets events gather for a moment. To be woken for each takes four times the CPU of a bare loop in Python,
+# because everything that it touches is out of the caches. Events nearer to each other than this (ns) are a storm, in
+# which it does not wait to be woken. No fork and exec of one process are so near.
 _STORM = 60_000
 _QUIET = 3_000_000_000  # ns without any event after which a waiting reader tests its subscription: 0.1 ms of CPU
 _BATCH = 256            # events to take in at a time
@@ -2757,8 +2778,10 @@ def _ended_and_forked(events: list[Any], threads: bool) -> tuple[set[int], set[i
     return ended, forked
 
 class _Recovery:
-    """Beside the way: after a loss it reports from /proc what must have been lost, and it notices a loss that the kernel
-    does not report. Only under Watcher._lock."""
+    """After a loss, reports from /proc what must have been lost; also notices a loss that the kernel does not report.
+
+    Only under Watcher._lock.
+    """
 
     def __init__(self, intake: _Intake, subscription: Any, threads: bool) -> None:
         self._intake, self._subscription, self._threads = intake, subscription, threads
@@ -3018,12 +3041,13 @@ class Watcher:
         """
         import subprocess
 
-        return self._popen(subprocess.Popen, args, events, follow, kwargs)
+        process: subprocess.Popen[Any] = self._popen(subprocess.Popen, args, events, follow, kwargs)
+        return process
 
     def _popen(self, popen: Any, args: Any, events: int, follow: bool, kwargs: dict[str, Any]) -> Any:
         mask = _check_events(events)
         if not isinstance(args, (str, bytes, os.PathLike)):
-            args = list(args)
+            args = [*args]
         words = _first_words(args, kwargs)
         process = None
         with self._starting:
@@ -3214,7 +3238,7 @@ class Watcher:
         return True
 
     def _wait(self, deadline: int | None, most: int, ending: bool) -> bool:
-        # When little happens, each event comes through here, with cold caches: so this is one function without a detour.
+        # Between rare events the caches go cold, and each call costs microseconds. So this is one function.
         intake, queue, table, source, waiter = self._intake, self._queue, self._table, self._source, self._waiter
         while True:
             if not (intake.more or intake.unsure or queue or self._closed or (ending and not table.watched)):
@@ -3339,9 +3363,8 @@ def _watching(pids: tuple[int | None, ...], events: int, follow: bool, threads: 
     """A Watcher of these processes, or of all, and the deadline."""
     if not pids:
         raise ValueError("watch() has got no pid: give it at least one, or watch(None) for every process")
-    if pids != (None,):
-        for number in pids:
-            _check_pid(number)
+    for number in pids if pids != (None,) else ():
+        _check_pid(number)  # type: ignore[arg-type]  # which raises TypeError for None among others
     watcher = Watcher(threads=threads)
     try:
         deadline = watcher._deadline(timeout)
@@ -3435,10 +3458,10 @@ def run(args: str | bytes | Sequence[str | bytes | os.PathLike[str]], *, events:
         threads: bool = False, timeout: float | None = None, **kwargs: Any) -> Run:
     """Start a command, and iterate over its events and (follow) those of its descendants.
 
-    args and kwargs are those of subprocess.Popen; the Popen is the attribute `process` of what this returns. The command
-    starts when this is called. The iteration ends when the last process has ended, or after `timeout` seconds. It kills
-    nobody: if it is left early, the command runs on. Raises what Watcher and subprocess.Popen raise, and ValueError for a
-    timeout below 0.
+    args and kwargs are those of subprocess.Popen. The command starts when this is called. The attribute `process` of
+    what this returns is its Popen. The iteration ends when the last process has ended, or after `timeout` seconds. It
+    kills no process: if it is left early, the command runs on. Raises what Watcher and subprocess.Popen raise, and
+    ValueError for a timeout below 0.
 
     >>> for event in cnproc.run(["make", "-j2"], events=cnproc.What.EXEC):
     ...     print(event.cmdline)
@@ -3462,14 +3485,14 @@ def run(args: str | bytes | Sequence[str | bytes | os.PathLike[str]], *, events:
 
 def _first_words(args: Any, kwargs: dict[str, Any]) -> bytes | None:
     """The command line of what subprocess.Popen starts; None if it can be another, as for a script with #!."""
-    words = [os.fsencode(word) for word in (args if isinstance(args, list) else [args])]
+    words = [os.fsencode(word) for word in (args if type(args) is list else [args])]
     if kwargs.get("shell"):
         words[:0] = [os.fsencode(kwargs.get("executable") or "/bin/sh"), b"-c"]
     if kwargs.get("preexec_fn") or not words:
         return None
     file = os.fsencode(kwargs.get("executable") or words[0])
     folders = [b""] if b"/" in file else [os.fsencode(folder) for folder in os.get_exec_path(kwargs.get("env"))]
-    kinds = []
+    kinds: list[tuple[bytes, bytes]] = []
     try:
         for path in (b"/proc/self/exe", *(os.path.join(os.fsencode(kwargs.get("cwd") or b""), folder, file)
                                           for folder in folders)):

@@ -207,9 +207,10 @@ class Layout(unittest.TestCase):
         self.assertEqual((event.what, event.pid, event.tid, event.rebuilt, event.count), (What.NONE, 0, 0, False, None))
         self.assertEqual(Lost(count=3).count, 3)
         self.assertEqual({event, lost(None, 5)}, {event})
-        names = {"event": event, "cnproc": cnproc, "found": []}
+        names: dict[str, Any] = {"event": event, "cnproc": cnproc, "found": []}
         if sys.version_info >= (3, 10):
-            exec("match event:\n case cnproc.Exit(pid=p): found.append(p)\n case cnproc.ProcEvent(): found.append(0)", names)
+            exec("match event:\n case cnproc.Exit(pid=p): found.append(p)\n"
+                 " case cnproc.ProcEvent(): found.append(0)", names)
             self.assertEqual(names["found"], [0])
 
     @unittest.skipIf(sys.version_info < (3, 10), "X | None cannot be evaluated")
@@ -564,8 +565,9 @@ class Tracker(unittest.TestCase):
             self.assertEqual((end.exit_code, end.tid, end.exit_signal, self.held), (expected, 7, 17, []))
 
     def test_a_core_dump_is_known_by_the_thread_that_dumped(self) -> None:
-        for told, codes, complete, expected in ((11, (0x8B, 11), True, 0x8B), (11, (11, 11), True, 11),
-                                                (9, (0x8B, 9), True, 9), (11, (11, 11), False, -1), (9, (9, 9), False, 9)):
+        for told, codes, complete, expected in (
+                (11, (0x8B, 11), True, 0x8B), (11, (11, 11), True, 11), (9, (0x8B, 9), True, 9),
+                (11, (11, 11), False, -1), (9, (9, 9), False, 9)):
             tracker = self.tracker(status=lambda *_: told)
             tracker.everything = int(What.LIFE)
             for event in fork(7), fork(7, tid=8), ended(7, codes[0], tid=8):
@@ -845,7 +847,7 @@ class OverFake(unittest.TestCase):
                 with unittest.mock.patch.object(owner, name, torn), self.assertRaises(type(error)):
                     watcher.read(0)
                 source.give(execed(7))
-                with unittest.mock.patch.object(cnproc._Recovery, "_gone", lambda *_: set()):
+                with unittest.mock.patch.object(cnproc._Recovery, "_gone", return_value=set()):
                     told = [watcher.read(PATIENCE) for _ in range(2)]
                 self.assertEqual(kinds(told), [Lost, Exec], (error, name))
                 self.assertIsNone(told[0].count)
@@ -915,12 +917,11 @@ class OverFake(unittest.TestCase):
         watcher, _ = self.watcher()
         watcher.fileno()
         watcher.close()
-        written: list[Any] = []
-        with unittest.mock.patch.object(os, "write", lambda *args: written.append(args)):
+        with unittest.mock.patch.object(os, "write") as write:
             watcher._queue.append(execed(7))
             watcher._show()
             watcher._waiter.set()
-        self.assertEqual(written, [])
+        self.assertEqual(write.mock_calls, [])
 
     def test_a_watch_of_everything_that_fails_is_undone(self) -> None:
         watcher, source = self.watcher()
@@ -2308,8 +2309,8 @@ class Names(Case):
         watcher.watch(child.pid)
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 1, limits[1]))
+        fds: list[int] = []
         try:
-            fds: list[int] = []
             with contextlib.suppress(OSError):
                 while True:
                     fds.append(os.dup(0))
@@ -2392,9 +2393,8 @@ leave()
 
     def test_a_line_that_could_not_be_read_to_its_end_is_truncated(self) -> None:
         words = b"sh\0" + b"x" * 300_000
-        reads = [words[:1 << 14], b"", b""]
-        with unittest.mock.patch.object(os, "read", lambda *_: reads[0]), unittest.mock.patch.object(
-                os, "pread", lambda *_: reads[1]):
+        with unittest.mock.patch.object(os, "read", return_value=words[:1 << 14]), unittest.mock.patch.object(
+                os, "pread", return_value=b""):
             self.assertEqual(cnproc._proc_cmdline(os.getpid()), (words[:1 << 14], False))
 
     def test_it_belongs_to_the_value(self) -> None:
