@@ -3046,15 +3046,15 @@ class Watcher:
 
     def _popen(self, popen: Any, args: Any, events: int, follow: bool, kwargs: dict[str, Any]) -> Any:
         mask = _check_events(events)
-        if not isinstance(args, (str, bytes, os.PathLike)):
-            args = [*args]
-        words = _first_words(args, kwargs)
+        several = not isinstance(args, (str, bytes, os.PathLike))
+        given: list[Any] = [*args] if several else [args]
+        words = _first_words(given, kwargs)
         process = None
         with self._starting:
             with self._changes():
                 before = self._intake.adopt(mask)
             try:
-                process = popen(args, **kwargs)
+                process = popen(given if several else args, **kwargs)
             finally:
                 try:
                     with self._lock:
@@ -3483,9 +3483,9 @@ def run(args: str | bytes | Sequence[str | bytes | os.PathLike[str]], *, events:
 
     return Run(stream(), process)
 
-def _first_words(args: Any, kwargs: dict[str, Any]) -> bytes | None:
+def _first_words(args: list[Any], kwargs: dict[str, Any]) -> bytes | None:
     """The command line of what subprocess.Popen starts; None if it can be another, as for a script with #!."""
-    words = [os.fsencode(word) for word in (args if type(args) is list else [args])]
+    words = [os.fsencode(word) for word in args]
     if kwargs.get("shell"):
         words[:0] = [os.fsencode(kwargs.get("executable") or "/bin/sh"), b"-c"]
     if kwargs.get("preexec_fn") or not words:
