@@ -2952,7 +2952,8 @@ class Watcher:
     threads: report every thread's start and end in place of the processes'.
     rcvbuf: bytes that the kernel may queue, about 800 an event. With source "ebpf" it is an eighth of that, at 56
     bytes an event. An ordinary user gets no more than net.core.rmem_max.
-    delay: seconds to wait after being woken, so that events gather: less CPU, later news.
+    delay: seconds to wait after being woken, so that events gather. It saves CPU time. An iteration lets events gather in
+    any case, for 10 ms with source "ebpf". read() without a delay returns each event at once.
 
     Raises OSError, with the cause and the remedy in its text, where the kernel does not let this process listen:
     PermissionError, ConnectionRefusedError, or errno EPROTONOSUPPORT. Raises ValueError for a bad rcvbuf or delay.
