@@ -2952,8 +2952,8 @@ class Watcher:
     threads: report every thread's start and end in place of the processes'.
     rcvbuf: bytes that the kernel may queue, about 800 an event. With source "ebpf" it is an eighth of that, at 56
     bytes an event. An ordinary user gets no more than net.core.rmem_max.
-    delay: seconds to wait after being woken, so that events gather. It saves CPU time. An iteration lets events gather in
-    any case, for 10 ms with source "ebpf". read() without a delay returns each event at once.
+    delay: seconds to wait after being woken, so that events gather. It saves CPU time. An iteration lets events gather
+    in any case, for 10 ms with source "ebpf". read() without a delay returns each event at once.
 
     Raises OSError, with the cause and the remedy in its text, where the kernel does not let this process listen:
     PermissionError, ConnectionRefusedError, or errno EPROTONOSUPPORT. Raises ValueError for a bad rcvbuf or delay.
@@ -3718,7 +3718,7 @@ _DESCRIPTIONS: dict[Any, str] = {  # of the kinds of events that take no more th
 _NEVER = 1 << 63
 _FORK_NS = 100_000_000   # a process that has executed nothing for so long is shown as forked
 _CHECK_NS = 500_000_000  # how often to check for a closed pipe
-_GATHER = 0.05           # seconds that events may gather where the kernel has read the names: a third of the CPU
+_GATHER = 0.1            # seconds that events may gather where the kernel has read the names: a third of the CPU
 _FEW, _ROWS = 4, 20      # so many short siblings become one row of a tree; the rows of the statistics
 _NO_SIGNAL = 0xFFFFFFFF  # exit_signal of a thread: its end is not the end of the process
 # In a command line of these bytes no word needs quotes.
