@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from typing import Any, ClassVar, NamedTuple
 
 __all__ = [
-    "Comm", "Coredump", "Event", "Exec", "Exit", "Fork", "Gid", "Lost", "ProcEvent", "Ptrace", "Run", "Sid",
-    "Uid", "Watcher", "What", "cmdline", "main", "run", "wait", "wait_async", "watch", "watch_async",
+    "Comm", "Coredump", "Event", "Exec", "Exit", "Fork", "Gid", "Lost", "ProcEvent", "Ptrace", "Sid", "Uid",
+    "Watcher", "What", "cmdline", "main", "run", "wait", "wait_async", "watch", "watch_async",
 ]
 __version__ = "3.1.0"
 
@@ -159,7 +159,6 @@ def _libc() -> ctypes.CDLL:
 # -------------------------------------------------------------------------------------------------- events
 
 if TYPE_CHECKING:
-    from abc import ABCMeta as _GeneratorType
     from enum import EnumMeta as _FlagType
 
     from typing_extensions import dataclass_transform
@@ -195,7 +194,7 @@ else:
 
         return Short
 
-    _EventType, _FlagType, _GeneratorType = map(_short_dir, (ctypes.Structure, enum.IntFlag, Generator))
+    _EventType, _FlagType = map(_short_dir, (ctypes.Structure, enum.IntFlag))
     _Event = ctypes.Structure
     Any = object  # for typing.get_type_hints(); to import typing takes 5 ms
     # With threads=True a source puts it behind the last Exit of a process. It is never reported.
@@ -3410,7 +3409,7 @@ def watch_async(*pids: int | None, events: int = What.LIFE, follow: bool = True,
 
     return stream()
 
-class Run(Generator[Event, None, None], metaclass=_GeneratorType):
+class _Run(Generator[Event, None, None]):
     """What run() returns: a generator of events. It can be used in a with statement, too.
 
     process    the command's subprocess.Popen, with its pipes
@@ -3420,18 +3419,16 @@ class Run(Generator[Event, None, None], metaclass=_GeneratorType):
         self._events, self.process = events, process
 
     def send(self, value: None) -> Event:
-        """As of any generator."""
         return self._events.send(value)
 
     def throw(self, *error: Any) -> Event:
-        """As of any generator."""
         return self._events.throw(*error)
 
     def close(self) -> None:
         """Stop watching. The command is left to run."""
         self._events.close()
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> _Run:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -3456,7 +3453,7 @@ def _popen_class() -> Any:
     return Popen
 
 def run(args: str | bytes | Sequence[str | bytes | os.PathLike[str]], *, events: int = What.LIFE, follow: bool = True,
-        threads: bool = False, timeout: float | None = None, **kwargs: Any) -> Run:
+        threads: bool = False, timeout: float | None = None, **kwargs: Any) -> _Run:
     """Start a command, and iterate over its events and (follow) those of its descendants.
 
     args and kwargs are those of subprocess.Popen. The command starts when this is called. The attribute `process` of
@@ -3482,7 +3479,7 @@ def run(args: str | bytes | Sequence[str | bytes | os.PathLike[str]], *, events:
         finally:
             process.poll()  # one that has ended is no zombie then
 
-    return Run(stream(), process)
+    return _Run(stream(), process)
 
 def _first_words(args: list[Any], kwargs: dict[str, Any]) -> bytes | None:
     """The command line of what subprocess.Popen starts; None if it can be another, as for a script with #!."""
@@ -3654,7 +3651,9 @@ class _SharedWaits:
             shared._remove(pid, future)
             if not shared._waiting and cls._of.get(loop) is shared:
                 del cls._of[loop]
-                shared._watcher.close()  # which ends the task
+                shared._watcher.close()
+                if shared._task:
+                    shared._task.cancel()
 
     def _remove(self, pid: int, future: asyncio.Future[int | None]) -> None:
         futures = self._waiting.get(pid, [])
