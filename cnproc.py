@@ -24,6 +24,7 @@ import ctypes
 import enum
 import errno
 import functools
+import io
 import itertools
 import mmap
 import operator
@@ -590,18 +591,11 @@ def _decode(buffer: bytearray, start: int, end: int) -> Iterator[ProcEvent]:
 
 _TICK = 1_000_000_000 // 100  # USER_HZ is 100 wherever the connector is
 
-def _read_once(path: str, size: int = 4096) -> bytes:
-    """What one read(2) gives: the fewest system calls, and of a file in /proc a view of one moment."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(fd, size)
-    finally:
-        os.close(fd)
-
 def _stat_fields(pid: int) -> list[bytes] | None:
     """The fields of /proc/PID/stat from the third on; None if the process is gone, or hidden (hidepid)."""
     try:
-        return _read_once(f"/proc/{pid}/stat").rpartition(b") ")[2].split()
+        with io.FileIO(f"/proc/{pid}/stat") as file:  # takes fewer system calls than open()
+            return file.read(4096).rpartition(b") ")[2].split()
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
 
@@ -715,18 +709,15 @@ def _read_cmdline(task: str) -> tuple[bytes, bool]:
 
     One read(2) is one look at the process's memory. Several could begin before its end and go on behind it.
     """
-    fd = os.open(task + "/cmdline", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        size, words = 1 << 14, os.read(fd, 1 << 14)
+    with io.FileIO(task + "/cmdline") as file:
+        size, words = 1 << 14, file.read(1 << 14)
         while len(words) == size:
             size *= 8
-            again = os.pread(fd, size, 0)
+            again = os.pread(file.fileno(), size, 0)
             if len(again) < len(words):
                 return words, False
             words = again
         return words, True
-    finally:
-        os.close(fd)
 
 def _proc_cmdline(pid: int) -> tuple[bytes | None, bool]:
     """The raw command line of a process from /proc, and whether it is whole; None if it cannot be read.
@@ -1647,23 +1638,24 @@ class _Program:
 # ------------------------------------------------------------------------------------------------- sources
 
 # A source gives the same events for the same workload as the other: of processes (threads=True: of threads), in order,
-# a Lost where events were dropped, and with threads=True an _End behind a process's last Exit. All of it is called only
-# under Watcher._lock, and nothing of it waits:
+# a Lost where events were dropped, and with threads=True an _End behind a process's last Exit. Its methods are called
+# only under Watcher._lock:
 #   read(most)                  -> _Read: about so many events at most, in order; whether another read() may find
 #                               something at once; whether events are lost that only /proc can tell of
-#   add(pid, kinds, inherited)  report these kinds of a process, and `inherited` of its children to come, too
+#   add(pid, kinds, inherited)  report these kinds of a process, and `inherited` of its children to come, too; whether
+#                               the source did not know the process before
 #   remove(pid)                 the contrary of add()
 #   watch_all(kinds)            report these kinds of every process, too; 0: no longer
-#   expect(pid, words)          the command line of a child that we have started, where it is not exact anyway
+#   expect(pid, words)          use this command line for our child's next Exec; eBPF ignores it: it has the exact one
 #   known() -> {pid: ns}        the processes whose Exit is still to come, and since when each is known
 #   recount(live, gone)         after a loss: these processes are still there, those are not
 #   status(pid, since_ns)       the wait status of one that is gone and was there then; -1 if nobody knows
 #   forget(pid)                 its end has been reported
-#   pending                     what has been received, and that read() will give though the descriptors do not show it
+#   pending                     what has been received already: the next read() gives it, `fds` do not show it
 #   check()                     -> _Read: what read() does not notice; to be called now and then
 #   lost                        how many events the kernel has dropped so far
-#   gather                      seconds that events may gather
-#   patient                     whether they always may, and not in a storm alone
+#   gather                      how long a reader may pause so that events gather, in seconds
+#   patient                     whether it always may; else only in a storm
 #   fds                         what to wait on
 
 _Read = tuple[list[Any], bool, bool]
@@ -1898,23 +1890,25 @@ class _RingSource:
             raise OSError(errno.EINVAL, "the kernel's structs are not as its BTF says")
         control.everything = control.passing = control.sender = 0
 
-    def add(self, pid: int, kinds: int, inherited: int) -> None:
+    def add(self, pid: int, kinds: int, inherited: int) -> bool:
         own = _EXIT | (_FORK | _EXEC if self._threads else 0)
         kinds, inherited = (kinds and kinds | own) | (inherited and _FORK), inherited and inherited | _FORK | _EXIT
         value = _process_entry(kinds=kinds, inherited=inherited, tasks=_UNCOUNTED, since_ns=self._subscription.now())
-        old = _process_entry()
+        old, new = _process_entry(), True
         while not self._element(_BPF_MAP_UPDATE_ELEM, pid, value, _BPF_NOEXIST):
             if self._element(_BPF_MAP_LOOKUP_ELEM, pid, old):
-                if not old.ended:  # else it is of an earlier process with this pid
+                new = bool(old.ended)  # of an earlier process with this pid
+                if not new:
                     value.kinds, value.inherited = kinds | old.kinds, inherited | old.inherited
                     value.since_ns = old.since_ns
                     if (value.kinds, value.inherited) == (old.kinds, old.inherited):
                         break
                 if self._element(_BPF_MAP_UPDATE_ELEM, pid, value, _BPF_EXIST):
                     break
-
+            new = True
         if self._threads and kinds and pid not in self._ring.tids:
             self._ring.tids[pid] = {0, *(tid for tid, alive in _tids(pid).items() if alive or tid != pid)}
+        return new
 
     def forget_ended(self) -> None:
         """threads=True: forget the processes that have ended and were gone at the last call, too.
@@ -2153,7 +2147,7 @@ class _ThreadTracker:
         It is signal->group_exit_code, which no event carries: each has its own thread's code. So ask. For a core dump,
         the EXIT of the thread that dumped tells more: on Linux 6.18 PIDFD_GET_INFO lacks the bit in one of three.
         """
-        process = self.processes.get(pid, _Process(0, 0, 0))  # a new one if an exception has torn out its end
+        process = self.processes.get(pid, _Process(0, 0, 0))  # unknown if an exception came into its end
         status = self._status(pid, process.pidfd, timestamp_ns)
         if status is None or (process.incomplete and status in _CORE_SIGNALS):
             return -1
@@ -2219,13 +2213,14 @@ class _DatagramSource:
                 self._subscription.attach(_classic_filter(wanted[0]))
             self._filter = wanted
 
-    def add(self, pid: int, kinds: int, inherited: int) -> None:
+    def add(self, pid: int, kinds: int, inherited: int) -> bool:
         new = self._tracker.add(pid, kinds, inherited, self._subscription.now())
         passing, pids, _ = self._filter
         if pids is not None or (kinds | inherited) & ~passing:
             self._refilter()
         if new:
             self._tracker.count(pid)  # listen first, look second, so that nothing falls between
+        return new
 
     def remove(self, pid: int) -> None:
         process = self._tracker.processes.get(pid)
@@ -2425,10 +2420,10 @@ class _Table:
         self.everything = 0                         # kinds wanted of every process
         self.watched: dict[int, _Watch] = {}        # one by one, or followed
         self.parents: dict[int, int] | None = None  # of each child that is followed, while a command is started
-        # Of `watched`, those that have ended while every process was watched too, and whose events may still be in the
-        # queue. Empty whenever the queue is.
+        # Watched processes that ended while every process was watched, too. Their events may still be in the queue. A
+        # reader that finds the queue empty clears it.
         self.ended: set[int] = set()
-        self.ends = 0                               # _END if whoever reads wants to see those, too
+        self.ends = 0                               # _END if the reader wants those, too: the command line sets it
 
     def watch(self, pid: int, kinds: int, inherited: int) -> None:
         """Watch a process, or widen its watch."""
@@ -2550,8 +2545,10 @@ class _Waiter:
             os.close(self._pipe.pop())
 
 class _Intake:
-    """The one way: what the source gives goes through the table into the queue. Only under Watcher._lock, but that a
-    reader takes from `queue` without it."""
+    """What the source gives goes through the table into the queue. Call everything under Watcher._lock.
+
+    Two exceptions: a reader pops from `queue` without it, and sets `more` when it has been woken.
+    """
 
     def __init__(self, source: Any, subscription: Any, threads: bool) -> None:
         self.source, self.now = source, subscription.now
@@ -2567,18 +2564,23 @@ class _Intake:
 
     def take(self, most: int) -> int:
         """Read the source once. Returns when the newest of what came happened, 0 if nothing came."""
-        if self.unsettled and not self.recovering:  # a ctrl-C, say, came between the source and the queue
-            self.unsettled, self.unsure = False, True
-            self.queue.append(_lost(None, self.now()))
+        self.settle()
         self.unsettled = True
         events, self.more, unsure = self.source.read(most)
         newest = self.accept(events)
-        self.unsettled = self.recovering
         if unsure:
             self.unsure = True
+        self.unsettled = self.recovering
         if self.unsure and not self.recovering:
             self.recovery.resync([])
         return newest
+
+    def settle(self) -> None:
+        """If an exception, such as a ctrl-C, came between the source and the queue, report that events are lost."""
+        if self.unsettled and not self.recovering:
+            self.queue.append(_lost(None, self.now()))
+            self.unsure = True
+            self.unsettled = False
 
     def accept(self, events: list[Any]) -> int:
         """Put into the queue what is to be reported. Returns when the newest happened."""
@@ -2599,12 +2601,13 @@ class _Intake:
 
     def check(self) -> None:
         """Take in what read() does not notice."""
+        self.settle()
         self.unsettled = True
         events, more, unsure = self.source.check()
         self.accept(events)
-        self.unsettled = False
         self.more |= more
         self.unsure |= unsure
+        self.unsettled = False
 
     def keep(self, wanted: Callable[[Any], bool]) -> None:
         """Hand out no more than what is wanted of what is in the queue."""
@@ -2659,14 +2662,14 @@ class _Intake:
     def take_up(self, pid: int, mask: int, inherited: int) -> bool:
         """Have the source and the table watch a process that is there; False if it has ended."""
         try:
-            self.source.add(pid, mask, inherited)
+            new = self.source.add(pid, mask, inherited)
         except OSError as error:
             if error.errno == errno.E2BIG and self.recovering:
                 return False  # it has been counted as lost
             raise
         stat = _stat(pid)
         if _ended(pid, stat):
-            if pid not in self.table.watched:
+            if new:  # else its Exit is still to come
                 self.source.forget(pid)
             return False
         if mask:
@@ -2676,8 +2679,8 @@ class _Intake:
     def follow(self, pid: int) -> list[tuple[int, int]]:
         """Take up the descendants of a followed process that are there. Returns those that were new, and their parents.
 
-        The source has the parent already, so it follows what forks from now on: a process is done when a look at its
-        children finds nobody new. This process is never taken up: who watches what it lives under would never end.
+        The source already follows new children. So look for old ones until a look finds nobody new. This process is
+        never taken up: a watch of its ancestors would never end.
         """
         table, parents = self.table, [pid]
         found: list[tuple[int, int]] = []
@@ -2785,9 +2788,9 @@ class _Recovery:
     def __init__(self, intake: _Intake, subscription: Any, threads: bool) -> None:
         self._intake, self._subscription, self._threads = intake, subscription, threads
         self.due = subscription.now() + _QUIET // 2  # when to look again whether all that are known live
-        self.heard = subscription.now()            # when a probe last came through
-        self._cost = 0                             # what the last look took of the CPU, in ns
-        self._missed: set[tuple[int, int]] = set() # those that had ended at the last look, and since when known
+        self.heard = subscription.now()              # when a probe last came through
+        self._cost = 0                               # what the last look took of the CPU, in ns
+        self._missed: set[tuple[int, int]] = set()   # those that had ended at the last look, and since when known
 
     def resync(self, pending: list[Any]) -> None:
         """After a loss: report the ends and forks that must have been among it, and know again what is there.
@@ -2846,7 +2849,7 @@ class _Recovery:
         return Fork(_FORK, _REBUILT, started, parent or stat.ppid, parent or stat.ppid, pid, pid)
 
     def _gone(self, known: dict[int, int]) -> set[int]:
-        """Which of these processes, each known since then, and of the watched ones have ended."""
+        """Which known or watched processes have ended. known: since when the source knows each pid."""
         # The eBPF program forgets a process as it sends its Exit, even if there was no room for that.
         return (self._intake.table.watched.keys() - known.keys()) | {
             pid for pid, since_ns in known.items() if self._is_gone(pid, since_ns)}
@@ -2862,6 +2865,8 @@ class _Recovery:
         """Find out whether all that are known live: an EXIT that the kernel had no memory for is not even counted."""
         began, intake = time.thread_time_ns(), self._intake
         intake.check()
+        if intake.unsure:
+            self.resync([])
         known = intake.source.known()
         missed = {(pid, known.get(pid, 0)) for pid in self._gone(known)}
         # The Exit of one that has just ended comes in a moment: it is lost if it was missed the last time, too.
@@ -2876,6 +2881,7 @@ class _Recovery:
 
     def probe(self) -> None:
         """It is quiet: find out whether the subscription has gone silent, and renew it then."""
+        self._intake.settle()
         attempt, events = 0, self._send_probe()
         while events is None:
             pause = self._subscription.revive(attempt)
@@ -2972,7 +2978,8 @@ class Watcher:
         if not 0 <= delay < 1 << 20:
             raise ValueError(f"delay must be a number of seconds, not {delay}")
         self._delay = delay
-        self._lock = threading.RLock()      # serialises all that is not the reader's own; never held while waiting
+        # Serialises all that is not the reader's own. Never held while waiting for an event.
+        self._lock = threading.RLock()
         self._reading = threading.Lock()    # held by the reader, also while it waits
         self._reader = 0                    # the thread that holds _reading
         self._starting = threading.RLock()  # held while a command is started, and to change what is watched
@@ -3059,7 +3066,8 @@ class Watcher:
                 try:
                     with self._lock:
                         if not self._closed:
-                            if process and mask & _EXEC:
+                            # If another thread has read its Fork already, it may have read its Exec, too.
+                            if process and mask & _EXEC and process.pid not in (self._table.parents or ()):
                                 self._source.expect(process.pid, words)
                             self._intake.adopted(before, mask, process.pid if process else 0, follow)
                             self._show()
@@ -3107,17 +3115,19 @@ class Watcher:
         """
         self._check()
         deadline = self._deadline(timeout)
-        while self._queue or self._fill(deadline, 1):
-            if self._selected and len(self._queue) == 1:
+        while True:
+            if self._selected and len(self._queue) == 1 and not self._source.pending:
                 with self._lock:
                     self._waiter.clear()
-            try:
-                # The iterator takes the event and hands it out in one step, so that no ctrl-C comes between.
-                for event in iter(self._queue.popleft, None):
-                    return event  # type: ignore[no-any-return]
-            except IndexError:  # another thread does not want it any longer
-                pass
-        return None
+            if self._queue:
+                try:
+                    # The iterator takes the event and hands it out in one step, so that no ctrl-C comes between.
+                    for event in iter(self._queue.popleft, None):
+                        return event  # type: ignore[no-any-return]
+                except IndexError:  # another thread does not want it any longer
+                    pass
+            if not self._fill(deadline, 1):  # which waits for a keep() in another thread
+                return None
 
     def __iter__(self) -> Iterator[Event]:
         """The events, until the watcher is closed."""
@@ -4988,8 +4998,6 @@ def _arguments(argv: list[str]) -> Any:
 
 def _views(args: Any, stack: contextlib.ExitStack) -> list[_View]:
     """The views that are asked for, each with its file."""
-    import io
-
     standard: Any = sys.stderr if args.command else sys.stdout
     if standard is None and not args.output:
         raise OSError(errno.EBADF, f"standard {'error' if args.command else 'output'} is closed")

@@ -343,9 +343,11 @@ class FakeSource:
                 os.read(self.pipe[0], len(events))
         return (events, bool(self.coming), False)
 
-    def add(self, pid: int, kinds: int, inherited: int) -> None:
+    def add(self, pid: int, kinds: int, inherited: int) -> bool:
         self.calls.append(("add", pid, kinds, inherited))
+        new = pid not in self.processes
         self.processes[pid] = time.monotonic_ns()
+        return new
 
     def remove(self, pid: int) -> None:
         self.calls.append(("remove", pid))
@@ -851,6 +853,47 @@ class OverFake(unittest.TestCase):
                     told = [watcher.read(PATIENCE) for _ in range(2)]
                 self.assertEqual(kinds(told), [Lost, Exec], (error, name))
                 self.assertIsNone(told[0].count)
+
+    def test_a_look_does_not_hide_what_an_exception_has_torn_out(self) -> None:
+        watcher, source = self.watcher()
+        source.give(execed(7))
+        with unittest.mock.patch.object(cnproc._Table, "sift", side_effect=KeyboardInterrupt), \
+                self.assertRaises(KeyboardInterrupt):
+            watcher.read(0)
+        with unittest.mock.patch.object(cnproc._Recovery, "_gone", return_value=set()):
+            with watcher._lock:
+                watcher._recovery.look()
+            self.assertEqual(kinds([watcher.read(0)]), [Lost])
+
+    def test_read_waits_for_an_unwatch_in_another_thread(self) -> None:
+        watcher, source = self.watcher()
+        watcher._table.watch(8, What.LIFE, 0)
+        source.give(execed(7), execed(8), execed(7))
+        with watcher._lock:
+            watcher._intake.drain()
+            watcher._queue.appendleft(None)  # as keep() does
+            told: list[Any] = []
+            reader = threading.Thread(target=lambda: told.append(watcher.read(PATIENCE)))
+            reader.start()
+            eventually(lambda: not watcher._queue or watcher._queue[0] is not None)
+            self.assertEqual(len(watcher._queue), 3)
+            reader.join(0.05)
+            self.assertEqual((len(watcher._queue), told), (3, []))
+        reader.join(PATIENCE)
+        self.assertEqual(kinds(told, 7), [Exec])
+
+    def test_a_process_whose_exit_is_still_to_come_is_not_forgotten(self) -> None:
+        watcher, source = self.watcher()
+        child = subprocess.Popen(["true"])
+        source.add(child.pid, 0, 0)
+        child.wait()
+        with watcher._lock:
+            self.assertFalse(watcher._intake.take_up(child.pid, 0, 0))
+        self.assertIn(child.pid, source.processes)
+        del source.processes[child.pid]
+        with watcher._lock:
+            self.assertFalse(watcher._intake.take_up(child.pid, 0, 0))
+        self.assertNotIn(child.pid, source.processes)
 
     def test_an_interrupted_unwatch_is_reported_as_a_loss(self) -> None:
         watcher, source = self.watcher()
@@ -1576,7 +1619,7 @@ threading.Event().wait()
             events = self.life(child)
             self.assertEqual([(type(event), event.pid, event.tid) for event in events],
                              [(Exec, child.pid, child.pid), (Exit, child.pid, child.pid)])
-            self.assertEqual(events[-1].returncode, 5)
+            self.assertIn(events[-1].returncode, or_doubt(5))
 
     def test_a_non_leader_exec_after_the_exit_of_the_leader(self) -> None:
         child = self.python(THREADS + """
@@ -1626,7 +1669,9 @@ thread(fork).join()
 os._exit(0)
 """)
         fork, *exits = self.life(child)
-        self.assertEqual({event.pid: event.returncode for event in exits}, {fork.pid: 6, child.pid: 0})
+        ends = {event.pid: event.returncode for event in exits}
+        self.assertEqual((ends.keys(), ends[fork.pid]), ({fork.pid, child.pid}, 6))
+        self.assertIn(ends[child.pid], or_doubt(0))
         self.assertEqual(fork.parent_pid, child.pid)
         self.assertNotEqual(fork.parent_tid, child.pid)
 
@@ -1887,17 +1932,23 @@ class Reading(Case):
                 if i % 3:
                     os.wait()
         """, str(number))
-        chance, raised = random.Random(1), 0
+        chance, raised, over = random.Random(1), 0, False
 
         def handler(_: int, frame: Any) -> None:
             nonlocal raised
-            signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.00005, 0.002))
+            if over or raised > 5000:
+                return
+            signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.00005, 0.002) * (20 if EMULATED else 1))
             if frame and frame.f_code.co_filename == cnproc.__file__:  # else an event is lost that we have been given
                 raised += 1
                 raise KeyboardInterrupt
 
         watcher = self.watcher(child.pid)
         events: list[Any] = []
+        caught = warnings.catch_warnings()
+        caught.__enter__()
+        self.addCleanup(caught.__exit__, None, None, None)
+        warnings.simplefilter("ignore", ResourceWarning)  # of the file that was just being read
         self.addCleanup(signal.signal, signal.SIGALRM, signal.signal(signal.SIGALRM, handler))
         self.go(child)
         signal.setitimer(signal.ITIMER_REAL, 0.001)
@@ -1913,9 +1964,9 @@ class Reading(Case):
                         for event in watcher._stream(watcher._deadline(0.05)):
                             events.append(event)
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            over = True
         events += self.rest(watcher)
-        self.assertGreater(raised, 20)
+        self.assertGreater(raised, 20 if not EMULATED else 0)
         said = any(isinstance(event, Lost) for event in events)
         alive: collections.Counter[int] = collections.Counter({child.pid: 1})
         for event in events:
@@ -2392,10 +2443,12 @@ leave()
         self.assertTrue(whole and words.startswith(os.fsencode(sys.executable) + b"\0-c\0"), words)
 
     def test_a_line_that_could_not_be_read_to_its_end_is_truncated(self) -> None:
-        words = b"sh\0" + b"x" * 300_000
-        with unittest.mock.patch.object(os, "read", return_value=words[:1 << 14]), unittest.mock.patch.object(
-                os, "pread", return_value=b""):
-            self.assertEqual(cnproc._proc_cmdline(os.getpid()), (words[:1 << 14], False))
+        child = self.python("os.execv('/bin/sh', ['sh', '-c', 'read go', *['x' * 100_000] * 3])")
+        self.go(child)
+        eventually(lambda: cnproc.cmdline(child.pid)[:1] == ["sh"])
+        with unittest.mock.patch.object(os, "pread", return_value=b""):  # it has ended meanwhile
+            cut, whole = cnproc._proc_cmdline(child.pid)
+        self.assertEqual((len(cut or b""), whole), (1 << 14, False))
 
     def test_it_belongs_to_the_value(self) -> None:
         one = Exec(pid=3, cmdline=["a", ""])
@@ -2685,7 +2738,7 @@ for _ in range(int(sys.argv[1])):
                 self.assertEqual([inferred[pid] for pid in differ], [-1] * len(differ))
                 doubtful += len(differ)
         self.assertGreater(total, 100)
-        self.assertLess(doubtful, total / 20)
+        self.assertLess(doubtful, total / (20 if REALLY_HAS_STATUS() else 5))
 
     @staticmethod
     def value(event: Any) -> Any:
@@ -2903,7 +2956,8 @@ leave()
             self.assertEqual(watcher.pids, {child.pid})
             child.kill()
             *_, end = self.until(watcher, lambda event: isinstance(event, Exit))
-        self.assertEqual((end.pid, end.returncode, end.rebuilt), (child.pid, -9, False))
+        self.assertEqual((end.pid, end.rebuilt), (child.pid, False))
+        self.assertIn(end.returncode, or_doubt(-9))
 
     @root
     def test_a_pid_reused_in_the_gap_is_another_process(self) -> None:
@@ -3698,7 +3752,8 @@ os._exit(4)
         forks = [event.pid for event in events if isinstance(event, Fork)]
         exits = [event.pid for event in events if isinstance(event, Exit)]
         self.assertEqual(sorted([*forks, child.pid]), sorted(exits))
-        self.assertEqual(statuses(events), [3] * 4 * number + [4] * 4)
+        if RELEASE >= (5, 17):
+            self.assertEqual(statuses(events), [3] * 4 * number + [4] * 4)
 
     def test_a_reader_that_was_stopped_misses_nothing(self) -> None:
         child = self.shell("i=0; while [ $i -lt 200 ]; do true & wait; i=$((i+1)); done; exit 3")
