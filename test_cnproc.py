@@ -1965,6 +1965,7 @@ class Reading(Case):
                             events.append(event)
         finally:
             over = True
+            signal.setitimer(signal.ITIMER_REAL, 0)
         events += self.rest(watcher)
         self.assertGreater(raised, 20 if not EMULATED else 0)
         said = any(isinstance(event, Lost) for event in events)
