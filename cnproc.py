@@ -2296,6 +2296,9 @@ class _DatagramSource:
         """
         for pid, event in unnamed.items():
             words, whole = _proc_cmdline(pid)
+            if words and words.startswith(b"["):  # of a zombie; or of the next program, amid its exec
+                fields = _stat_fields(pid)
+                words = None if fields and fields[0] not in b"ZX" else words
             event._words, event._length = words, len(words or b"") + (not whole)  # nobody knows how much more
         now = self._subscription.now()
         for pid, event in unnamed.items():
@@ -2395,7 +2398,7 @@ def _went_on(pid: int) -> bool:
     The kernel counts page faults at once, which a process has many of behind an exec, and CPU time at a tick.
     """
     before = _stat_fields(pid)
-    for _ in range(12):
+    for _ in range(40):
         now = _stat_fields(pid)
         if not before or not now or now[0] in b"SZX" or int(now[7]) > int(before[7]) + 4 or now[11:13] != before[11:13]:
             return True
