@@ -1543,6 +1543,17 @@ def thread(function):
 def leave():
     libc.pthread_exit(None)
 """
+# A process whose first thread ends first; the other waits for go().
+ALONE = THREADS + """
+def rest():
+    while "Z" not in open(f"/proc/{os.getpid()}/stat").read():
+        pass
+    print("alone", flush=True)
+    sys.stdin.readline()
+    os._exit(7)
+thread(rest)
+leave()
+"""
 
 
 @live
@@ -1567,16 +1578,7 @@ class Threads(Case):
         self.assertEqual(watcher.pids, set())
 
     def test_the_exit_of_a_leader_is_not_reported_while_other_threads_live(self) -> None:
-        child = self.python(THREADS + """
-def rest():
-    while "Z" not in open(f"/proc/{os.getpid()}/stat").read():
-        pass
-    print("alone", flush=True)
-    sys.stdin.readline()
-    os._exit(7)
-thread(rest)
-leave()
-""")
+        child = self.python(ALONE)
         watcher = self.watcher(child.pid)
         self.go(child)
         assert child.stdout
@@ -2427,16 +2429,7 @@ class Names(Case):
             self.assertEqual(cnproc._title(words), words)
 
     def test_a_process_whose_first_thread_has_ended_still_has_its_command_line(self) -> None:
-        child = self.python(THREADS + """
-def rest():
-    while "Z" not in open(f"/proc/{os.getpid()}/stat").read():
-        pass
-    print("alone", flush=True)
-    sys.stdin.readline()
-    os._exit(7)
-thread(rest)
-leave()
-""")
+        child = self.python(ALONE)
         self.go(child)
         self.ready(child)
         words, whole = cnproc._proc_cmdline(child.pid)
