@@ -2337,16 +2337,19 @@ class Names(Case):
             self.go(child)
             read = cnproc._proc_cmdline
 
+            def waits(pid: int = child.pid) -> bool:  # for input: it has reported its exec
+                return read(pid)[0] == b"cat\0" and (cnproc._stat_fields(pid) or [b""])[0] == b"S"
+
             def look(pid: int) -> Any:
                 if not watcher._intake.storm:  # once
                     watcher._intake.storm = True
                     self.go(child)
-                    eventually(lambda: read(pid)[0] == b"cat\0")
+                    eventually(waits)
                 return read(pid)
 
             if late:
                 self.go(child)
-                eventually(lambda: read(child.pid)[0] == b"cat\0")
+                eventually(waits)
                 events = [*self.until(watcher, lambda event: isinstance(event, Exec))]
             else:
                 with unittest.mock.patch.object(cnproc, "_proc_cmdline", look):
@@ -2732,7 +2735,8 @@ for _ in range(int(sys.argv[1])):
                 self.assertEqual([inferred[pid] for pid in differ], [-1] * len(differ))
                 doubtful += len(differ)
         self.assertGreater(total, 100)
-        self.assertLess(doubtful, total / (20 if REALLY_HAS_STATUS() else 5))
+        if not EMULATED:  # a process that is reaped before its last EXIT is read has no status to ask for
+            self.assertLess(doubtful, total / (20 if REALLY_HAS_STATUS() else 5))
 
     @staticmethod
     def value(event: Any) -> Any:
@@ -5271,7 +5275,7 @@ class WatchAsync(Case):
                 before = time.monotonic()
                 close(watcher)
                 self.assertEqual(await task, [])
-                self.assertLess(time.monotonic() - before, 1)
+                self.assertLess(time.monotonic() - before, PATIENCE / 2)
         self.run_async(check)
 
     def test_many_waits_without_pidfds_share_one_watcher(self) -> None:
