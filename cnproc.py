@@ -141,6 +141,17 @@ class _sock_fprog(ctypes.Structure):
     """A program of classic BPF: SO_ATTACH_FILTER in socket(7)."""
     _fields_ = [("len", ctypes.c_ushort), ("filter", ctypes.POINTER(_sock_filter))]
 
+# linux/exportfs.h, linux/fcntl.h
+_FILEID_KERNFS = 254
+
+class _file_handle(ctypes.Structure):
+    """What open_by_handle_at(2) opens: a directory of kernfs, by its id."""
+    _fields_ = [
+        ("handle_bytes", ctypes.c_uint),    # unsigned int handle_bytes: of f_handle
+        ("handle_type", ctypes.c_int),      # int handle_type
+        ("id", _u64),                       # unsigned char f_handle[]: kernfs_node.id
+    ]
+
 # linux/pidfd.h: _IOWR(0xFF, 11, struct pidfd_info)
 _PIDFD_GET_INFO, _PIDFD_INFO_EXIT, _PIDFD_THREAD = 0xC040FF0B, 1 << 3, os.O_EXCL if hasattr(os, "O_EXCL") else 0o200
 
@@ -169,6 +180,8 @@ if TYPE_CHECKING:
     @dataclass_transform(eq_default=False)
     class _Event:
         """For type checkers: an event's annotations are what its constructor takes, and it has nothing else."""
+
+        _extra: ClassVar[tuple[str, ...]]
 
         def __bytes__(self) -> bytes: ...
 
@@ -247,6 +260,8 @@ class ProcEvent(_Event, metaclass=_EventType):
         ("timestamp_ns", _u64),  # __u64 __attribute__((aligned(8))) timestamp_ns
     ]
     if not TYPE_CHECKING:
+        _extra = ()  # names of values that the kernel's struct has not. None: nobody knows it
+
         def __init__(self, *values, **named):
             kind, names = type(self).__name__, self.__match_args__
             if named.keys() - {*names}:
@@ -266,12 +281,13 @@ class ProcEvent(_Event, metaclass=_EventType):
     def asdict(self) -> dict[str, Any]:
         """What `--json` prints of it, but for the machine and the time of day. None: nobody knows the value."""
         kind: Any = type(self)
-        fields = {name: getattr(self, name) for name in _names(kind)[3:]}
+        fields: dict[str, Any] = {name: getattr(self, name) for name in _names(kind)[3:]}
         fields = {name: None if value == 0 and name.startswith("parent_") else value for name, value in fields.items()}
         shown = {"event": type(self).__name__.lower(), "timestamp_ns": self.timestamp_ns,
                  "pid": fields.pop("pid", None), "tid": fields.pop("tid", None), **fields}
         if isinstance(self, Exec):
-            shown.update(cmdline=_texts(self.cmdline), truncated=self.truncated)
+            paths = {name: fields[name] and _text(fields[name]) for name in ("cgroup", "exe", "cwd")}
+            shown.update(paths, cmdline=_texts(self.cmdline), truncated=self.truncated)
         elif isinstance(self, Lost):
             shown.update(count=self.count)
         elif isinstance(self, Comm):
@@ -285,6 +301,9 @@ class ProcEvent(_Event, metaclass=_EventType):
     def __repr__(self) -> str:
         kind: Any = type(self)
         values = {name: repr(getattr(self, name)) for name in _names(kind)}
+        for name, value in zip(kind._extra, self._values()):
+            if value is None:
+                del values[name]
         if self.what in _EVENTS or not self.what:
             values["what"] = f"What.{What(self.what).name}"
         if isinstance(self, Exit):
@@ -292,16 +311,26 @@ class ProcEvent(_Event, metaclass=_EventType):
         return f"{type(self).__name__}({', '.join(map('='.join, values.items()))})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ProcEvent) and type(self) is type(other) and bytes(self) == bytes(other)
+        return (isinstance(other, ProcEvent) and type(self) is type(other) and self._kernels() == other._kernels()
+                and self._values() == other._values())
 
     def __hash__(self) -> int:
-        return hash(bytes(self))
+        return hash(self._kernels())
+
+    def _kernels(self) -> bytes:
+        """The kernel's struct."""
+        return bytes(self)[:_EVENT_SIZE]
+
+    def _values(self) -> list[Any]:
+        """The values of _extra."""
+        return [getattr(self, name) for name in self._extra]
 
 @functools.lru_cache(maxsize=None)
 def _names(kind: type) -> list[str]:
     """The names of an event's values, those that it inherits first."""
-    names = [name.strip("_") for part in reversed(kind.__mro__) for name, *_ in vars(part).get("_fields_", ())]
-    return [*names, "cmdline"] if kind is Exec else names
+    names = [name.strip("_") for part in reversed(kind.__mro__) for name, *_ in vars(part).get("_fields_", ())
+             if name != "_cost_"]
+    return [*names, *(["cmdline"] if kind is Exec else []), *getattr(kind, "_extra", ())]
 
 class Fork(ProcEvent):
     """A process was forked. With threads=True: or a thread was created; the parent is then that of its process.
@@ -329,10 +358,14 @@ _UNKNOWN: Any = None
 class Exec(ProcEvent):
     """A process runs another program.
 
-    pid, tid     the process
-    cmdline      its command line at the moment of the exec, as os.fsdecode has it; None if it could not be read
-    truncated    whether cmdline lacks its end: it has over 16 KiB, and the process was gone before /proc could be read
+    pid, tid      the process
+    cmdline       its command line at the moment of the exec, as os.fsdecode has it; None if it could not be read
+    truncated     whether cmdline lacks its end: it has over 16 KiB, and the process was gone before /proc could be read
+    parent_pid    its parent
+    ruid, euid    the real and the effective user id that it has now
+    cgroup        its cgroup, as the line 0:: of /proc/PID/cgroup has it; None if that was gone when the event was read
     With source "netlink", cmdline of a process that is a zombie already is its name in brackets, as in ps: ["[mkdir]"].
+    The last four are None where nobody knows them.
     """
 
     tid: int = 0
@@ -340,10 +373,17 @@ class Exec(ProcEvent):
     _fields_ = _TASK
     _words = _UNKNOWN       # bytes: the arguments, each with a NUL behind it; written by the source that made the event
     _length = 0             # bytes that the kernel has of them
-    _parent_pid = _UNKNOWN  # where the source knows it; no part of the value
     _comm = _UNKNOWN        # the kernel's name of it, where the command line is empty; no part of the value
+    _extra = "parent_pid", "ruid", "euid", "cgroup", "exe", "cwd"
+    _more = (_UNKNOWN,) * 6  # their values
     if TYPE_CHECKING:
         cmdline: list[str] | None = None
+        parent_pid: int | None = None
+        ruid: int | None = None
+        euid: int | None = None
+        cgroup: str | None = None
+        exe: str | None = None
+        cwd: str | None = None
     else:
         @property
         def cmdline(self):
@@ -366,6 +406,18 @@ class Exec(ProcEvent):
 
     def __hash__(self) -> int:
         return hash((bytes(self), self._words))
+
+class _ExecValue:
+    """One of Exec._extra."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __get__(self, event: Any, _: object = None) -> Any:
+        return self if event is None else event._more[self._number]
+
+    def __set__(self, event: Any, value: Any) -> None:
+        event._more = *event._more[:self._number], value, *event._more[self._number + 1:]
 
 class Uid(ProcEvent):
     """A thread's user ids have changed.
@@ -456,6 +508,39 @@ class Coredump(ProcEvent):
         ("parent_pid", _s32),    # __kernel_pid_t parent_tgid
     ]
 
+class _exit_cost(ctypes.Structure):
+    """What the eBPF program adds to an EXIT. Not the kernel's."""
+    _fields_ = [
+        ("known", _u32),           # which of the others count, by bits: the first is 1
+        ("max_rss_exact", _u32),
+        ("max_rss", _u64),
+        ("cpu_ns", _u64),
+        ("read_bytes", _u64),
+        ("write_bytes", _u64),
+        ("major_faults", _u64),
+        ("start_ns", _u64),
+    ]
+
+_COST_FIELD: Any = ("_cost_", _exit_cost)
+
+class _ExitValue:
+    """One of Exit._extra."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._kind = name, bool if name == "max_rss_exact" else int
+        self._bit = 1 << [field for field, *_ in _exit_cost._fields_].index(name) - 1
+
+    def __get__(self, event: Any, _: object = None) -> Any:
+        if event is None:
+            return self
+        cost = event._cost_
+        return self._kind(getattr(cost, self._name)) if cost.known & self._bit else None
+
+    def __set__(self, event: Any, value: int | None) -> None:
+        cost = event._cost_
+        setattr(cost, self._name, value or 0)
+        cost.known = cost.known & ~self._bit if value is None else cost.known | self._bit
+
 class Exit(ProcEvent):
     """A process has ended: its last thread has. Its files are closed, and its parent has been notified.
 
@@ -464,6 +549,20 @@ class Exit(ProcEvent):
     returncode                the exit status, or -N for death by signal N, as subprocess has it; None for -1
     exit_signal               what the parent was sent: SIGCHLD as a rule; 0xffffffff for a thread
     parent_pid, parent_tid    its parent; often 0: the kernel does not always know it any longer
+    What the process cost, without its children. A value is None where nobody knows it, and all are with source
+    "netlink":
+    cpu_ns                    CPU time of all its threads, user and system together, in ns; the last 0.1 ms may be
+                              missing. None of threads that are traced
+    max_rss                   the most memory that it had resident, in bytes, as ru_maxrss has it: pages that it shares
+                              count, too, and Linux 6.2 and newer count in steps of 128 KiB. None for a process that ran
+                              in its parent's memory: by vfork(), without an exec
+    max_rss_exact             whether that is the figure of the program that it ran last. If False, it had no more than
+                              that: an earlier program, as the parent's before the exec, had so much
+    read_bytes, write_bytes   what it had read from storage, and what it has changed in files that go there, in bytes.
+                              None for a process that was there before the watch
+    major_faults              page faults that had to wait for storage
+    start_ns                  when it was forked: CLOCK_MONOTONIC, in ns
+    With threads=True they are those of the thread, and max_rss is None.
     """
 
     tid: int = 0
@@ -478,10 +577,19 @@ class Exit(ProcEvent):
         ("exit_signal", _u32),   # __u32 exit_signal
         ("parent_tid", _s32),    # __kernel_pid_t parent_pid (since 4.18)
         ("parent_pid", _s32),    # __kernel_pid_t parent_tgid
+        _COST_FIELD,             # behind the kernel's struct
     ]
     _comm = _UNKNOWN             # the kernel's name of a process that a signal killed; no part of the value
+    _extra = "cpu_ns", "max_rss", "max_rss_exact", "read_bytes", "write_bytes", "major_faults", "start_ns"
     if TYPE_CHECKING:
         returncode: int | None = None
+        cpu_ns: int | None = None
+        max_rss: int | None = None
+        max_rss_exact: bool | None = None
+        read_bytes: int | None = None
+        write_bytes: int | None = None
+        major_faults: int | None = None
+        start_ns: int | None = None
     else:
         @property
         def returncode(self):
@@ -560,18 +668,23 @@ _FORK, _EXEC, _COMM, _EXIT, _NONZERO_EXIT, _LIFE = map(int, (
     What.FORK, What.EXEC, What.COMM, What.EXIT, What.NONZERO_EXIT, What.LIFE))
 _ENDS = _EXIT | _NONZERO_EXIT
 _END = 1 << 32  # the `what` of an _End, which no mask asks for
-_LONGEST: Any = Exit
+_EXIT_CLASS: Any = Exit
+_EVENT_SIZE = _EXIT_CLASS._cost_.offset  # of the kernel's struct: Exit's is the longest
 _EVENTS: dict[int, Any] = {
     int(What[kind.__name__.upper()]): kind for kind in (Fork, Exec, Uid, Gid, Sid, Ptrace, Comm, Coredump, Exit)}
 for _kind in (ProcEvent, *_EVENTS.values(), Lost):  # as in a dataclass, and so type checkers know it
-    setattr(_kind, "__match_args__", (*_names(_kind), *(["returncode"] if _kind is Exit else [])))  # noqa: B010
+    _arguments_of = [name for name in _names(_kind) if name not in _kind._extra]
+    setattr(_kind, "__match_args__", (  # noqa: B010
+        *_arguments_of, *(["returncode"] if _kind is Exit else []), *_kind._extra))
+    for _number, _extra_name in enumerate(_kind._extra):
+        setattr(_kind, _extra_name, _ExecValue(_number) if _kind is Exec else _ExitValue(_extra_name))
 
 _COPIES = {what: kind.from_buffer_copy for what, kind in _EVENTS.items()}
 
-# Where the parts of a datagram lie, and how long it is with one event: Exit is the longest.
+# Where the parts of a datagram lie, and how long it is with one event.
 _CN_MSG = ctypes.sizeof(_nlmsghdr)
 _PROC_EVENT = _CN_MSG + ctypes.sizeof(_cn_msg)
-_SIZE = _PROC_EVENT + ctypes.sizeof(_LONGEST)
+_SIZE = _PROC_EVENT + _EVENT_SIZE
 
 def _decode(buffer: bytearray, start: int, end: int) -> Iterator[ProcEvent]:
     """Copies of the events in the datagram buffer[start:end]: of every message that is whole and of a known kind."""
@@ -583,8 +696,9 @@ def _decode(buffer: bytearray, start: int, end: int) -> Iterator[ProcEvent]:
         size = min(cn.len, nl.nlmsg_len - _PROC_EVENT)
         if (nl.nlmsg_type, cn.idx, cn.val) == (_NLMSG_DONE, _CN_IDX_PROC, _CN_VAL_PROC) and size >= 4:
             kind = _EVENTS.get(_u32.from_buffer(buffer, start + _PROC_EVENT).value)
-            if kind and size >= ctypes.sizeof(kind):
-                yield kind.from_buffer_copy(buffer, start + _PROC_EVENT)
+            if kind and size >= min(ctypes.sizeof(kind), _EVENT_SIZE):
+                event = buffer[start + _PROC_EVENT:start + _PROC_EVENT + size]
+                yield kind.from_buffer_copy(event[:_EVENT_SIZE].ljust(ctypes.sizeof(kind), b"\0"))
         start += nl.nlmsg_len + 3 & ~3  # NLMSG_ALIGN
 
 # ----------------------------------------------------------------------------------------- /proc and pidfd
@@ -1072,7 +1186,7 @@ _BPF_RINGBUF_BUSY_BIT, _BPF_RINGBUF_HDR_SZ = 1 << 31, 8
 _BPF_LDX, _BPF_STX, _BPF_ALU, _BPF_ALU64, _BPF_MEM, _BPF_ATOMIC, _BPF_FETCH = 0x01, 0x03, 0x04, 0x07, 0x60, 0xC0, 0x01
 _BPF_DW, _BPF_CALL, _BPF_EXIT, _BPF_MOV, _BPF_JNE, _BPF_JLE = 0x18, 0x80, 0x90, 0xB0, 0x50, 0xB0
 _WIDTHS = {2: 0x08, 4: 0x00, 8: 0x18}  # BPF_H, BPF_W, BPF_DW
-_ALU = {"Add": 0x00, "Sub": 0x10, "BitOr": 0x40, "BitAnd": 0x50}
+_ALU = {"Add": 0x00, "Sub": 0x10, "Mult": 0x20, "BitOr": 0x40, "BitAnd": 0x50}
 _HELPERS = {"map_lookup_elem": 1, "map_update_elem": 2, "map_delete_elem": 3, "skb_load_bytes": 26,
             "get_current_task": 35, "probe_read_user": 112, "probe_read_kernel": 113, "ringbuf_output": 130}
 # asm/unistd.h: libc has no function for bpf(2)
@@ -1120,6 +1234,11 @@ class _process_entry(ctypes.Structure):
         ("tasks", _u32),           # EXITs still to come: one for each FORK; from _UNCOUNTED on if it was there before
         ("ended", _u32),           # threads=True: the process has ended, and some thread's EXIT may still come
         ("since_ns", _u64),        # when it was forked, or the watch began
+        ("memory", _u32),          # whose signal->maxrss is: 0, _OWN_MEMORY or _SHARED_MEMORY
+        ("pad", _u32),
+        ("base_rss", _u64),        # pages: signal->maxrss at its last EXEC
+        ("read_bytes", _u64),      # by those of its threads that have ended
+        ("write_bytes", _u64),     # likewise
     ]
 
 class _program_control(ctypes.Structure):
@@ -1138,7 +1257,19 @@ class _program_record(ctypes.Structure):
     _fields_ = [
         ("lost", _u32),            # program_control.lost at that moment
         ("note", _u32),            # EXEC: bytes in the whole command line; else 0, _FINAL, _PROBE or _NAME
-        ("event", _LONGEST),       # struct proc_event. EXEC: with the parent_pid of an EXIT
+        # struct proc_event, EXEC: with the parent_pid of an EXIT. Behind it: EXIT: its cost; EXEC: an _exec_ids; else
+        # zeros, so that all records are of one length.
+        ("event", _EXIT_CLASS),
+    ]
+
+class _exec_ids(ctypes.Structure):
+    """What the program adds to an EXEC, where an EXIT has its cost."""
+    _fields_ = [
+        ("known", _u32),           # _KNOWS_IDS and _KNOWS_CGROUP
+        ("pad", _u32),
+        ("cgroup", _u64),          # kernfs_node.id: the inode number of its directory
+        ("ruid", _u32),
+        ("euid", _u32),
     ]
 
 _CMDLINE_MAX = 16 << 10
@@ -1153,7 +1284,16 @@ _UNCOUNTED, _UNCOUNTED_BITS = 1 << 30, 3 << 29
 # The process has ended; a Comm of our own that nobody wants, see _Recovery.probe(); the Comm of a process that a signal
 # killed, which precedes its Exit.
 _FINAL, _PROBE, _NAME = 1, 2, 3
+# process_entry.memory. 0: signal->maxrss may be that of a program from before the watch. OWN: it began with base_rss.
+# SHARED: it is the parent's, after vfork() without an exec; or that cannot be ruled out.
+_OWN_MEMORY, _SHARED_MEMORY = 1, 2
+_PAGE_SIZE, _COST_LEN, _ENTRY_LEN = mmap.PAGESIZE, ctypes.sizeof(_exit_cost), ctypes.sizeof(_process_entry)
 _PLAIN, _COMM_LEN, _EXEC_LEN = ctypes.sizeof(_program_record), _exec_record.comm.size, _exec_record.cmdline.offset
+_BARE = _program_record.event.offset + _EVENT_SIZE  # a record without cost
+# Bits of `known` in an _exit_cost, and the last two in an _exec_ids.
+_KNOWS_RSS, _KNOWS_CPU, _KNOWS_IO, _KNOWS_FAULTS, _KNOWS_START, _KNOWS_IDS, _KNOWS_CGROUP = 3, 4, 24, 32, 64, 128, 256
+_KNOWS_SUMS = _KNOWS_CPU | _KNOWS_FAULTS
+_KNOWS_OF_THREAD = _KNOWS_SUMS | _KNOWS_IO | _KNOWS_START
 _STRIDE = _BPF_RINGBUF_HDR_SZ + _PLAIN
 
 # The program, in a small part of Python's syntax: see _Compiler. The kernel runs it for each event, in the thread that
@@ -1178,13 +1318,14 @@ def filter(skb):
     passing = control.passing
     if entry:
         kinds = kinds | entry.kinds
-        passing = passing | entry.kinds
+        passing = passing | entry.kinds | EXEC
     if not passing & what and (what != COMM or pid != control.self):
         return  # most of the machine's events
     cb = skb
     if cb.portid != control.sender:
         return  # forged
     record.note = 0
+    probe_read_kernel(cost, COST_LEN, 0)  # which fails, and makes it all zeros
 
     if what == FORK:
         if fork.tid != fork.pid:
@@ -1193,14 +1334,18 @@ def filter(skb):
             if not THREADS:
                 return
         else:
-            child.kinds = 0
+            probe_read_kernel(child, ENTRY_LEN, 0)
             if entry:
                 child.kinds = entry.inherited
             if child.kinds or control.everything & ENDS:
                 child.inherited = child.kinds
                 child.tasks = 1
-                child.ended = 0
                 child.since_ns = event.timestamp_ns
+                child.memory = SHARED_MEMORY
+                task = get_current_task()
+                newest = task.children_prev
+                if newest.tgid == fork.pid and newest.mm != task.mm:
+                    child.memory = OWN_MEMORY
                 if map_update_elem(processes, ref(fork.pid), child, BPF_ANY):
                     atomic_add(control.lost, 1)
                     atomic_add(control.unsaved, 1)
@@ -1210,6 +1355,12 @@ def filter(skb):
 
     elif what == EXEC:
         task = get_current_task()
+        if entry:
+            signal = task.signal
+            entry.base_rss = signal.maxrss  # bprm->mm has replaced the old memory, which is counted: exec_mmap()
+            entry.memory = OWN_MEMORY
+        if not kinds & EXEC:
+            return
         parent = task.real_parent
         mm = task.mm
         start = mm.arg_start
@@ -1218,6 +1369,14 @@ def filter(skb):
         record.lost = control.lost
         record.note = length
         exit.parent_pid = parent.tgid
+        cred = task.real_cred
+        ids.ruid = cred.uid
+        ids.euid = cred.euid
+        css_set = task.cgroups
+        cgroup = css_set.dfl_cgrp
+        node = cgroup.kn
+        ids.cgroup = node.id
+        ids.known = KNOWN
         zero = 0
         scratch = map_lookup_elem(scratches, ref(zero))  # nobody else uses it: send_msg() in cn_proc.c holds a lock
         if not scratch:
@@ -1243,9 +1402,15 @@ def filter(skb):
             exit.parent_tid = leader.exit_state | leader.exit_code | signal.group_exit_code
             exit.parent_tid = exit.parent_tid | signal.flags & SIGNAL_GROUP_EXIT
             status = 1
+            memory = 0
+            base_rss = 0
+            left = 1
         else:
             if not entry:
                 return
+            if not THREADS:
+                atomic_add(entry.read_bytes, task.read_bytes)
+                atomic_add(entry.write_bytes, task.write_bytes)
             left = atomic_add(entry.tasks, MINUS_1) - 1
             # `live` is 0 when every thread has begun to end. Threads leave nr_threads when they are released, which
             # comes before their events, but a tracer can release them later: kernel/exit.c.
@@ -1271,22 +1436,60 @@ def filter(skb):
                 if not left:
                     map_delete_elem(processes, ref(pid))
             else:
-                if not ended or map_delete_elem(processes, ref(pid)):
-                    return  # the process lives, or another thread has reported its end
+                if not ended:
+                    return
+                memory = entry.memory
+                base_rss = entry.base_rss
+                cost.read_bytes = entry.read_bytes
+                cost.write_bytes = entry.write_bytes
+                if map_delete_elem(processes, ref(pid)):
+                    return  # another thread has reported its end
                 exit.exit_code = status
                 if exit.tid != exit.pid:
                     exit.tid = exit.pid
                     exit.exit_signal = leader.exit_signal
             if not kinds & EXIT and not exit.exit_code:
                 return
+        if THREADS:
+            cost.cpu_ns = task.sum_exec_runtime
+            cost.read_bytes = task.read_bytes
+            cost.write_bytes = task.write_bytes
+            cost.major_faults = task.maj_flt
+            cost.start_ns = task.start_time
+            cost.known = KNOWN & KNOWS_OF_THREAD
+        else:
+            # __exit_signal() adds what a thread has used to `signal` when it is released, and then takes it from
+            # nr_threads. So what was read before nr_threads lacks the leader if that is still to be released.
+            cost.cpu_ns = signal.sum_sched_runtime
+            cost.major_faults = signal.maj_flt
+            count = signal.nr_threads
+            if not count:
+                cost.cpu_ns = signal.sum_sched_runtime
+                cost.major_faults = signal.maj_flt
+            else:
+                cost.cpu_ns = cost.cpu_ns + leader.sum_exec_runtime
+                cost.major_faults = cost.major_faults + leader.maj_flt
+            known = KNOWS_START
+            if not count or count == 1:  # else a tracer holds threads
+                known = known | KNOWS_SUMS
+            if not left:  # the EXITs of all its threads have come
+                known = known | KNOWS_IO
+            pages = signal.maxrss
+            if pages and memory != SHARED_MEMORY:
+                known = known | KNOWS_RSS
+                cost.max_rss = pages * PAGE_SIZE
+                if memory == OWN_MEMORY and pages != base_rss:  # it has grown since
+                    cost.max_rss_exact = 1
+            cost.start_ns = leader.start_time
+            cost.known = known & KNOWN
         if status & 0x7F:  # killed by a signal, perhaps half-way through an exec that has no event: say what it ran
             record.lost = control.lost
-            probe_read_kernel(name, PLAIN, record)
+            probe_read_kernel(name, BARE, record)
             name.note = NAME
             comm.what = COMM
             comm.tid = exit.pid
             probe_read_kernel(ref(comm._comm_), COMM_LEN, ref(leader.comm))
-            ringbuf_output(ring, name, PLAIN, 0)
+            ringbuf_output(ring, name, BARE, 0)
 
     elif what == COMM and not kinds & COMM:
         record.note = PROBE
@@ -1300,29 +1503,36 @@ def filter(skb):
 """
 
 # The structs on its stack, by their offsets from the frame pointer. `event`, `fork` and `exit` are what the datagram
-# ends with, and `record` is that with a header, which lies over the end of cn.
-_EVENT_AT = -8 - ctypes.sizeof(_LONGEST)
+# ends with, and `record` is that with a header, which lies over the end of cn, and with `cost` or `ids` behind it.
+_COST_AT = -8 - ctypes.sizeof(_exit_cost)
+_EVENT_AT = _COST_AT - _EVENT_SIZE
+_LOWEST_AT = (_EVENT_AT - _PROC_EVENT & ~7) - ctypes.sizeof(_process_entry)
 _ON_STACK: dict[str, tuple[int, Any]] = {
     "nl": (_EVENT_AT - _PROC_EVENT, _nlmsghdr), "cn": (_EVENT_AT - _PROC_EVENT + _CN_MSG, _cn_msg),
     "event": (_EVENT_AT, ProcEvent), "fork": (_EVENT_AT, Fork), "exit": (_EVENT_AT, Exit),
     "record": (_EVENT_AT - _program_record.event.offset, _program_record),
-    "child": (-136, _process_entry), "name": (-136, _program_record), "comm": (-128, Comm)}
+    "cost": (_COST_AT, _exit_cost), "ids": (_COST_AT, _exec_ids), "child": (_LOWEST_AT, _process_entry),
+    "name": (_LOWEST_AT, _program_record), "comm": (_LOWEST_AT + _program_record.event.offset, Comm)}
 # What its pointers point to: values of maps, the program's context, and structs of the kernel's own.
 _POINTERS: dict[str, Any] = {
     "control": _program_control, "entry": _process_entry, "scratch": _exec_record, "skb": _sk_buff_context,
     "task": "task_struct", "parent": "task_struct", "leader": "task_struct", "signal": "signal_struct",
-    "mm": "mm_struct", "cb": "netlink_skb_parms"}
+    "mm": "mm_struct", "cb": "netlink_skb_parms", "newest": "sibling", "cred": "cred", "css_set": "css_set",
+    "cgroup": "cgroup", "node": "kernfs_node"}
 _MAPS = {"processes", "overflow", "controls", "scratches", "ring"}
 
 class _Compiler:
     """Compiles _PROGRAM to eBPF: Documentation/bpf/standardization/instruction-set.rst.
 
     Each statement is compiled by itself. Variables are u64 on the stack. Registers 6 to 9 hold what a statement
-    computes, and a call takes its arguments in registers 1 to 5.
+    computes, and a call takes its arguments in registers 1 to 5. Whether to compile what is under THREADS is decided
+    here.
     """
 
     def __init__(self, threads: bool) -> None:
-        self._layout, self._threads = _layout(), threads
+        self._layout = _layout()
+        self._decided = {"THREADS": threads, "KNOWN": sum(
+            bit for bit, members in _OPTIONAL.items() if members <= self._layout.keys())}
         self._variables: dict[str, int] = {}  # their offsets from the frame pointer
         self._code: list[Any] = []            # of each instruction: code, dst, src, off and imm
 
@@ -1348,16 +1558,27 @@ class _Compiler:
         self._emit(_BPF_JMP | _BPF_EXIT)
 
     def _variable(self, name: str) -> int:
-        return self._variables.setdefault(name, -144 - 8 * len(self._variables))
+        return self._variables.setdefault(name, _LOWEST_AT - 8 * len(self._variables) - 8)
 
-    def _block(self, statements: list[Any]) -> None:
+    def _statements(self, statements: list[Any]) -> Iterator[Any]:
+        """These, with what is under a condition that is decided here in its place."""
         for node in statements:
+            decided = self._decide(node.test) if type(node).__name__ == "If" else None
+            if decided is None:
+                yield node
+            else:
+                yield from self._statements(node.body if decided else node.orelse)
+
+    def _block(self, statements: list[Any]) -> str:
+        """Compile these. Returns what kind the last is."""
+        kind = ""
+        for node in self._statements(statements):
             kind = type(node).__name__
             if kind == "If":
                 jumps = self._branch(node.test, False)
-                self._block(node.body)
+                last = self._block(node.body)
                 if node.orelse:
-                    ends = [] if type(node.body[-1]).__name__ == "Return" else [self._emit(_BPF_JMP)]
+                    ends = [] if last == "Return" else [self._emit(_BPF_JMP)]
                     self._land(jumps)
                     self._block(node.orelse)
                     jumps = ends
@@ -1369,6 +1590,14 @@ class _Compiler:
                 if kind == "Assign":
                     base, offset, size = self._place(node.targets[0], 7)
                     self._emit(_BPF_STX | _BPF_MEM | _WIDTHS[size], base, 6, offset)
+        return kind
+
+    def _decide(self, node: Any) -> int | None:
+        """Whether a condition holds, if that is known by now."""
+        if type(node).__name__ == "UnaryOp":
+            decided = self._decide(node.operand)
+            return None if decided is None else not decided
+        return self._decided.get(getattr(node, "id", ""))
 
     def _branch(self, node: Any, wanted: bool) -> list[int]:
         """Jumps that are taken if the truth of a condition is as wanted."""
@@ -1400,7 +1629,7 @@ class _Compiler:
             self._value(node.right, to + 1)
             self._emit(_BPF_ALU64 | _ALU[type(node.op).__name__] | _BPF_X, to, to + 1)
         elif kind == "Constant" or name.isupper():
-            number = node.value if kind == "Constant" else self._threads if name == "THREADS" else globals()[f"_{name}"]
+            number = node.value if kind == "Constant" else self._decided.get(name, globals().get(f"_{name}"))
             self._emit(_BPF_ALU | _BPF_MOV, to, imm=number)  # as u32
         elif name in _MAPS:
             what = _BPF_PSEUDO_MAP_VALUE if name == "controls" else _BPF_PSEUDO_MAP_FD
@@ -1431,7 +1660,9 @@ class _Compiler:
         name = node.value.id
         start, struct_ = _ON_STACK.get(name) or (0, _POINTERS[name])
         if isinstance(struct_, str):
-            offset, size = self._layout[f"{struct_}.{node.attr}"], _MEMBERS[struct_][node.attr]
+            name_in = f"{struct_}.{node.attr}"
+            offset = self._layout.get(name_in, 0)  # KNOWN says that it is not there
+            size = _DERIVED[name_in][0] if name_in in _DERIVED else _MEMBERS[struct_][node.attr]
         else:
             offset, size = start + getattr(struct_, node.attr).offset, getattr(struct_, node.attr).size
         if name in _ON_STACK:
@@ -1462,12 +1693,44 @@ class _Compiler:
 # The members of the kernel's own structs that the program reads, and their sizes.
 _MEMBERS = {
     "task_struct": {"signal": 8, "mm": 8, "group_leader": 8, "real_parent": 8, "tgid": 4, "exit_state": 4,
-                    "exit_code": 4, "exit_signal": 4, "ptrace": 4, "comm": 16},
-    "signal_struct": {"live": 4, "nr_threads": 4, "flags": 4, "group_exit_code": 4},
+                    "exit_code": 4, "exit_signal": 4, "ptrace": 4, "comm": 16, "se": 0, "ioac": 0, "maj_flt": 8,
+                    "start_time": 8, "children": 0, "sibling": 0, "real_cred": 8, "cgroups": 8},
+    "signal_struct": {"live": 4, "nr_threads": 4, "flags": 4, "group_exit_code": 4, "sum_sched_runtime": 8,
+                      "maj_flt": 8, "maxrss": 8},
     "mm_struct": {"arg_start": 8, "arg_end": 8},
     "sk_buff": {"cb": 48},
     "netlink_skb_parms": {"portid": 4},
+    "sched_entity": {"sum_exec_runtime": 8},
+    "task_io_accounting": {"read_bytes": 8, "write_bytes": 8},
+    "cred": {"uid": 4, "euid": 4},
+    "css_set": {"dfl_cgrp": 8},
+    "cgroup": {"kn": 8},
+    "kernfs_node": {"id": 8},
 }
+# Members of members, and what is reached from a member in the middle: their sizes, and how their offsets are made up.
+_DERIVED = {
+    "netlink_skb_parms.portid": (4, "sk_buff.cb", 1, "netlink_skb_parms.portid"),  # NETLINK_CB(skb)
+    "task_struct.sum_exec_runtime": (8, "task_struct.se", 1, "sched_entity.sum_exec_runtime"),
+    "task_struct.read_bytes": (8, "task_struct.ioac", 1, "task_io_accounting.read_bytes"),
+    "task_struct.write_bytes": (8, "task_struct.ioac", 1, "task_io_accounting.write_bytes"),
+    "task_struct.children_prev": (8, "task_struct.children", 1, "list_head.prev"),
+    "sibling.tgid": (4, "task_struct.tgid", -1, "task_struct.sibling"),  # list_entry(prev, struct task_struct, sibling)
+    "sibling.mm": (8, "task_struct.mm", -1, "task_struct.sibling"),
+}
+# Those that it can do without, by the bit that KNOWN lacks then.
+_OPTIONAL: dict[int, set[str]] = {
+    _KNOWS_CPU: {"signal_struct.sum_sched_runtime", "task_struct.sum_exec_runtime"},
+    _KNOWS_RSS: {"signal_struct.maxrss", "task_struct.children_prev", "sibling.tgid", "sibling.mm"},
+    _KNOWS_IO: {"task_struct.read_bytes", "task_struct.write_bytes"},
+    _KNOWS_FAULTS: {"signal_struct.maj_flt", "task_struct.maj_flt"},
+    _KNOWS_START: {"task_struct.start_time"},
+    _KNOWS_IDS: {"task_struct.real_cred", "cred.uid", "cred.euid"},
+    _KNOWS_CGROUP: {"task_struct.cgroups", "css_set.dfl_cgrp", "cgroup.kn", "kernfs_node.id"},
+}
+_NEEDED = {f"{name}.{member}" for name, member in (
+    ("task_struct", "signal mm group_leader real_parent tgid exit_state exit_code exit_signal ptrace comm"),
+    ("signal_struct", "live nr_threads flags group_exit_code"), ("mm_struct", "arg_start arg_end"),
+    ("netlink_skb_parms", "portid"), ("sk_buff", "cb")) for member in member.split()}
 
 class _Btf:
     """The types of the running kernel: Documentation/bpf/btf.rst.
@@ -1484,13 +1747,16 @@ class _Btf:
         self._strings = length + strings, length + strings + strings_length
 
     def offsets(self, name: str, members: Iterable[str]) -> dict[str, int]:
-        """The offsets of these members of a struct, in bytes. They may be in an unnamed struct at its beginning."""
+        """The offsets of those of these members that a struct has, in bytes. They may be in an unnamed struct at its
+        beginning. Raises KeyError if it has none of them."""
         for at in self._uses(name):
             found = self._struct(at)
             if found:
                 if found.get("") == 0 and not found.keys() >= set(members):
                     found = self._unnamed(next(iter(members)))
-                return {member: found[member] // 8 for member in members}
+                offsets = {member: found[member] // 8 for member in members if member in found}
+                if offsets:
+                    return offsets
         raise KeyError(name)
 
     def _uses(self, name: str) -> Iterator[int]:
@@ -1540,13 +1806,19 @@ def _layout() -> dict[str, int]:
                 btf = _Btf(mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ))
             except OSError:  # before Linux 6.16
                 btf = _Btf(file.read())
-        layout = {f"{name}.{member}": offset for name, members in _MEMBERS.items()
-                  for member, offset in btf.offsets(name, members).items()}
+        layout = {"list_head.prev": 8}
+        for name, members in _MEMBERS.items():
+            with contextlib.suppress(KeyError):
+                layout.update((f"{name}.{member}", offset) for member, offset in btf.offsets(name, members).items())
     except FileNotFoundError as error:
         raise OSError(errno.ENOENT, "the kernel has no BTF: /sys/kernel/btf/vmlinux") from error
-    except (KeyError, ValueError, struct.error) as error:
-        raise OSError(errno.EINVAL, f"the kernel's BTF lacks {error}") from error
-    layout["netlink_skb_parms.portid"] += layout["sk_buff.cb"]  # NETLINK_CB(skb)
+    except (ValueError, struct.error) as error:
+        raise OSError(errno.EINVAL, f"the kernel's BTF is broken: {error}") from error
+    layout.update((name, layout[outer] + sign * layout[inner]) for name, (_, outer, sign, inner) in _DERIVED.items()
+                  if outer in layout and inner in layout)
+    missing = _NEEDED - layout.keys()
+    if missing:
+        raise OSError(errno.EINVAL, f"the kernel's BTF lacks {', '.join(sorted(missing))}")
     return layout
 
 @functools.lru_cache(maxsize=None)
@@ -1681,6 +1953,49 @@ _fence = None if sys.platform != "linux" or os.uname().machine in ("x86_64", "s3
 # Where an EXEC has its words, in bytes behind struct bpf_ringbuf_hdr, and its parent_pid, in words.
 _WORDS_AT = _BPF_RINGBUF_HDR_SZ + _exec_record.cmdline.offset
 _PARENT_PID_AT = (_BPF_RINGBUF_HDR_SZ + _program_record.event.offset + vars(Exit)["parent_pid"].offset) // 4
+_IDS_AT, _EXEC_IDS = _BPF_RINGBUF_HDR_SZ + _BARE, struct.Struct("=I4xQII").unpack_from
+
+class _Cgroups(dict[int, "str | None"]):
+    """The paths of cgroups by their ids, as far as they have been asked for; None for one that cannot be resolved."""
+
+    def __missing__(self, number: int) -> str | None:
+        if len(self) >= 4096:
+            self.clear()
+        path = self[number] = self._path(number)
+        return path
+
+    @staticmethod
+    def _path(number: int) -> str | None:
+        root = _cgroup2()
+        try:
+            mount = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                handle = _file_handle(8, _FILEID_KERNFS, number)
+                fd = _libc().open_by_handle_at(mount, ctypes.byref(handle), os.O_PATH | os.O_CLOEXEC)
+            finally:
+                os.close(mount)
+            if fd < 0:
+                return None  # ESTALE: it has been removed
+            try:
+                path = os.readlink(f"/proc/self/fd/{fd}")
+            finally:
+                os.close(fd)
+            # Not if it has been removed by now (" (deleted)"), or lies outside of what is mounted there.
+            if os.stat(path).st_ino != number:
+                return None
+        except (OSError, AttributeError):
+            return None
+        return path[len(root.rstrip("/")):] or "/"
+
+def _cgroup2() -> str:
+    """Where the unified hierarchy of cgroups is mounted; "" if it is not: proc_pid_mountinfo(5)."""
+    with open("/proc/self/mountinfo", "rb") as file:
+        for line in file:
+            left, _, right = line.partition(b" - ")
+            fields = left.split()
+            if right.startswith(b"cgroup2 ") and fields[3] == b"/":
+                return os.fsdecode(fields[4].decode("unicode_escape").encode("latin-1"))  # a space is \\040
+    return ""
 
 class _Ring:
     """The memory of a ring buffer map, shared with the kernel: Documentation/bpf/ringbuf.rst."""
@@ -1694,6 +2009,7 @@ class _Ring:
         self._size = size
         self._taken = 0  # bytes since the beginning; take()
         self._comms: dict[int, str] = {}  # names of processes whose Exit comes next
+        self._cgroups = _Cgroups()
         self.tids: dict[int, set[int]] = {}  # threads=True: see ended()
 
     def next_lost(self) -> int | None:
@@ -1752,7 +2068,10 @@ class _Ring:
             event: Any = _COPIES[what](data, at + 16)
             if what == _EXEC:
                 text = event._words = bytes(data[at + _WORDS_AT:at + 8 + length])
-                event._length, event._parent_pid = note, words[word + _PARENT_PID_AT]
+                event._length = note
+                known, cgroup, ruid, euid = _EXEC_IDS(data, at + _IDS_AT)
+                event._more = (words[word + _PARENT_PID_AT], *((ruid, euid) if known & _KNOWS_IDS else (None, None)),
+                               self._cgroups[cgroup] if known & _KNOWS_CGROUP else None, None, None)
                 odd = len(text) < note or not (text and text[0])
             else:
                 odd = bool(note or self._comms)
@@ -1828,7 +2147,7 @@ class _RingSource:
     def __init__(self, subscription: _Subscription, threads: bool) -> None:
         """Raises OSError where the kernel does not let us, or is not laid out as its BTF says."""
         self._subscription, self._threads = subscription, threads
-        # An event takes 56 bytes here and some 800 in the socket's buffer: a ring of 1/8 holds at least as many.
+        # An event takes 112 bytes here and some 800 in the socket's buffer: a ring of 1/8 holds about as many.
         size = max(1 << 16, 1 << (subscription.rcvbuf >> 3).bit_length() >> 1)
         self._program = _Program(threads, size, self._room())
         self._saved: dict[int, _program_record] = {}  # by their numbers: what was lost and has been kept
@@ -1859,7 +2178,7 @@ class _RingSource:
     def _prove(self) -> None:
         """Have the program read what we know: our own command line and threads, by datagrams to ourselves."""
         control, port, me = self._control, self._subscription.port, os.getpid()
-        forged = [_WORDS.tobytes() + bytes(event).ljust(ctypes.sizeof(_LONGEST), b"\0") for event in (
+        forged = [_WORDS.tobytes() + bytes(event)[:_EVENT_SIZE].ljust(_EVENT_SIZE, b"\0") for event in (
             Exec(_EXEC, _REBUILT, 0, me, me), Exit(_EXIT, _REBUILT, 0, me, me))]
         control.sender = port ^ 1 << 30  # somebody else: neither we nor the kernel
         control.everything = control.passing = _EXEC | _EXIT
@@ -1872,6 +2191,7 @@ class _RingSource:
         with open("/proc/self/status", "rb") as file:
             traced = b"\nTracerPid:\t0\n" not in file.read()
         for _ in range(10):  # threads come and go
+            used = 0 if self._threads else time.process_time_ns()
             for datagram in forged:
                 self._subscription.send_to_self(datagram)
             with open("/proc/self/stat", "rb") as file:
@@ -1881,10 +2201,12 @@ class _RingSource:
             words = ctypes.string_at(begin, end - begin)[:_CMDLINE_MAX] if begin else b""
             if ([event.what for event in found] == [_EXEC, _EXIT]
                     and (found[0]._words or b"")[:_CMDLINE_MAX] == words  # _complete() may have read the rest
-                    and (found[0]._length, found[0]._parent_pid) == (end - begin, os.getppid())
+                    and (found[0]._length, found[0].parent_pid) == (end - begin, os.getppid())
                     and found[1].exit_code == found[1].exit_signal == int(stat[17])  # live, nr_threads: num_threads
                     and (found[1].tid, found[1].parent_pid, found[1]._comm) == (int(stat[35]), me, comm)
-                    and found[1].parent_tid == 0 and (traced or not found[1].cpu)):
+                    and found[1].parent_tid == 0 and (traced or not found[1].cpu)
+                    and (found[0].ruid, found[0].euid) in (os.getresuid()[:2], (None, None))
+                    and (found[1].cpu_ns is None or used <= found[1].cpu_ns <= time.process_time_ns())):
                 break
         else:
             raise OSError(errno.EINVAL, "the kernel's structs are not as its BTF says")
@@ -2343,6 +2665,7 @@ class _DatagramSource:
                     events.append(_lost(None, self._subscription.now()))
             # What the kernel does not write stays as it is: so that it is usual again.
             sender.nl_pid, sender.nl_groups = 0, _CN_IDX_PROC
+        buffer[:] = bytes(len(buffer))  # behind an EXIT are zeros: no cost is known
         return events, more
 
     def _status(self, pid: int, pidfd: int, timestamp_ns: int) -> int | None:
@@ -2958,7 +3281,7 @@ class Watcher:
     """A subscription to process events, and the table of who is watched.
 
     threads: report every thread's start and end in place of the processes'.
-    rcvbuf: bytes that the kernel may queue, about 800 an event. With source "ebpf" it is an eighth of that, at 56
+    rcvbuf: bytes that the kernel may queue, about 800 an event. With source "ebpf" it is an eighth of that, at 112
     bytes an event. An ordinary user gets no more than net.core.rmem_max.
     delay: seconds to wait after being woken, so that events gather. It saves CPU time. An iteration lets events gather
     in any case, for 10 ms with source "ebpf". read() without a delay returns each event at once.
@@ -3882,7 +4205,7 @@ class _Processes:
             return self._fork(event, pid)
         info = self.known.get(pid)
         if info is None:  # its Fork has not been reported
-            parent_pid = event._parent_pid if what == _EXEC else None
+            parent_pid = event.parent_pid if what == _EXEC else None
             info = _ProcInfo(pid, self.known.get(parent_pid or 0), parent_pid, None)
             if self._children:
                 self.known[pid] = info
@@ -4504,8 +4827,11 @@ class _Trace(_View):
 def _form(name: str) -> tuple[Any, Any, Any]:
     """How to make an event of a record: its class, what packs the struct, and what takes the fields from the record."""
     kind = _EVENTS[int(What[name.upper()])]
-    fields = [(field, {_s32: "i", _u32: "I"}.get(form, "16s")) for field, form in kind._fields_]
-    return kind, struct.Struct("=IIQ" + "".join(form for _, form in fields)).pack, operator.itemgetter(
+    forms: dict[Any, str] = {_s32: "i", _u32: "I", _exit_cost: f"{ctypes.sizeof(_exit_cost)}x"}
+    fields = [(field, forms.get(form, "16s")) for field, form in kind._fields_]
+    pack = struct.Struct("=IIQ" + "".join(form for _, form in fields)).pack
+    fields = [field for field in fields if field[0] != "_cost_"]
+    return kind, pack, operator.itemgetter(
         *(field.strip("_") for field, _ in fields))
 
 def _from_record(record: dict[str, Any], when: int) -> Any:
@@ -4523,7 +4849,7 @@ def _from_record(record: dict[str, Any], when: int) -> Any:
     event = kind.from_buffer_copy(pack(
         What[name.upper()], _REBUILT if record["rebuilt"] else 0, when & _NEVER * 2 - 1, *values))
     if name == "exec":
-        words, event._parent_pid = record["cmdline"], record.get("parent_pid")
+        words, event.parent_pid = record["cmdline"], record.get("parent_pid")
         if words is not None:
             event._words = _argv(words)
             event._length = len(event._words) + bool(record["truncated"])

@@ -119,9 +119,10 @@ class Layout(unittest.TestCase):
     def test_structs_are_as_long_as_the_kernels(self) -> None:
         sizes: dict[Any, int] = {
             cnproc._nlmsghdr: 16, cnproc._cn_msg: 20, cnproc._sockaddr_nl: 12, cnproc._sock_filter: 8,
-            cnproc._request: 40, Fork: 32, Exec: 24, Exit: 40, Uid: 32, Gid: 32, Sid: 24, Ptrace: 32, Comm: 40,
+            cnproc._request: 40, Fork: 32, Exec: 24, Uid: 32, Gid: 32, Sid: 24, Ptrace: 32, Comm: 40,
             Coredump: 32}
         self.assertEqual({kind: ctypes.sizeof(kind) for kind in sizes}, sizes)
+        self.assertEqual(cnproc._EVENT_SIZE, 40)  # an Exit has its cost behind that
 
     def test_kinds_have_the_kernels_values(self) -> None:
         values = dict(NONE=0, FORK=1, EXEC=2, UID=4, GID=0x40, SID=0x80, PTRACE=0x100, COMM=0x200,
@@ -200,6 +201,29 @@ class Layout(unittest.TestCase):
         self.assertEqual(pickle.loads(pickle.dumps(lost)), lost)
         self.assertEqual((lost.count, lost.timestamp_ns, repr(lost)), (
             3, 5, "Lost(what=What.NONE, cpu=0, timestamp_ns=5, tid=0, pid=0, count=3)"))
+
+    def test_costs_and_ids_are_part_of_an_event(self) -> None:
+        values: list[tuple[Any, dict[str, Any]]] = [
+            (Exit, dict(cpu_ns=1, max_rss=0, max_rss_exact=False, read_bytes=1 << 40, write_bytes=3, major_faults=0,
+                        start_ns=5)),
+            (Exec, dict(parent_pid=1, ruid=0, euid=4294967294, cgroup="/a b", exe="/bin/\udcff", cwd="/"))]
+        for kind, known in values:
+            plain = kind(pid=7)
+            self.assertEqual([getattr(plain, name) for name in known], [None] * len(known))
+            event = kind(pid=7, **known)
+            self.assertEqual({name: getattr(event, name) for name in known}, known)
+            self.assertEqual(kind.__match_args__[-len(known):], tuple(known))
+            for twin in pickle.loads(pickle.dumps(event)), copy.copy(event), copy.deepcopy(event), eval(repr(event)):
+                self.assertEqual((twin, hash(twin)), (event, hash(event)))
+            self.assertEqual(eval(repr(plain)), plain)
+            shown = {**known, "exe": "/bin/\\xff"} if kind is Exec else known
+            self.assertLessEqual(shown.items(), event.asdict().items())
+            for name in known:
+                self.assertNotIn(name, repr(plain))
+                other = copy.copy(event)
+                setattr(other, name, None)
+                self.assertNotEqual(other, event)
+                self.assertEqual([each for each in known if getattr(other, each) is None], [name])
 
     def test_a_lost_is_an_event_among_the_others(self) -> None:
         event = lost(None, 5)
@@ -2493,6 +2517,10 @@ class Ring(Case):
         gap = next(i for i, event in enumerate(events) if isinstance(event, Lost))
         self.assertFalse(any(event.rebuilt for event in events[:gap]))
         self.assertTrue(all(event.rebuilt for event in events[gap + 1:gap + 100]))
+        costs = [(event.cpu_ns, event.max_rss, event.read_bytes, event.start_ns) for event in exits
+                 if event.rebuilt and event.pid != child.pid]
+        self.assertGreater(len(costs), number // 4)
+        self.assertFalse([cost for cost in costs if None in cost])
 
     def test_a_full_overflow_map_is_made_up_for_from_proc(self) -> None:
         other = self.shell("exit 7")
@@ -2604,7 +2632,7 @@ class Ring(Case):
     def test_btf_finds_members_by_name(self) -> None:
         layout = cnproc._layout()
         names = {f"{name}.{member}" for name, members in cnproc._MEMBERS.items() for member in members}
-        self.assertEqual(set(layout), names)
+        self.assertEqual(set(layout), names | cnproc._DERIVED.keys() | {"list_head.prev"})
         with open("/sys/kernel/btf/vmlinux", "rb") as file:
             btf = cnproc._Btf(file.read())
         self.assertEqual(btf.offsets("nlmsghdr", ["nlmsg_type", "nlmsg_pid"]), {"nlmsg_type": 4, "nlmsg_pid": 12})
@@ -2710,7 +2738,7 @@ for _ in range(int(sys.argv[1])):
 
     @unittest.skipUnless(SOURCE == "ebpf", "there is no program")
     def test_the_programs_structs_have_the_size_it_expects(self) -> None:
-        for kind, size in ((cnproc._process_entry, 24), (cnproc._program_control, 24), (cnproc._program_record, 48)):
+        for kind, size in ((cnproc._process_entry, 56), (cnproc._program_control, 24), (cnproc._program_record, 104)):
             self.assertEqual(ctypes.sizeof(kind), size)
 
     def test_sources_see_the_same(self) -> None:
@@ -2747,6 +2775,281 @@ for _ in range(int(sys.argv[1])):
         if isinstance(event, Exit):
             return Exit, event.pid, event.exit_signal
         return event
+
+
+# Kinds of processes, in a child that says of each what wait4(2) says: its kind, pid, CPU time in us, and ru_maxrss.
+COSTLY = THREADS + """
+import hashlib
+def busy(ms):
+    end = time.thread_time_ns() + ms * 1_000_000
+    while time.thread_time_ns() < end:
+        pass
+def threads(number, function):
+    return [thread(function) for _ in range(number)]
+def true():
+    os.execv(sys.argv[1], ["true"])
+def short():
+    busy(3)
+def long():
+    busy(30)
+def four_threads():
+    for each in threads(4, lambda: busy(1)):
+        each.join()
+def leader_first():
+    thread(lambda: (busy(2), os._exit(0)))
+    busy(1)
+    leave()
+def exit_group():
+    threads(8, lambda: hashlib.pbkdf2_hmac("sha256", b"", b"", 1 << 24))  # without Python's lock
+    busy(3)
+    os._exit(0)
+def exec_by_a_thread():
+    thread(lambda: (busy(2), true()))
+    busy(1)
+    time.sleep(1000)
+def ran(function):
+    pid = os.fork()
+    if not pid:
+        try:
+            function()
+        finally:
+            os._exit(0)
+    _, status, usage = os.wait4(pid, 0)
+    print(function.__name__, pid, round((usage.ru_utime + usage.ru_stime) * 1e6), usage.ru_maxrss, status, flush=True)
+"""
+
+
+@live
+class Costs(Case):
+    """What processes cost, who ran them, and where: with source "ebpf"."""
+
+    def ebpf(self, *pids: int, **options: Any) -> cnproc.Watcher:
+        watcher = self.watcher(*pids, **options)
+        if watcher.source != "ebpf":
+            self.skipTest(f"the source is {watcher.source}: {watcher.source_error}")
+        return watcher
+
+    def told(self, code: str, *args: str, **options: Any) -> tuple[list[list[str]], list[Any]]:
+        """The words of each line that a child writes, and the events of it and its descendants."""
+        child = self.python(COSTLY + code, TRUE, *args)
+        watcher = self.ebpf(child.pid, **options)
+        self.go(child)
+        assert child.stdout
+        lines = [line.decode().split() for line in child.stdout]
+        return lines, self.rest(watcher)
+
+    def test_cpu_time_is_that_of_wait4(self) -> None:
+        lines, events = self.told("""
+number = int(sys.argv[2])
+for function in true, short, four_threads, leader_first, exit_group, exec_by_a_thread:
+    for _ in range(number):
+        ran(function)
+for _ in range(number // 3):
+    ran(long)
+load = os.fork()
+if not load:
+    busy(60_000)
+    os._exit(0)
+for _ in range(number // 2):
+    ran(short)
+os.kill(load, 9)
+os.wait()
+""", str(scale(300)))
+        ends = {event.pid: event for event in events if isinstance(event, Exit)}
+        away: collections.defaultdict[str, list[float]] = collections.defaultdict(list)
+        for kind, pid, cpu, *_ in lines:
+            found = ends[int(pid)].cpu_ns
+            assert found is not None
+            away[kind].append(found / 1000 - int(cpu))
+            if kind != "true":
+                self.assertGreater(found, 2_500_000, kind)
+        self.assertEqual(len(away), 7)
+        far = [(kind, by) for kind, each in away.items() for by in each if abs(by) > (2000 if EMULATED else 200)]
+        self.assertLessEqual(len(far), len(lines) / 100, far)
+
+    def test_cpu_time_of_a_process_whose_parent_ignores_its_end(self) -> None:
+        lines, events = self.told("""
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+for _ in range(int(sys.argv[2])):
+    pid = os.fork()
+    if not pid:
+        busy(3)
+        print(os.getpid(), time.process_time_ns(), flush=True)
+        os._exit(0)
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        pass
+""", str(scale(300)))
+        ends = {event.pid: event.cpu_ns or 0 for event in events if isinstance(event, Exit)}
+        self.assertEqual([pid for pid, cpu in lines if ends[int(pid)] < int(cpu)], [])
+
+    def test_peak_memory_is_exact_or_a_bound(self) -> None:
+        sizes = (4, 12, 40) if EMULATED else (20, 50, 200)
+        code = """
+ballast = b"x" * (int(sys.argv[2]) << 20)
+program = '''
+import mmap, os, sys
+memory = mmap.mmap(-1, int(sys.argv[1]) << 20)
+for at in range(0, len(memory), 4096):
+    memory[at] = 1
+peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print("peak", os.getpid(), peak, flush=True)
+'''
+for size in sys.argv[3:]:
+    pid = os.posix_spawn(sys.executable, [sys.executable, "-S", "-c", program, size], os.environ)
+    _, _, usage = os.wait4(pid, 0)
+    print("rusage", pid, usage.ru_maxrss, flush=True)
+"""
+        exact: collections.Counter[bool | None] = collections.Counter()
+        for ballast in 0, sizes[-1] // 2:
+            lines, events = self.told(code, str(ballast), *map(str, sizes))
+            ends = {event.pid: event for event in events if isinstance(event, Exit)}
+            peaks = {int(pid): int(peak) << 10 for kind, pid, peak in lines if kind == "peak"}
+            for kind, pid, usage in lines:
+                if kind == "rusage":
+                    end: Any = ends[int(pid)]
+                    self.assertEqual(end.max_rss, int(usage) << 10)
+                    self.assertGreater(end.max_rss, peaks[end.pid] - (2 << 20))
+                    if end.max_rss_exact:
+                        self.assertLess(end.max_rss, peaks[end.pid] + (2 << 20))
+                    exact[end.max_rss_exact] += 1
+        self.assertEqual(exact, {True: 4, False: 2})
+
+    def test_peak_memory_of_what_runs_in_its_parents_memory_is_none(self) -> None:
+        _, events = self.told("""
+try:
+    os.posix_spawn("/nowhere", ["nowhere"], os.environ)
+except FileNotFoundError:
+    pass
+ran(int)
+""")
+        ends: list[Any] = [event for event in events if isinstance(event, Exit)]
+        self.assertEqual([(end.max_rss is None, end.max_rss_exact) for end in ends],
+                         [(True, None), (False, True), (False, False)])
+
+    def test_input_and_output_are_without_the_childrens(self) -> None:
+        with tempfile.TemporaryDirectory(dir=HERE) as folder:
+            lines, events = self.told("""
+def work(name, size):
+    with open(name, "wb", 0) as file:
+        file.write(os.urandom(size << 20))
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    with open(name, "rb", 0) as file:
+        file.read()
+def say():
+    fields = dict(line.split(": ") for line in open("/proc/self/io"))
+    print(os.getpid(), int(fields["read_bytes"]), int(fields["write_bytes"]), flush=True)
+os.chdir(sys.argv[2])
+def child():
+    def both():
+        if os.fork():
+            os.wait()
+            thread(lambda: work("one", 1)).join()
+        else:
+            work("four", 4)
+        say()
+    both()
+ran(child)
+""", folder)
+        ends = {event.pid: event for event in events if isinstance(event, Exit)}
+        inner, outer, _ = lines
+        said = [[int(word) for word in line] for line in (inner, outer)]
+        for pid, read, write in (said[0], [said[1][0], *(a - b for a, b in zip(said[1][1:], said[0][1:]))]):
+            end: Any = ends[pid]
+            self.assertEqual(end.write_bytes, write)
+            self.assertLessEqual(0, end.read_bytes - read)
+            self.assertLess(end.read_bytes - read, 1 << 20)  # pages of the program that it came to need since
+        first = next(event for event in events if isinstance(event, Fork)).parent_pid
+        self.assertEqual((ends[first].read_bytes, ends[first].write_bytes), (None, None))
+
+    def test_the_start_is_when_it_was_forked(self) -> None:
+        began = time.monotonic_ns()
+        lines, events = self.told("print(os.getpid())\nran(true)\nran(exec_by_a_thread)")
+        forks = {event.pid: event.timestamp_ns for event in events if isinstance(event, Fork)}
+        ends = {event.pid: event.start_ns for event in events if isinstance(event, Exit)}
+        first = ends.pop(int(lines[0][0]))
+        assert first
+        self.assertLess(began, first)
+        self.assertEqual((len(ends), ends.keys()), (2, forks.keys()))
+        for pid, start in ends.items():
+            self.assertLess(first, start or 0)
+            self.assertLessEqual(start or 0, forks[pid])
+
+    def test_who_ran_it_and_in_which_cgroup(self) -> None:
+        watcher = self.ebpf(os.getpid())
+        children: list[subprocess.Popen[Any]] = []
+        root = cnproc._cgroup2()
+        folders = [root]
+        if root:
+            with contextlib.suppress(OSError):
+                folders.append(tempfile.mkdtemp(prefix="cnproc test ", dir=root))
+        try:
+            for number in range(scale(50)):
+                code = f"import os; os.setresuid({number}, {number + 1}, 0); os.execvp('cat', ['cat'])"
+                child = self.start(sys.executable, "-c", code, stdin=subprocess.PIPE)
+                children.append(child)
+                event: Any = self.until(watcher, lambda event: isinstance(event, Exec) and event.cmdline == ["cat"])[-1]
+                with open(f"/proc/{child.pid}/status") as file:
+                    status = dict(line.rstrip("\n").split(":\t", 1) for line in file)
+                with open(f"/proc/{child.pid}/cgroup") as file:
+                    cgroup = next((line[3:-1] for line in file if line.startswith("0::")), None)
+                self.assertEqual((event.pid, event.parent_pid, event.ruid, event.euid, event.cgroup), (
+                    child.pid, int(status["PPid"]), number, number + 1, cgroup if root else None))
+                if len(folders) > 1:
+                    self.move_to(folders[number % len(folders)])
+            if len(folders) > 1:
+                self.assertGreater(len(watcher._source._ring._cgroups), 1)
+        finally:
+            for child in children:
+                self.end(child)
+            if len(folders) > 1:
+                self.move_to(root)
+                os.rmdir(folders[1])
+
+    @staticmethod
+    def move_to(cgroup: str) -> None:
+        with open(f"{cgroup}/cgroup.procs", "w") as file:
+            file.write(str(os.getpid()))
+
+    def test_threads_have_their_own(self) -> None:
+        lines, events = self.told("""
+print(os.getpid())
+def child():
+    thread(lambda: (busy(9), print(threading.get_native_id(), flush=True))).join()
+    busy(3)
+ran(child)
+""", threads=True)
+        ends = {event.tid: event for event in events if isinstance(event, Exit)}
+        worker, leader = (ends[int(number)] for number in (lines[1][0], lines[2][1]))
+        for end, least in (worker, 9_000_000), (leader, 3_000_000):
+            self.assertGreaterEqual(end.cpu_ns or 0, least)
+            self.assertIsNone(end.max_rss)
+            self.assertGreater(end.start_ns or 0, 0)
+        self.assertLess(abs((worker.cpu_ns or 0) + (leader.cpu_ns or 0) - int(lines[2][2]) * 1000), 2_000_000)
+
+    def test_what_a_kernel_does_not_have_is_none_and_the_rest_is_known(self) -> None:
+        self.ebpf()
+        for lacking, names in (
+            ("signal_struct.sum_sched_runtime", {"cpu_ns"}), ("signal_struct.maxrss", {"max_rss", "max_rss_exact"}),
+            ("task_struct.children_prev", {"max_rss", "max_rss_exact"}), ("task_struct.start_time", {"start_ns"}),
+            ("task_struct.read_bytes", {"read_bytes", "write_bytes"}), ("signal_struct.maj_flt", {"major_faults"}),
+            ("cred.uid", {"ruid", "euid"}), ("kernfs_node.id", {"cgroup"}),
+        ):
+            layout = {name: offset for name, offset in cnproc._layout().items() if name != lacking}
+            cnproc._instructions.cache_clear()
+            self.addCleanup(cnproc._instructions.cache_clear)
+            with self.subTest(lacking), unittest.mock.patch.object(cnproc, "_layout", lambda: layout):
+                watcher = self.ebpf()
+                child = watcher.popen([TRUE])
+                unknown: set[str] = set()
+                for event in self.rest(watcher):
+                    if isinstance(event, (Exec, Exit)):
+                        unknown |= {name for name, value in event.asdict().items() if value is None}
+                child.wait()
+                never = {"signal", "exe", "cwd"} if cnproc._cgroup2() else {"signal", "exe", "cwd", "cgroup"}
+                self.assertEqual(unknown - never, names - never)
 
 
 def forks_and_exits(events: Iterable[Any]) -> list[Any]:
