@@ -1402,9 +1402,9 @@ def filter(skb):
             exit.parent_tid = leader.exit_state | leader.exit_code | signal.group_exit_code
             exit.parent_tid = exit.parent_tid | signal.flags & SIGNAL_GROUP_EXIT
             status = 1
-            memory = 0
-            base_rss = 0
-            left = 1
+            memory = control.sender  # not a number here: the verifier would look at what follows again for that
+            base_rss = memory
+            known = KNOWS_START
         else:
             if not entry:
                 return
@@ -1415,9 +1415,11 @@ def filter(skb):
             # `live` is 0 when every thread has begun to end. Threads leave nr_threads when they are released, which
             # comes before their events, but a tracer can release them later: kernel/exit.c.
             ended = 0
+            known = KNOWS_START
             if not signal.live:
                 if not left:
                     ended = 1
+                    known = KNOWS_START | KNOWS_IO  # the EXITs of all its threads have come
                 elif left & UNCOUNTED_BITS:
                     count = signal.nr_threads
                     if not count or count == 1 and leader.exit_state or task.ptrace or leader.ptrace:
@@ -1466,14 +1468,11 @@ def filter(skb):
             if not count:
                 cost.cpu_ns = signal.sum_sched_runtime
                 cost.major_faults = signal.maj_flt
-            else:
+                known = known | KNOWS_SUMS
+            elif count == 1:  # else a tracer holds threads
                 cost.cpu_ns = cost.cpu_ns + leader.sum_exec_runtime
                 cost.major_faults = cost.major_faults + leader.maj_flt
-            known = KNOWS_START
-            if not count or count == 1:  # else a tracer holds threads
                 known = known | KNOWS_SUMS
-            if not left:  # the EXITs of all its threads have come
-                known = known | KNOWS_IO
             pages = signal.maxrss
             if pages and memory != SHARED_MEMORY:
                 known = known | KNOWS_RSS
@@ -2009,7 +2008,7 @@ class _Ring:
         self._size = size
         self._taken = 0  # bytes since the beginning; take()
         self._comms: dict[int, str] = {}  # names of processes whose Exit comes next
-        self._cgroups = _Cgroups()
+        self.cgroups: dict[int, str | None] = collections.defaultdict(lambda: None)  # until _prove() is over
         self.tids: dict[int, set[int]] = {}  # threads=True: see ended()
 
     def next_lost(self) -> int | None:
@@ -2071,7 +2070,7 @@ class _Ring:
                 event._length = note
                 known, cgroup, ruid, euid = _EXEC_IDS(data, at + _IDS_AT)
                 event._more = (words[word + _PARENT_PID_AT], *((ruid, euid) if known & _KNOWS_IDS else (None, None)),
-                               self._cgroups[cgroup] if known & _KNOWS_CGROUP else None, None, None)
+                               self.cgroups[cgroup] if known & _KNOWS_CGROUP else None, None, None)
                 odd = len(text) < note or not (text and text[0])
             else:
                 odd = bool(note or self._comms)
@@ -2164,6 +2163,7 @@ class _RingSource:
             self._drops = subscription.dropped  # of the socket, as far as they are reported
             subscription.attach(fds["program"])
             self._prove()
+            self._ring.cgroups = _Cgroups()
         except BaseException:
             self._program.close()
             raise

@@ -3000,7 +3000,7 @@ ran(child)
                 if len(folders) > 1:
                     self.move_to(folders[number % len(folders)])
             if len(folders) > 1:
-                self.assertGreater(len(watcher._source._ring._cgroups), 1)
+                self.assertGreater(len(watcher._source._ring.cgroups), 1)
         finally:
             for child in children:
                 self.end(child)
