@@ -364,8 +364,10 @@ class Exec(ProcEvent):
     parent_pid    its parent
     ruid, euid    the real and the effective user id that it has now
     cgroup        its cgroup, as the line 0:: of /proc/PID/cgroup has it; None if that was gone when the event was read
+    exe, cwd      the program's file, and the working directory, as /proc/PID has them but for " (deleted)": with
+                  Watcher(paths=True). None of what is nowhere below the root, as a memfd, or below 64 directories
     With source "netlink", cmdline of a process that is a zombie already is its name in brackets, as in ps: ["[mkdir]"].
-    The last four are None where nobody knows them.
+    What is behind `truncated` is None where nobody knows it.
     """
 
     tid: int = 0
@@ -1188,7 +1190,8 @@ _BPF_DW, _BPF_CALL, _BPF_EXIT, _BPF_MOV, _BPF_JNE, _BPF_JLE = 0x18, 0x80, 0x90, 
 _WIDTHS = {2: 0x08, 4: 0x00, 8: 0x18}  # BPF_H, BPF_W, BPF_DW
 _ALU = {"Add": 0x00, "Sub": 0x10, "Mult": 0x20, "BitOr": 0x40, "BitAnd": 0x50}
 _HELPERS = {"map_lookup_elem": 1, "map_update_elem": 2, "map_delete_elem": 3, "skb_load_bytes": 26,
-            "get_current_task": 35, "probe_read_user": 112, "probe_read_kernel": 113, "ringbuf_output": 130}
+            "get_current_task": 35, "probe_read_user": 112, "probe_read_kernel": 113, "probe_read_kernel_str": 115,
+            "ringbuf_output": 130}
 # asm/unistd.h: libc has no function for bpf(2)
 _NR_BPF = {"x86_64": 321, "aarch64": 280, "s390x": 351}
 
@@ -1265,7 +1268,7 @@ class _program_record(ctypes.Structure):
 class _exec_ids(ctypes.Structure):
     """What the program adds to an EXEC, where an EXIT has its cost."""
     _fields_ = [
-        ("known", _u32),           # _KNOWS_IDS and _KNOWS_CGROUP
+        ("known", _u32),           # _KNOWS_IDS and so on
         ("pad", _u32),
         ("cgroup", _u64),          # kernfs_node.id: the inode number of its directory
         ("ruid", _u32),
@@ -1275,8 +1278,20 @@ class _exec_ids(ctypes.Structure):
 _CMDLINE_MAX = 16 << 10
 
 class _exec_record(ctypes.Structure):
-    """scratches[0] of each CPU: the record of an EXEC. In the ring it ends where the command line does."""
-    _fields_ = [("record", _program_record), ("comm", ctypes.c_char * 16), ("cmdline", ctypes.c_char * _CMDLINE_MAX)]
+    """scratches[0] of each CPU: the record of an EXEC. In the ring it ends where the command line does.
+
+    paths=True: it is longer by _PATHS_MAX, and the command line comes behind the names in exe and in cwd. Each of them
+    has a NUL behind it. The last name of a path comes first.
+    """
+    _fields_ = [
+        ("record", _program_record),
+        ("comm", ctypes.c_char * 16),
+        ("exe_size", _u32),        # bytes of the names in exe
+        ("paths_size", _u32),      # bytes of the names in exe and cwd
+        ("whole_exe", _u32),       # whether all names are there
+        ("whole_cwd", _u32),
+        ("cmdline", ctypes.c_char * _CMDLINE_MAX),
+    ]
 
 _MINUS_1 = 0xFFFFFFFF
 # Where `tasks` begins if threads are not counted. EXITs lower it, but one of the two bits stays set.
@@ -1287,11 +1302,16 @@ _FINAL, _PROBE, _NAME = 1, 2, 3
 # process_entry.memory. 0: signal->maxrss may be that of a program from before the watch. OWN: it began with base_rss.
 # SHARED: it is the parent's, after vfork() without an exec; or that cannot be ruled out.
 _OWN_MEMORY, _SHARED_MEMORY = 1, 2
+# How many names and mounts of a path are looked at, and bytes that the names in two paths may take.
+_STEPS, _PATHS_MAX = 64, 8 << 10
+_NAME_MAX = 256  # bytes of a name with its NUL
+_PATHS_FIT = _PATHS_MAX - _NAME_MAX
 _PAGE_SIZE, _COST_LEN, _ENTRY_LEN = mmap.PAGESIZE, ctypes.sizeof(_exit_cost), ctypes.sizeof(_process_entry)
 _PLAIN, _COMM_LEN, _EXEC_LEN = ctypes.sizeof(_program_record), _exec_record.comm.size, _exec_record.cmdline.offset
 _BARE = _program_record.event.offset + _EVENT_SIZE  # a record without cost
-# Bits of `known` in an _exit_cost, and the last two in an _exec_ids.
-_KNOWS_RSS, _KNOWS_CPU, _KNOWS_IO, _KNOWS_FAULTS, _KNOWS_START, _KNOWS_IDS, _KNOWS_CGROUP = 3, 4, 24, 32, 64, 128, 256
+# Bits of `known` in an _exit_cost, and in an _exec_ids.
+_KNOWS_RSS, _KNOWS_CPU, _KNOWS_IO, _KNOWS_FAULTS, _KNOWS_START = 3, 4, 24, 32, 64
+_KNOWS_IDS, _KNOWS_CGROUP = 1, 2
 _KNOWS_SUMS = _KNOWS_CPU | _KNOWS_FAULTS
 _KNOWS_OF_THREAD = _KNOWS_SUMS | _KNOWS_IO | _KNOWS_START
 _STRIDE = _BPF_RINGBUF_HDR_SZ + _PLAIN
@@ -1376,16 +1396,30 @@ def filter(skb):
         cgroup = css_set.dfl_cgrp
         node = cgroup.kn
         ids.cgroup = node.id
-        ids.known = KNOWN
+        ids.known = KNOWN_IDS
         zero = 0
         scratch = map_lookup_elem(scratches, ref(zero))  # nobody else uses it: send_msg() in cn_proc.c holds a lock
         if not scratch:
             return
+        scratch.whole_exe = 0
+        scratch.whole_cwd = 0
+        scratch.paths_size = 0
+        if PATHS:
+            file = mm.exe_file
+            mnt = file.mnt
+            dentry = file.dentry
+            WALK EXE
+            scratch.exe_size = scratch.paths_size
+            fs = task.fs
+            mnt = fs.mnt
+            dentry = fs.dentry
+            WALK CWD
+        at = min(scratch.paths_size, PATHS_ROOM)
         probe_read_kernel(scratch, PLAIN, record)
         probe_read_kernel(ref(scratch.comm), COMM_LEN, ref(task.comm))
-        if probe_read_user(ref(scratch.cmdline), size, start):
+        if probe_read_user(ref(scratch.cmdline) + at, size, start):
             size = 0
-        if ringbuf_output(ring, scratch, EXEC_LEN + size, 0):
+        if ringbuf_output(ring, scratch, EXEC_LEN + size + at, 0):
             atomic_add(control.lost, 1)
         return
 
@@ -1501,6 +1535,35 @@ def filter(skb):
         atomic_add(control.unsaved, 1)
 """
 
+# What stands for WALK: the names from dentry up to the root, as d_path() has them. It goes from a mount's root on to
+# where that is mounted. A name that is not below the root of its mount, as of a memfd, has no path. The verifier knows
+# nothing of what is in `scratch`, so that every step is the same to it. It looks first at what stays in the loop: else
+# it would look at what comes later once for every step.
+_WALK = """
+            steps = STEPS
+            while steps:
+                steps = steps - 1
+                if dentry != mnt.mnt_root:
+                    upper = dentry.d_parent
+                    text = dentry.name
+                    at = min(scratch.paths_size, PATHS_FIT)
+                    got = probe_read_kernel_str(ref(scratch.cmdline) + at, NAME_MAX, text)
+                    size_of_name = min(got, NAME_MAX)
+                    if size_of_name == got and at == scratch.paths_size and upper != dentry:
+                        dentry = upper
+                    else:
+                        steps = 0
+                    scratch.paths_size = at + size_of_name
+                else:
+                    outer = mnt.mnt_parent + MNT
+                    if outer != mnt:
+                        dentry = mnt.mnt_mountpoint
+                        mnt = outer
+                    else:
+                        steps = 0
+                        scratch.whole = 1
+"""
+
 # The structs on its stack, by their offsets from the frame pointer. `event`, `fork` and `exit` are what the datagram
 # ends with, and `record` is that with a header, which lies over the end of cn, and with `cost` or `ids` behind it.
 _COST_AT = -8 - ctypes.sizeof(_exit_cost)
@@ -1517,21 +1580,25 @@ _POINTERS: dict[str, Any] = {
     "control": _program_control, "entry": _process_entry, "scratch": _exec_record, "skb": _sk_buff_context,
     "task": "task_struct", "parent": "task_struct", "leader": "task_struct", "signal": "signal_struct",
     "mm": "mm_struct", "cb": "netlink_skb_parms", "newest": "sibling", "cred": "cred", "css_set": "css_set",
-    "cgroup": "cgroup", "node": "kernfs_node"}
+    "cgroup": "cgroup", "node": "kernfs_node", "file": "file", "fs": "fs_struct", "mnt": "vfsmount",
+    "dentry": "dentry"}
 _MAPS = {"processes", "overflow", "controls", "scratches", "ring"}
 
 class _Compiler:
     """Compiles _PROGRAM to eBPF: Documentation/bpf/standardization/instruction-set.rst.
 
     Each statement is compiled by itself. Variables are u64 on the stack. Registers 6 to 9 hold what a statement
-    computes, and a call takes its arguments in registers 1 to 5. Whether to compile what is under THREADS is decided
-    here.
+    computes, and a call takes its arguments in registers 1 to 5. Whether to compile what is under THREADS and PATHS is
+    decided here.
     """
 
-    def __init__(self, threads: bool) -> None:
-        self._layout = _layout()
-        self._decided = {"THREADS": threads, "KNOWN": sum(
-            bit for bit, members in _OPTIONAL.items() if members <= self._layout.keys())}
+    def __init__(self, threads: bool, paths: bool) -> None:
+        self._layout = layout = _layout(paths)
+        known, known_ids = (sum(bit for bit, members in optional.items() if members <= layout.keys())
+                            for optional in (_OPTIONAL_COSTS, _OPTIONAL_IDS))
+        self._decided = {
+            "THREADS": threads, "PATHS": paths and layout.keys() >= _PATH_MEMBERS, "PATHS_ROOM": paths and _PATHS_MAX,
+            "KNOWN": known, "KNOWN_IDS": known_ids, "MNT": layout.get("mount.mnt", 0)}
         self._variables: dict[str, int] = {}  # their offsets from the frame pointer
         self._code: list[Any] = []            # of each instruction: code, dst, src, off and imm
 
@@ -1539,7 +1606,7 @@ class _Compiler:
         """The instructions of the function in this source: code, dst, src, off and imm, which may name a map."""
         tree: Any = compile(source, "<eBPF>", "exec", 0x400)  # ast.PyCF_ONLY_AST; to import ast takes 2 ms
         self._emit(_BPF_STX | _BPF_MEM | _BPF_DW, 10, 1, self._variable("skb"))
-        self._block(tree.body[0].body)
+        self._block(tree.body[0].body, outermost=True)
         self._return()
         return self._code
 
@@ -1568,19 +1635,28 @@ class _Compiler:
             else:
                 yield from self._statements(node.body if decided else node.orelse)
 
-    def _block(self, statements: list[Any]) -> str:
-        """Compile these. Returns what kind the last is."""
+    def _block(self, statements: list[Any], *, outermost: bool = False) -> str:
+        """Compile these. Returns what kind the last is. What an outermost `if` or `elif` introduces ends with it."""
         kind = ""
         for node in self._statements(statements):
             kind = type(node).__name__
             if kind == "If":
                 jumps = self._branch(node.test, False)
+                before = [*self._variables.items()]
                 last = self._block(node.body)
+                self._variables = dict(before) if outermost else self._variables
                 if node.orelse:
                     ends = [] if last == "Return" else [self._emit(_BPF_JMP)]
                     self._land(jumps)
-                    self._block(node.orelse)
+                    self._block(node.orelse, outermost=outermost)
+                    self._variables = dict(before) if outermost else self._variables
                     jumps = ends
+                self._land(jumps)
+            elif kind == "While":
+                top = len(self._code)
+                jumps = self._branch(node.test, False)
+                self._block(node.body)
+                self._emit(_BPF_JMP, off=top - len(self._code) - 1)
                 self._land(jumps)
             elif kind == "Return":
                 self._return()
@@ -1659,9 +1735,8 @@ class _Compiler:
         name = node.value.id
         start, struct_ = _ON_STACK.get(name) or (0, _POINTERS[name])
         if isinstance(struct_, str):
-            name_in = f"{struct_}.{node.attr}"
-            offset = self._layout.get(name_in, 0)  # KNOWN says that it is not there
-            size = _DERIVED[name_in][0] if name_in in _DERIVED else _MEMBERS[struct_][node.attr]
+            member = f"{struct_}.{node.attr}"
+            offset, size = self._layout.get(member, 0), _SIZES[member]  # KNOWN says whether it is there
         else:
             offset, size = start + getattr(struct_, node.attr).offset, getattr(struct_, node.attr).size
         if name in _ON_STACK:
@@ -1690,7 +1765,7 @@ class _Compiler:
             self._emit(_BPF_ALU64 | _BPF_MOV | _BPF_X, to, 0)
 
 # The members of the kernel's own structs that the program reads, and their sizes.
-_MEMBERS = {
+_MEMBERS: dict[str, dict[str, int]] = {
     "task_struct": {"signal": 8, "mm": 8, "group_leader": 8, "real_parent": 8, "tgid": 4, "exit_state": 4,
                     "exit_code": 4, "exit_signal": 4, "ptrace": 4, "comm": 16, "se": 0, "ioac": 0, "maj_flt": 8,
                     "start_time": 8, "children": 0, "sibling": 0, "real_cred": 8, "cgroups": 8},
@@ -1716,13 +1791,34 @@ _DERIVED = {
     "sibling.tgid": (4, "task_struct.tgid", -1, "task_struct.sibling"),  # list_entry(prev, struct task_struct, sibling)
     "sibling.mm": (8, "task_struct.mm", -1, "task_struct.sibling"),
 }
-# Those that it can do without, by the bit that KNOWN lacks then.
-_OPTIONAL: dict[int, set[str]] = {
+# Likewise, for paths. Some kernels have dentry.d_name and file.f_path in unnamed unions, behind d_parent and f_owner.
+# What was found is proven: see _RingSource._prove().
+_PATHS_MEMBERS: dict[str, dict[str, int]] = {
+    "mm_struct": {"exe_file": 8}, "file": {"f_path": 0, "f_owner": 0}, "path": {"mnt": 8, "dentry": 8},
+    "task_struct": {"fs": 8}, "fs_struct": {"pwd": 0}, "vfsmount": {"mnt_root": 8},
+    "mount": {"mnt": 0, "mnt_parent": 0, "mnt_mountpoint": 0}, "dentry": {"d_parent": 8}, "qstr": {"name": 0},
+}
+_PATHS_DERIVED = {
+    "file.f_path": (0, "file.f_owner", 1, "list_head.prev"),
+    "file.mnt": (8, "file.f_path", 1, "path.mnt"), "file.dentry": (8, "file.f_path", 1, "path.dentry"),
+    "fs_struct.mnt": (8, "fs_struct.pwd", 1, "path.mnt"), "fs_struct.dentry": (8, "fs_struct.pwd", 1, "path.dentry"),
+    "dentry.d_name": (0, "dentry.d_parent", 1, "list_head.prev"), "dentry.name": (8, "dentry.d_name", 1, "qstr.name"),
+    "vfsmount.mnt_parent": (8, "mount.mnt_parent", -1, "mount.mnt"),
+    "vfsmount.mnt_mountpoint": (8, "mount.mnt_mountpoint", -1, "mount.mnt"),
+}
+_SIZES = {f"{name}.{member}": size for table in (_MEMBERS, _PATHS_MEMBERS) for name, members in table.items()
+          for member, size in members.items()}
+_SIZES.update((member, size) for table in (_DERIVED, _PATHS_DERIVED) for member, (size, *_) in table.items())
+_PATH_MEMBERS = {"mm_struct.exe_file", "task_struct.fs", "vfsmount.mnt_root", *_PATHS_DERIVED}
+# Those that it can do without, by the bit that KNOWN or KNOWN_IDS lacks then.
+_OPTIONAL_COSTS: dict[int, set[str]] = {
     _KNOWS_CPU: {"signal_struct.sum_sched_runtime", "task_struct.sum_exec_runtime"},
     _KNOWS_RSS: {"signal_struct.maxrss", "task_struct.children_prev", "sibling.tgid", "sibling.mm"},
     _KNOWS_IO: {"task_struct.read_bytes", "task_struct.write_bytes"},
     _KNOWS_FAULTS: {"signal_struct.maj_flt", "task_struct.maj_flt"},
     _KNOWS_START: {"task_struct.start_time"},
+}
+_OPTIONAL_IDS: dict[int, set[str]] = {
     _KNOWS_IDS: {"task_struct.real_cred", "cred.uid", "cred.euid"},
     _KNOWS_CGROUP: {"task_struct.cgroups", "css_set.dfl_cgrp", "cgroup.kn", "kernfs_node.id"},
 }
@@ -1797,7 +1893,7 @@ class _Btf:
         return self._data[start:self._data.find(b"\0", start, start + 128)].decode(errors="replace")
 
 @functools.lru_cache(maxsize=None)
-def _layout() -> dict[str, int]:
+def _layout(paths: bool = False) -> dict[str, int]:
     """Where the members of the kernel's structs are. Raises OSError."""
     try:
         with open("/sys/kernel/btf/vmlinux", "rb") as file:
@@ -1806,43 +1902,49 @@ def _layout() -> dict[str, int]:
             except OSError:  # before Linux 6.16
                 btf = _Btf(file.read())
         layout = {"list_head.prev": 8}
-        for name, members in _MEMBERS.items():
+        for name, members in [*_MEMBERS.items(), *(_PATHS_MEMBERS.items() if paths else ())]:
             with contextlib.suppress(KeyError):
                 layout.update((f"{name}.{member}", offset) for member, offset in btf.offsets(name, members).items())
     except FileNotFoundError as error:
         raise OSError(errno.ENOENT, "the kernel has no BTF: /sys/kernel/btf/vmlinux") from error
     except (ValueError, struct.error) as error:
         raise OSError(errno.EINVAL, f"the kernel's BTF is broken: {error}") from error
-    layout.update((name, layout[outer] + sign * layout[inner]) for name, (_, outer, sign, inner) in _DERIVED.items()
-                  if outer in layout and inner in layout)
+    for name, (_, outer, sign, inner) in [*_DERIVED.items(), *(_PATHS_DERIVED.items() if paths else ())]:
+        if outer in layout and inner in layout and (name not in layout or name in _DERIVED):
+            layout[name] = layout[outer] + sign * layout[inner]
     missing = _NEEDED - layout.keys()
     if missing:
         raise OSError(errno.EINVAL, f"the kernel's BTF lacks {', '.join(sorted(missing))}")
     return layout
 
 @functools.lru_cache(maxsize=None)
-def _instructions(threads: bool) -> list[Any]:
+def _instructions(threads: bool, paths: bool) -> list[Any]:
     """The program for this kernel."""
-    return _Compiler(threads).compile(_PROGRAM)
+    source = _PROGRAM
+    for name in "exe", "cwd":
+        walk = _WALK.replace("whole", f"whole_{name}") if paths else ""
+        source = source.replace(f"            WALK {name.upper()}\n", walk)
+    return _Compiler(threads, paths).compile(source)
 
 class _Program:
     """The eBPF program and its maps, loaded. Raises OSError; the last lines of the verifier are in its text."""
 
-    def __init__(self, threads: bool, ring_size: int, entries: int) -> None:
+    def __init__(self, threads: bool, paths: bool, ring_size: int, entries: int) -> None:
         self.fds: dict[str, int] = {}
         try:
             for name, kind, key, value, room, flags in (
                 ("processes", _BPF_MAP_TYPE_HASH, 4, ctypes.sizeof(_process_entry), entries, _BPF_F_NO_PREALLOC),
                 ("overflow", _BPF_MAP_TYPE_HASH, 4, _PLAIN, entries, _BPF_F_NO_PREALLOC),
                 ("controls", _BPF_MAP_TYPE_ARRAY, 4, ctypes.sizeof(_program_control), 1, _BPF_F_MMAPABLE),
-                ("scratches", _BPF_MAP_TYPE_PERCPU_ARRAY, 4, ctypes.sizeof(_exec_record), 1, 0),
+                ("scratches", _BPF_MAP_TYPE_PERCPU_ARRAY, 4,
+                 ctypes.sizeof(_exec_record) + (_PATHS_MAX if paths else 0), 1, 0),
                 ("ring", _BPF_MAP_TYPE_RINGBUF, 0, 0, ring_size, 0),
             ):
                 self.fds[name] = _bpf(_BPF_MAP_CREATE, _bpf_map_create(kind, key, value, room, flags))
             self.fds["program"] = self._load(b"".join(
                 struct.pack("=BBhI", code, dst << 4 | src if sys.byteorder == "big" else src << 4 | dst, off,
                             (self.fds[imm] if isinstance(imm, str) else imm) & 0xFFFFFFFF)  # struct bpf_insn
-                for code, dst, src, off, imm in _instructions(threads)))
+                for code, dst, src, off, imm in _instructions(threads, paths)))
         except BaseException:
             self.close()
             raise
@@ -1953,6 +2055,11 @@ _fence = None if sys.platform != "linux" or os.uname().machine in ("x86_64", "s3
 _WORDS_AT = _BPF_RINGBUF_HDR_SZ + _exec_record.cmdline.offset
 _PARENT_PID_AT = (_BPF_RINGBUF_HDR_SZ + _program_record.event.offset + vars(Exit)["parent_pid"].offset) // 4
 _IDS_AT, _EXEC_IDS = _BPF_RINGBUF_HDR_SZ + _BARE, struct.Struct("=I4xQII").unpack_from
+_SIZES_AT, _PATH_SIZES = _BPF_RINGBUF_HDR_SZ + _exec_record.exe_size.offset, struct.Struct("=4I").unpack_from
+
+def _path(names: bytes) -> str:
+    """The path of these names, the last of them first."""
+    return os.fsdecode(b"/" + b"/".join(names.split(b"\0")[-2::-1]))
 
 class _Cgroups(dict[int, "str | None"]):
     """The paths of cgroups by their ids, as far as they have been asked for; None for one that cannot be resolved."""
@@ -2066,11 +2173,16 @@ class _Ring:
             note, what = words[word + 3], words[word + 4]
             event: Any = _COPIES[what](data, at + 16)
             if what == _EXEC:
-                text = event._words = bytes(data[at + _WORDS_AT:at + 8 + length])
-                event._length = note
                 known, cgroup, ruid, euid = _EXEC_IDS(data, at + _IDS_AT)
+                exe_size, paths_size, whole_exe, whole_cwd = _PATH_SIZES(data, at + _SIZES_AT)
+                text = event._words = bytes(data[at + _WORDS_AT + paths_size:at + 8 + length])
+                event._length, exe, cwd = note, None, None
+                if whole_exe or whole_cwd:
+                    names = bytes(data[at + _WORDS_AT:at + _WORDS_AT + paths_size])
+                    exe = _path(names[:exe_size]) if whole_exe else None
+                    cwd = _path(names[exe_size:]) if whole_cwd else None
                 event._more = (words[word + _PARENT_PID_AT], *((ruid, euid) if known & _KNOWS_IDS else (None, None)),
-                               self.cgroups[cgroup] if known & _KNOWS_CGROUP else None, None, None)
+                               self.cgroups[cgroup] if known & _KNOWS_CGROUP else None, exe, cwd)
                 odd = len(text) < note or not (text and text[0])
             else:
                 odd = bool(note or self._comms)
@@ -2136,6 +2248,11 @@ def _complete(event: Exec) -> None:
     elif words and len(words) == event._length and words.startswith(event._words):
         event._words = words
 
+def _same_path(path: str | None, name: str) -> bool:
+    """Whether /proc says the same of this process, which may have another root."""
+    said = os.readlink(f"/proc/self/{name}") if path else ""
+    return not path or said.endswith(" (deleted)") or path.endswith(said.rstrip("/"))
+
 class _RingSource:
     """The events as the eBPF program has decided on them, in the context of the processes themselves."""
 
@@ -2143,12 +2260,12 @@ class _RingSource:
     gather, patient = 0.01, True  # nothing is missed by waiting: the kernel has read the names
     pending = ()
 
-    def __init__(self, subscription: _Subscription, threads: bool) -> None:
+    def __init__(self, subscription: _Subscription, threads: bool, paths: bool) -> None:
         """Raises OSError where the kernel does not let us, or is not laid out as its BTF says."""
         self._subscription, self._threads = subscription, threads
         # An event takes 112 bytes here and some 800 in the socket's buffer: a ring of 1/8 holds about as many.
         size = max(1 << 16, 1 << (subscription.rcvbuf >> 3).bit_length() >> 1)
-        self._program = _Program(threads, size, self._room())
+        self._program = _Program(threads, paths, size, self._room())
         self._saved: dict[int, _program_record] = {}  # by their numbers: what was lost and has been kept
         self._lost = self._unsaved = 0  # program_control's, as far as they are reported
         self._gone: set[int] = set()  # whose entries forget_ended() has found ended once
@@ -2205,6 +2322,7 @@ class _RingSource:
                     and found[1].exit_code == found[1].exit_signal == int(stat[17])  # live, nr_threads: num_threads
                     and (found[1].tid, found[1].parent_pid, found[1]._comm) == (int(stat[35]), me, comm)
                     and found[1].parent_tid == 0 and (traced or not found[1].cpu)
+                    and _same_path(found[0].exe, "exe") and _same_path(found[0].cwd, "cwd")
                     and (found[0].ruid, found[0].euid) in (os.getresuid()[:2], (None, None))
                     and (found[1].cpu_ns is None or used <= found[1].cpu_ns <= time.process_time_ns())):
                 break
@@ -2486,7 +2604,7 @@ class _DatagramSource:
     _SLOT = 4 + 4 * 76 + 12  # bytes for each, with room for four messages: the kernel sends one, and near is fast
     _PIDFDS = 256    # that may be held at a time: a program has 1,024 descriptors by default
 
-    def __init__(self, subscription: _Subscription, threads: bool) -> None:
+    def __init__(self, subscription: _Subscription, threads: bool, paths: bool) -> None:
         self._subscription = subscription
         self._tracker = _ThreadTracker(threads, self._live_tids, self._status, self._hold, self._release)
         self._held = 0                         # pidfds
@@ -3281,6 +3399,7 @@ class Watcher:
     """A subscription to process events, and the table of who is watched.
 
     threads: report every thread's start and end in place of the processes'.
+    paths: have Exec.exe and Exec.cwd, with source "ebpf". The first such Watcher takes a tenth of a second to make.
     rcvbuf: bytes that the kernel may queue, about 800 an event. With source "ebpf" it is an eighth of that, at 112
     bytes an event. An ordinary user gets no more than net.core.rmem_max.
     delay: seconds to wait after being woken, so that events gather. It saves CPU time. An iteration lets events gather
@@ -3298,7 +3417,8 @@ class Watcher:
     _subscribe = _Subscription
     _sources = _RingSource, _DatagramSource
 
-    def __init__(self, *, threads: bool = False, rcvbuf: int = 32 << 20, delay: float = 0.0) -> None:
+    def __init__(self, *, threads: bool = False, paths: bool = False, rcvbuf: int = 32 << 20,
+                 delay: float = 0.0) -> None:
         if not 0 < rcvbuf < 1 << 31:
             raise ValueError(f"rcvbuf must be above 0 and below 2 GiB, not {rcvbuf}")
         if not 0 <= delay < 1 << 20:
@@ -3320,7 +3440,7 @@ class Watcher:
         try:
             self._subscription = self._subscribe(rcvbuf)
             parts.append(self._subscription)
-            self._source = self._open(threads)
+            self._source = self._open(threads, paths)
             self._intake = _Intake(self._source, self._subscription, threads)
             parts.append(self._intake)
             self._waiter = _Waiter(self._source.fds)
@@ -3330,11 +3450,11 @@ class Watcher:
             raise
         self._table, self._queue, self._recovery = self._intake.table, self._intake.queue, self._intake.recovery
 
-    def _open(self, threads: bool) -> Any:
+    def _open(self, threads: bool, paths: bool) -> Any:
         """The first kind of source that the kernel allows."""
         for kind in self._sources:
             try:
-                return kind(self._subscription, threads)
+                return kind(self._subscription, threads, paths)
             except OSError as error:
                 if kind is self._sources[-1]:
                     raise
@@ -3694,14 +3814,14 @@ class Watcher:
 
 # ----------------------------------------------------------------------------------------------- functions
 
-def _watching(pids: tuple[int | None, ...], events: int, follow: bool, threads: bool,
+def _watching(pids: tuple[int | None, ...], events: int, follow: bool, threads: bool, paths: bool,
               timeout: float | None) -> tuple[Watcher, int | None]:
     """A Watcher of these processes, or of all, and the deadline."""
     if not pids:
         raise ValueError("watch() has got no pid: give it at least one, or watch(None) for every process")
     for number in pids if pids != (None,) else ():
         _check_pid(number)  # type: ignore[arg-type]  # which raises TypeError for None among others
-    watcher = Watcher(threads=threads)
+    watcher = Watcher(threads=threads, paths=paths)
     try:
         deadline = watcher._deadline(timeout)
         for pid in pids:
@@ -3712,7 +3832,7 @@ def _watching(pids: tuple[int | None, ...], events: int, follow: bool, threads: 
     return watcher, deadline
 
 def watch(*pids: int | None, events: int = What.LIFE, follow: bool = True, threads: bool = False,
-          timeout: float | None = None) -> Generator[Event, None, None]:
+          paths: bool = False, timeout: float | None = None) -> Generator[Event, None, None]:
     """Events of these processes from now on, and (follow) of their descendants; watch(None): of every process.
 
     Ends when the last of them has ended, or after `timeout` seconds. It subscribes when called. Raises what Watcher
@@ -3721,7 +3841,7 @@ def watch(*pids: int | None, events: int = What.LIFE, follow: bool = True, threa
     >>> for event in cnproc.watch(pid, events=cnproc.What.EXIT):
     ...     print(event)
     """
-    watcher, deadline = _watching(pids, events, follow, threads, timeout)
+    watcher, deadline = _watching(pids, events, follow, threads, paths, timeout)
 
     def stream() -> Generator[Event, None, None]:
         with watcher:
@@ -3730,13 +3850,13 @@ def watch(*pids: int | None, events: int = What.LIFE, follow: bool = True, threa
     return stream()
 
 def watch_async(*pids: int | None, events: int = What.LIFE, follow: bool = True, threads: bool = False,
-                timeout: float | None = None) -> AsyncGenerator[Event, None]:
+                paths: bool = False, timeout: float | None = None) -> AsyncGenerator[Event, None]:
     """As watch(), for `async for` on asyncio's event loop. It subscribes when called. It takes no thread.
 
     >>> async for event in cnproc.watch_async(pid, events=cnproc.What.EXIT):
     ...     print(event)
     """
-    watcher, deadline = _watching(pids, events, follow, threads, timeout)
+    watcher, deadline = _watching(pids, events, follow, threads, paths, timeout)
 
     async def stream() -> AsyncGenerator[Event, None]:
         with watcher:
@@ -3789,7 +3909,7 @@ def _popen_class() -> Any:
     return Popen
 
 def run(args: str | bytes | Sequence[str | bytes | os.PathLike[str]], *, events: int = What.LIFE, follow: bool = True,
-        threads: bool = False, timeout: float | None = None, **kwargs: Any) -> _Run:
+        threads: bool = False, paths: bool = False, timeout: float | None = None, **kwargs: Any) -> _Run:
     """Start a command, and iterate over its events and (follow) those of its descendants.
 
     args and kwargs are those of subprocess.Popen. The command starts when this is called. The attribute `process` of
@@ -3800,7 +3920,7 @@ def run(args: str | bytes | Sequence[str | bytes | os.PathLike[str]], *, events:
     >>> for event in cnproc.run(["make", "-j2"], events=cnproc.What.EXEC):
     ...     print(event.cmdline)
     """
-    watcher = Watcher(threads=threads)
+    watcher = Watcher(threads=threads, paths=paths)
     try:
         deadline = watcher._deadline(timeout)
         process = watcher._popen(_popen_class(), args, events, follow, kwargs)

@@ -347,7 +347,7 @@ class FakeSource:
 
     name, gather, patient, pending, lost = "fake", 0.0, False, (), 0
 
-    def __init__(self, subscription: FakeSubscription, threads: bool) -> None:
+    def __init__(self, subscription: FakeSubscription, threads: bool, paths: bool) -> None:
         self.coming: collections.deque[Any] = collections.deque()
         self.calls: list[tuple[Any, ...]] = []
         self.processes: dict[int, int] = {}
@@ -2597,7 +2597,7 @@ class Ring(Case):
             wrong = {**layout, name: layout[name] + 16}
             cnproc._instructions.cache_clear()
             self.addCleanup(cnproc._instructions.cache_clear)
-            with self.subTest(name), unittest.mock.patch.object(cnproc, "_layout", lambda: wrong):
+            with self.subTest(name), unittest.mock.patch.object(cnproc, "_layout", return_value=wrong):
                 watcher = self.watcher()
                 self.assertEqual(watcher.source, "netlink")
                 self.assertRegex(str(watcher.source_error), reason)
@@ -3013,6 +3013,71 @@ ran(child)
         with open(f"{cgroup}/cgroup.procs", "w") as file:
             file.write(str(os.getpid()))
 
+    def cats(self, *commands: str, folder: str) -> list[tuple[Any, str, str]]:
+        """Shell scripts that end as `cat`, in a folder: the Exec of each, and what /proc says of it as it waits."""
+        watcher = self.ebpf(os.getpid(), paths=True)
+        found: list[tuple[Any, str, str]] = []
+        for command in commands:
+            child = self.start("sh", "-c", command, stdin=subprocess.PIPE, cwd=folder)
+            event = self.until(watcher, lambda event: isinstance(event, Exec) and event.cmdline == ["cat"])[-1]
+            found.append((event, os.readlink(f"/proc/{event.pid}/exe"), os.readlink(f"/proc/{event.pid}/cwd")))
+            assert child.stdin
+            child.stdin.close()
+            self.assertEqual(child.wait(PATIENCE), 0)
+        return found
+
+    @root
+    def test_paths_are_those_of_proc(self) -> None:
+        with tempfile.TemporaryDirectory(dir=HERE) as folder:
+            name = os.fsdecode(b"a name\n of \xff" + b"x" * 200)
+            for depth in "/".join(["deep"] * 40), name, "mnt", "root":
+                os.makedirs(os.path.join(folder, depth))
+            mount = "mount -t tmpfs none mnt && mkdir mnt/a && mount --bind deep/deep mnt/a && cd mnt/a/deep"
+            found = self.cats(
+                "exec cat", "cd /; exec cat", "cd /dev; exec cat", "cd /proc/self/fd; exec cat", "cd a*; exec cat",
+                "cd " + "/".join(["deep"] * 40) + "; exec cat", f"exec unshare -m sh -c '{mount} && exec cat'",
+                f"exec unshare -m --propagation private sh -c 'mount --rbind / root && {mount} && exec chroot "
+                "../../../root cat'", folder=folder)
+            for event, exe, cwd in found:
+                self.assertEqual((event.exe, event.cwd), (exe, cwd))
+                self.assertEqual(eval(repr(event)), event)
+            self.assertEqual(len({cwd for *_, cwd in found}), 8)
+
+    def test_paths_of_what_is_deleted_or_nowhere(self) -> None:
+        cat = os.path.realpath(shutil.which("cat") or "cat")
+        with tempfile.TemporaryDirectory(dir=HERE) as folder:
+            path = os.path.join(folder, "cat")
+            far = "/".join(["deep"] * 70)
+            fd = "import os, shutil, sys; fd = "
+            run = "; os.execv(f'/proc/self/fd/{fd}', ['cat'])"
+            gone = f"{fd}os.open(shutil.copy(sys.argv[1], 'cat'), os.O_RDONLY); os.unlink('cat'){run}"
+            memfd = f"{fd}os.memfd_create('x'); os.write(fd, open(sys.argv[1], 'rb').read()){run}"
+            found = self.cats(
+                shlex.join(["exec", sys.executable, "-c", gone, cat]),
+                "mkdir sub; cd sub; rmdir ../sub; exec cat", f"mkdir -p {far}; cd {far}; exec cat",
+                shlex.join(["exec", sys.executable, "-c", memfd, cat]), folder=folder)
+            self.assertEqual([(event.exe, event.cwd) for event, *_ in found], [
+                (path, folder), (cat, f"{folder}/sub"), (cat, None), (None, folder)])
+            self.assertEqual((found[0][1], found[1][2]), (f"{path} (deleted)", f"{folder}/sub (deleted)"))
+
+    def test_paths_of_short_processes_are_there(self) -> None:
+        number = scale(1000)
+        child = self.shell(f"cd /dev; i=0; while [ $i -lt {number} ]; do {TRUE} {'x' * 100}; i=$((i+1)); done; exit 0")
+        watcher = self.ebpf(child.pid, paths=True)
+        events = self.life(child, watcher)
+        runs = [(event.exe, event.cwd, event.cmdline) for event in events if isinstance(event, Exec)]
+        self.assertEqual(runs, [(os.path.realpath(TRUE), "/dev", [TRUE, "x" * 100])] * number)
+
+    def test_functions_have_paths_and_without_there_are_none(self) -> None:
+        self.ebpf()
+        for paths in False, True:
+            child = self.shell("exec true")
+            events = cnproc.watch(child.pid, events=What.EXEC, paths=paths)
+            self.go(child)
+            for event in *events, *cnproc.run(["true"], events=What.EXEC, paths=paths):
+                assert isinstance(event, Exec)
+                self.assertEqual((event.exe is not None, event.cwd is not None), (paths, paths))
+
     def test_threads_have_their_own(self) -> None:
         lines, events = self.told("""
 print(os.getpid())
@@ -3040,7 +3105,7 @@ ran(child)
             layout = {name: offset for name, offset in cnproc._layout().items() if name != lacking}
             cnproc._instructions.cache_clear()
             self.addCleanup(cnproc._instructions.cache_clear)
-            with self.subTest(lacking), unittest.mock.patch.object(cnproc, "_layout", lambda: layout):
+            with self.subTest(lacking), unittest.mock.patch.object(cnproc, "_layout", return_value=layout):
                 watcher = self.ebpf()
                 child = watcher.popen([TRUE])
                 unknown: set[str] = set()
@@ -3069,7 +3134,7 @@ def unfiltered(rcvbuf: int = 32 << 20, quiet: int | None = None) -> Generator[No
         patch(cnproc.Watcher, "_sources", (cnproc._DatagramSource,))
         patch(cnproc, "_classic_filter", everything)
         patch(cnproc, "_pidfd_has_status", lambda: False)
-        patch(cnproc.Watcher.__init__, "__kwdefaults__", dict(threads=False, rcvbuf=rcvbuf, delay=0.0))
+        patch(cnproc.Watcher.__init__, "__kwdefaults__", dict(threads=False, paths=False, rcvbuf=rcvbuf, delay=0.0))
         if quiet is not None:
             patch(cnproc, "_QUIET", quiet)
         yield
