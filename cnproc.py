@@ -4192,10 +4192,19 @@ def _columns(text: str) -> int:
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 def _seconds(ns: int) -> str:
-    if ns < 100_000_000_000:
-        return f"{ns / 1e9:.3f} s"
-    minutes, seconds = divmod(ns // 1_000_000_000, 60)
+    return _milliseconds((ns + 500_000) // 1_000_000)
+
+@functools.lru_cache(maxsize=4096)
+def _milliseconds(ms: int) -> str:
+    if ms < 100_000:
+        return f"{ms / 1000:.3f} s"
+    minutes, seconds = divmod(ms // 1000, 60)
     return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
+
+@functools.lru_cache(maxsize=4096)
+def _column(number: int | None) -> str:
+    """A pid in its column."""
+    return f"{'?' if number is None else number:>7}"
 
 @functools.lru_cache(maxsize=256)
 def _exit_text(status: int) -> str:
@@ -4222,76 +4231,100 @@ def _when(event: Any) -> int:
     when: int = event.timestamp_ns
     return when - (1 << 64) if when >> 63 else when
 
+class _Image:
+    """What a process runs: the program of its last exec. What it forks runs the same, and shares this.
+
+    argv     its command line, as in Exec._words; None if that is not known
+    comm     the kernel's name of it, if it is known from the exec
+    label    its name, where that is not in argv
+    titled   whether argv may be a title, which is shown as it is
+    renamed  whether the kernel's name of the process may be another by now
+    name     what to call it, and what has only been forked from it
+    forked
+    """
+
+    __slots__ = ("argv", "comm", "forked", "label", "name", "renamed", "titled")
+
+    def __init__(self, argv: bytes | None, comm: str | None = None, label: str | None = None, *,
+                 titled: bool = False, renamed: bool = True) -> None:
+        self.argv, self.comm, self.label, self.titled, self.renamed = argv, comm, label, titled, renamed
+        if label:
+            self.name = _printable(label)
+        else:
+            self.name = _program_name(argv.partition(b"\0")[0]) if argv else "?"
+        self.forked = "?" if self.name == "?" else f"({self.name})"
+
+    def is_of(self, comm: str) -> bool:
+        """Whether a process that runs it, and has not been renamed, can have this name of the kernel's."""
+        if self.comm:
+            return comm == self.comm
+        return not self.argv or comm in [
+            os.fsdecode(word.rpartition(b"/")[2].lstrip(b"-")[:15]) for word in self.argv.split(b"\0")]
+
+_NO_IMAGE = _Image(None)
+
 class _ProcInfo:
     """A process, as far as its events are known."""
 
-    __slots__ = ("_name", "argv", "comm", "end_ns", "executed", "exit_code", "label", "parent", "parent_pid", "pid",
-                 "renamed", "root", "start_ns", "titled")
+    __slots__ = ("end_ns", "executed", "exit_code", "image", "parent", "parent_pid", "pid", "root", "start_ns")
 
     def __init__(self, pid: int, parent: _ProcInfo | None, parent_pid: int | None, start_ns: int | None) -> None:
         self.pid, self.parent, self.parent_pid, self.start_ns = pid, parent, parent_pid, start_ns
-        self.root: int = parent.root if parent else pid                # the oldest ancestor that is known
-        self.argv: bytes | None = parent.argv if parent else None      # its command line, as in Exec._words
-        self.executed = self.titled = False                            # whether argv is its own; and may be a title
-        self.label: str | None = parent.label if parent else None      # its name, where that is not in argv
-        self.comm: str | None = parent.comm if parent else None        # the kernel's name of it, if known from an exec
-        self.renamed: bool = parent.renamed if parent else True        # whether the kernel's name of it may be another
+        if parent:
+            self.root: int = parent.root         # the oldest ancestor that is known
+            self.image: _Image = parent.image
+        else:
+            self.root, self.image = pid, _NO_IMAGE
+        self.executed = False                    # whether the image is its own
         self.end_ns: int | None = None
-        self.exit_code = 0                                             # once it has ended
-        self._name = ""                                                # the cache of `name`
+        self.exit_code = 0                       # once it has ended
 
     def found(self, stat: _Stat) -> None:
         """Take from /proc what it runs."""
-        self.executed, self.titled, self.renamed = not stat.flags & _PF_FORKNOEXEC, True, True
-        self.argv, self.label, self._name = _raw_cmdline(self.pid), None, ""
+        self.executed, self.image = not stat.flags & _PF_FORKNOEXEC, _Image(_raw_cmdline(self.pid), titled=True)
 
     def exec(self, event: Any) -> None:
         """It has executed a program."""
-        self.argv, self.executed, self.titled, self._name = event._words, True, event.cpu == _REBUILT, ""
-        self.comm, self.renamed = event._comm, self.titled
-        self.label = f"[{self.comm}]" if self.argv == b"" and self.comm else None  # as ps has it
+        argv, comm, rebuilt = event._words, event._comm, event.cpu == _REBUILT
+        self.executed = True
+        self.image = _Image(argv, comm, f"[{comm}]" if argv == b"" and comm else None,  # as ps has it
+                            titled=rebuilt, renamed=rebuilt)
 
-    def named(self, comm: str) -> None:
-        """Its main thread has taken a name: that of the program that it is, if it has been forked for that."""
-        self.renamed = True
-        if not self.executed:
-            self.label, self._name = _text(comm), ""
+    def named(self, comm: str, *, thread: bool) -> None:
+        """A thread has taken a name. That of the main thread is the program that a process is forked for."""
+        image = self.image
+        label = image.label if thread or self.executed else _text(comm)
+        self.image = _Image(image.argv, image.comm, label, titled=image.titled)
 
     def ended(self, event: Any) -> None:
         """It has ended. A signal kills who fails in an exec when its own program is gone already, and comm remains."""
         self.end_ns, self.exit_code, comm = event.timestamp_ns, event.exit_code, event._comm
-        if comm and (self.comm or self.argv) and not (self.executed or self.renamed) and comm not in (
-                [self.comm] if self.comm else [os.fsdecode(word.rpartition(b"/")[2].lstrip(b"-")[:15])
-                                               for word in (self.argv or b"").split(b"\0")]):
-            self.argv, self.label, self.executed, self._name = None, f"{_text(comm)} (exec failed)", True, ""
+        if comm and not (self.executed or self.image.renamed or self.image.is_of(comm)):
+            self.image, self.executed = _Image(None, label=f"{_text(comm)} (exec failed)"), True
 
     @property
     def words(self) -> list[str] | None:
         """Its command line, by _texts()."""
-        return _texts(_split(self.argv))
+        return _texts(_split(self.image.argv))
 
     @property
     def name(self) -> str:
         """The name of its program; in parentheses that of its parent, while it has executed none."""
-        if not self._name:
-            name = _printable(self.label) if self.label else "?"
-            if self.argv and not self.label:
-                name = _program_name(self.argv.partition(b"\0")[0])
-            self._name = name if self.executed or name == "?" else f"({name})"
-        return self._name
+        return self.image.name if self.executed else self.image.forked
 
     @property
     def command(self) -> str:
         """Its command line, as a shell would take it; a title as it is."""
-        if not (self.argv and self.executed):
+        argv = self.image.argv
+        if not (argv and self.executed):
             return self.name
-        plain = _plain(self.argv)
+        plain = _plain(argv)
         if plain:
             return plain
         import shlex
 
         words = self.words or []
-        return _printable(words[0] if self.titled and len(words) == 1 else shlex.join(words))
+        return _printable(words[0] if self.image.titled and len(words) == 1 else shlex.join(words))
 
 class _Processes:
     """The processes of one machine, as their events tell. Forgets a process soon after its end."""
@@ -4335,9 +4368,7 @@ class _Processes:
             if event.tid == pid and event.exit_signal != _NO_SIGNAL:
                 self._exit(info, event)
         elif what == _COMM:
-            if event.tid == pid:
-                info.named(event.comm)
-            info.renamed = True
+            info.named(event.comm, thread=event.tid != pid)
         return info
 
     def _fork(self, event: Any, pid: int) -> _ProcInfo:
@@ -4348,10 +4379,9 @@ class _Processes:
             stat = _stat(pid) if rebuilt else None
             if stat:
                 info.found(stat)
-            if parent_pid == self._me and not info.argv:
-                info.argv = b"cnproc\0"
+            if parent_pid == self._me and not info.image.argv:
                 with open("/proc/thread-self/comm", "rb") as file:
-                    info.comm, info.renamed = os.fsdecode(file.read().removesuffix(b"\n")), False
+                    info.image = _Image(b"cnproc\0", os.fsdecode(file.read().removesuffix(b"\n")), renamed=False)
         if self._children or rebuilt or pid == self.command:
             self.known[pid] = info
         return info
@@ -4360,12 +4390,13 @@ class _Processes:
         info.ended(event)
         if info.pid == self.command and not self.command_exit:
             self.command_exit = event
-        self._gone.append(info)
-        if len(self._gone) > self._kept:
-            gone = self._gone.popleft()
-            gone.parent = None  # else the last of a chain of daemons would keep them all
-            if self.known.get(gone.pid) is gone:
-                del self.known[gone.pid]
+        gone = self._gone
+        gone.append(info)
+        if len(gone) > self._kept:
+            first = gone.popleft()
+            first.parent = None  # else the last of a chain of daemons would keep them all
+            if self.known.get(first.pid) is first:
+                del self.known[first.pid]
 
 class _Out:
     """A file for a view. It writes whole lines, and knows what the reader can see."""
@@ -4373,6 +4404,7 @@ class _Out:
     def __init__(self, file: Any) -> None:
         self._file = file
         self._lines: list[str] = []
+        self.line = self._lines.append  # writes a line as it is
         self.tty = file.isatty()
         # By the conventions of NO_COLOR and FORCE_COLOR; Python's own tools do the same.
         self.colour = not os.environ.get("NO_COLOR") and (bool(os.environ.get("FORCE_COLOR")) or (
@@ -4424,28 +4456,25 @@ class _Out:
 
     def paint(self, text: str, style: str) -> str:
         """The text in a colour: "31" is red, "2" dim, "" none."""
-        return f"\x1b[{style}m{text}\x1b[0m" if self.colour and style else text
+        return self.style(style) + text + self.style("0") if self.colour and style else text
+
+    def style(self, style: str) -> str:
+        """What begins a style, or with "0" ends it."""
+        return f"\x1b[{style}m" if self.colour else ""
 
     def row(self, text: str) -> None:
         """Write a line, truncated to the terminal's width. It may be painted."""
-        if not text.isascii():
-            text = self.encodable(text)
         width = self.width if self.tty else None
         if width is not None:
             import re
 
+            text = self.encodable(text)
             parts = re.split("(\x1b\\[\\d*m)", text)  # every second one is a colour
             plain, at = self.cut("".join(parts[::2]), width), 0
             for i in range(0, len(parts), 2):
                 at, parts[i] = at + len(parts[i]), plain[at:at + len(parts[i])]
             text = "".join(parts)
         self.line(text)
-
-    def line(self, text: str) -> None:
-        """Write a line as it is."""
-        self._lines.append(text + "\n")
-        if len(self._lines) > 1000:
-            self.flush()
 
     def transient(self, text: str) -> None:
         """Show a line in the place of the one before, until something else is written."""
@@ -4456,10 +4485,10 @@ class _Out:
     def flush(self) -> None:
         """Whole lines at once: who is killed, or finds the disk full, leaves no half line."""
         if self._lines:
-            text = "".join(self._lines)
+            text = "\n".join(self._lines) + "\n"
             self._lines.clear()
             if self._fd is None:
-                self._file.write(text)
+                self._file.write(self.encodable(text))
                 return
             # Python's own files lose the rest of a write into a full pipe that a signal interrupts: seen with 3.11.
             self._file.flush()
@@ -4483,14 +4512,19 @@ class _View:
     def __init__(self, out: _Out, args: Any) -> None:
         self.out, self.args = out, args
         self._kinds = int(args.events or (What.ALL if args.load else _LIFE))
-        self._second, self._clock = -1, ""
+        self._second, self._clock = _NEVER, ""  # in ns
 
-    def time_of_day(self, ns: int, form: str, split: Callable[[int], Any]) -> str:
-        """A time in microseconds. split: time.localtime or time.gmtime, which is asked once a second."""
-        second, rest = divmod(ns, 1_000_000_000)
-        if second != self._second:
-            self._second, self._clock = second, time.strftime(form, split(second))
-        return f"{self._clock}.{rest // 1000:06}"
+    def time_of_day(self, ns: int) -> tuple[str, int]:
+        """A time of day, and its microseconds. It is made once a second."""
+        fraction = ns - self._second
+        if not 0 <= fraction < 1_000_000_000:
+            fraction = ns % 1_000_000_000
+            self._second, self._clock = ns - fraction, self.clock(ns // 1_000_000_000)
+        return self._clock, fraction // 1000
+
+    def clock(self, second: int) -> str:
+        """The time of day of a second since 1970."""
+        return time.strftime("%H:%M:%S", time.localtime(second))
 
     def wants(self, event: Any) -> bool:
         """Whether -e asks for it; a Lost is never left out."""
@@ -4510,35 +4544,46 @@ class _View:
     def end(self, now: int) -> None:
         """No more events."""
 
+class _ExitTexts(dict[int, str]):
+    """How a process ended, by its wait status, painted. There are a few hundred at most."""
+
+    def __init__(self, out: _Out) -> None:
+        super().__init__()
+        self._out = out
+
+    def __missing__(self, status: int) -> str:
+        self[status] = text = self._out.paint(_exit_text(status), "31" if status else "")
+        return text
+
 class _Lines(_View):
     """A line of text for each event."""
 
     def __init__(self, out: _Out, args: Any) -> None:
         super().__init__(out, args)
         # Forks without a line as yet: if an exec follows soon, they get none.
-        self._forks: dict[_ProcInfo, tuple[Any, _Processes]] = {}
+        self._forks: dict[_ProcInfo | None, tuple[Any, _Processes]] = {}
         self._held = not args.events and (args.follow or not (args.pid or args.command))  # else no exec is reported
+        self._dim, self._undim, self._write = out.style("2"), out.style("0"), out.row if out.tty else out.line
+        self._ends = _ExitTexts(out)
         if out.tty:
             out.row(out.paint(f"{'TIME':15} {'PID':>7} {'PARENT':>7}  EVENT", "2"))
 
     def on_event(self, event: Any, info: _ProcInfo | None, processes: _Processes) -> None:
         what, forks = event.what, self._forks
+        if forks:
+            held = forks.pop(info, None)
+            if held and what != _EXEC:
+                self._show(held[0], info, held[1])
+            elif what == _FORK and info and info.parent in forks:
+                self._show_fork(info.parent)
+            if not forks:
+                self.due = _NEVER
         if what == _FORK and info and not self.args.events and event.tid == event.pid:
             if self._held:
-                if info.parent in forks:
-                    self._show_fork(info.parent)
                 if not forks:
                     self.due = _when(event) + _FORK_NS
                 forks[info] = event, processes
-            return
-        if info in forks:
-            if what == _EXEC:
-                del forks[info]
-            else:
-                self._show_fork(info)
-            if not forks:
-                self.due = _NEVER
-        if self.wants(event):
+        elif what & self._kinds or self.wants(event):
             self._show(event, info, processes)
 
     def _show_fork(self, info: Any) -> None:
@@ -4559,36 +4604,37 @@ class _Lines(_View):
             self._show_fork(info)
 
     def _show(self, event: Any, info: _ProcInfo | None, processes: _Processes) -> None:
-        out = self.out
-        at = out.paint(self.time_of_day(_when(event) + processes.offset_ns, "%H:%M:%S", time.localtime), "2")
-        if info:
-            parent, tid = "?" if info.parent_pid is None else info.parent_pid, event.tid
-            alone = tid != info.pid or (event.what == _EXIT and info.end_ns is None)
-            out.row(f"{at} {info.pid:>7} {parent:>7}  {f'thread {tid} ' * alone}{self._text(event, info, alone)}")
-        else:
+        what, when, dim, undim = event.what, event.timestamp_ns, self._dim, self._undim
+        at, us = self.time_of_day((when if when < _NEVER else _when(event)) + processes.offset_ns)
+        if not info:
             count = "some events" if event.count is None else f"{event.count} events"
-            out.row(at + " " * 18 + out.paint(f"lost {count}; what /proc knows follows", "31"))
-
-    def _text(self, event: Any, info: _ProcInfo, alone: bool) -> str:
-        """What happened. alone: to one thread."""
-        what, paint = event.what, self.out.paint
-        source = paint("  (from /proc)", "2") if event.cpu == _REBUILT else ""
-        if what == _EXEC:
-            command = f"{info.command} ..." if event.truncated else info.command
-            if source and info.start_ns is not None:
-                return f"running for {_seconds(event.timestamp_ns - info.start_ns)}: {command}"
-            return f"exec {command}{source}"
+            self._write(f"{dim}{at}.{us:06}{undim}{'':18}" + self.out.paint(f"lost {count}; what /proc knows follows", "31"))
+            return
+        pid, start = info.pid, info.start_ns
+        name, rebuilt = info.image.name if info.executed else info.image.forked, event.cpu == _REBUILT
+        thread = f"thread {event.tid} " if event.tid != pid or (what == _EXIT and info.end_ns is None) else ""
         if what == _EXIT:
-            text = paint(_exit_text(event.exit_code), "31" if event.exit_code else "")
-            if not alone and info.start_ns is not None:
-                text += paint(f" after {_seconds(event.timestamp_ns - info.start_ns)}", "2")
+            if thread or start is None:
+                text = f"{self._ends[event.exit_code]}: {name}"
+            else:
+                text = f"{self._ends[event.exit_code]}{dim} after {_seconds(when - start)}{undim}: {name}"
         elif what == _FORK:
-            text = "started" if alone else "fork"
+            text = f"started: {name}" if thread else f"fork: {name}"
+        elif what == _EXEC:
+            text = f"{info.command} ..." if event.truncated else info.command
+            if rebuilt and start is not None:  # it was there
+                text, rebuilt = f"running for {_seconds(when - start)}: {text}", False
+            else:
+                text = f"exec {text}"
         elif isinstance(event, Ptrace) and not event.tracer_pid:
-            return "traced no longer"
+            text = "traced no longer"
         else:
-            text = _printable(_DESCRIPTIONS[type(event)].format(event))
-        return f"{text}: {info.name}{source}"
+            text = f"{_printable(_DESCRIPTIONS[type(event)].format(event))}: {name}"
+        if rebuilt:
+            text += f"{dim}  (from /proc){undim}"
+        # Twice as fast as an f-string.
+        self._write("%s%s.%06d%s %7d %s  %s%s" % (  # noqa: UP031
+            dim, at, us, undim, pid, _column(info.parent_pid), thread, text))
 
 class _Json(_View):
     """One JSON object a line: the event's own asdict(), and what is known of its process."""
@@ -4599,12 +4645,15 @@ class _Json(_View):
 
         self._encode = json.JSONEncoder().encode
 
+    def clock(self, second: int) -> str:
+        return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+
     def on_event(self, event: Any, info: _ProcInfo | None, processes: _Processes) -> None:
         if not self.wants(event):
             return
         name, when, host, boot_id = type(event).__name__.lower(), _when(event), processes.host, processes.boot_id
-        at = self.time_of_day(when + processes.offset_ns, "%Y-%m-%dT%H:%M:%S", time.gmtime)
-        self.out.line(f'{{"event": "{name}", "time": "{at}Z", "timestamp_ns": {when}, '
+        at, us = self.time_of_day(when + processes.offset_ns)
+        self.out.line(f'{{"event": "{name}", "time": "{at}.{us:06}Z", "timestamp_ns": {when}, '
                       f'"host": {self._encode(host)}, "boot_id": {self._encode(boot_id)}, '
                       f'{self._fields(event, info, when)}}}')
 
@@ -4623,7 +4672,7 @@ class _Json(_View):
         if what == _FORK:
             return (f'{task}, "parent_tid": {event.parent_tid or "null"}, "parent_pid": {event.parent_pid or "null"}, '
                     f'"rebuilt": {rebuilt}')
-        plain = _plain(info.argv or b"")
+        plain = _plain(info.image.argv or b"")
         words = '["' + plain.replace(" ", '", "') + '"]' if plain else self._encode(info.words)
         if what == _EXEC:
             return (f'{task}, "cmdline": {words}, "truncated": {"true" if event.truncated else "false"}, '
@@ -5023,8 +5072,8 @@ class _Recording:
                 info.parent_pid = parent_pid
             if info.start_ns is None or duration is not None:
                 info.start_ns = when - round((duration or 0) * 1e9)
-            if info.argv is None and argv and not info.label:
-                info.argv, info.executed, info._name = argv, True, ""
+            if argv and info.image.argv is None and not info.image.label:
+                info.image, info.executed = _Image(argv), True
         for view in self._views:
             view.on_event(event, info, processes)
             if when >= view.due:
@@ -5225,8 +5274,8 @@ class _Live:
     def begin(self, there: Iterable[Any]) -> None:
         """Show processes that are there."""
         for event in there:
+            self._show([event])
             self._found.add(event.pid)
-            self._show(event)
 
     def run(self, deadline: int | None, *, ending: bool = False, stoppable: bool = False) -> None:
         """Show what happens until the deadline, or (ending) until no process is watched any longer."""
@@ -5249,19 +5298,21 @@ class _Live:
             events = self._watcher._take(until if deadline is None else min(until, deadline), ending)
             self._update_offset()
             if events:
-                for event in self._threads.convert(events) if self._threads else events:
-                    if not self._found or event.pid not in self._found or not self._found_again(event):
-                        self._show(event)
+                self._show(self._threads.convert(events) if self._threads else events)
                 if self._processes.command_exit:
                     self.close()
             elif events is None or (deadline is not None and now_ns() >= deadline):
                 return
 
-    def _show(self, event: Any) -> None:
-        info = self._processes.update(event)
-        if event.what != _COMM or self._comms:
-            for view in self._views:
-                view.on_event(event, info, self._processes)
+    def _show(self, events: Iterable[Any]) -> None:
+        found, comms, processes, update = self._found, self._comms, self._processes, self._processes.update
+        on_events = [view.on_event for view in self._views]
+        for event in events:
+            if not found or event.pid not in found or not self._found_again(event):
+                info = update(event)
+                if comms or event.what != _COMM:
+                    for on_event in on_events:
+                        on_event(event, info, processes)
 
     def _found_again(self, event: Any) -> bool:
         """Whether it is the Fork of a process that has been found already."""
