@@ -4608,7 +4608,8 @@ class _Lines(_View):
         at, us = self.time_of_day((when if when < _NEVER else _when(event)) + processes.offset_ns)
         if not info:
             count = "some events" if event.count is None else f"{event.count} events"
-            self._write(f"{dim}{at}.{us:06}{undim}{'':18}" + self.out.paint(f"lost {count}; what /proc knows follows", "31"))
+            text = self.out.paint(f"lost {count}; what /proc knows follows", "31")
+            self._write(f"{dim}{at}.{us:06}{undim}{'':18}{text}")
             return
         pid, start = info.pid, info.start_ns
         name, rebuilt = info.image.name if info.executed else info.image.forked, event.cpu == _REBUILT
