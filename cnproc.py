@@ -41,6 +41,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
+    import resource
     import subprocess
     from typing import Any, ClassVar, NamedTuple
 
@@ -3874,6 +3875,12 @@ class _Run(Generator[Event, None, None]):
     def __init__(self, events: Generator[Event, None, None], process: subprocess.Popen[Any]) -> None:
         self._events, self.process = events, process
 
+    @property
+    def rusage(self) -> resource.struct_rusage | None:
+        """What the command and all descendants that were waited for have used, as wait4(2) has it; None until the
+        command has ended, and if SIGCHLD is ignored."""
+        return getattr(self.process, "_rusage", None)
+
     def send(self, value: None) -> Event:
         return self._events.send(value)
 
@@ -3892,12 +3899,28 @@ class _Run(Generator[Event, None, None]):
 
 @functools.lru_cache(maxsize=None)
 def _popen_class() -> Any:
-    """subprocess.Popen without the warning about a command that still runs: to leave a run early is no mistake."""
+    """subprocess.Popen that keeps what wait4(2) tells. It does not warn about a command that still runs: to leave a
+    run early is no mistake."""
     import subprocess
 
     left: list[Any] = []  # whom nobody has waited for
 
     class Popen(subprocess.Popen):  # type: ignore[type-arg]
+        _rusage = None
+
+        def _try_wait(self, wait_flags: int) -> tuple[int, int]:
+            with contextlib.suppress(ChildProcessError):
+                pid, status, rusage = os.wait4(self.pid, wait_flags)
+                if pid:
+                    self._rusage = rusage
+                return pid, status
+            return super()._try_wait(wait_flags)  # type: ignore[misc,no-any-return]
+
+        def poll(self) -> int | None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.wait(0)
+            return self.returncode
+
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             left[:] = [process for process in left if process.poll() is None]
             super().__init__(*args, **kwargs)
@@ -3912,10 +3935,11 @@ def run(args: str | bytes | Sequence[str | bytes | os.PathLike[str]], *, events:
         threads: bool = False, paths: bool = False, timeout: float | None = None, **kwargs: Any) -> _Run:
     """Start a command, and iterate over its events and (follow) those of its descendants.
 
-    args and kwargs are those of subprocess.Popen. The command starts when this is called. The attribute `process` of
-    what this returns is its Popen. The iteration ends when the last process has ended, or after `timeout` seconds. It
-    kills no process: if it is left early, the command runs on. Raises what Watcher and subprocess.Popen raise, and
-    ValueError for a timeout below 0.
+    args and kwargs are those of subprocess.Popen: user="www-data" has the command run as another user. It starts when
+    this is called. What this returns is a generator with two attributes. `process` is the Popen. `rusage` is what
+    wait4(2) tells once the command has ended: what it and the descendants that were waited for have used.
+    The iteration ends when the last process has ended, or after `timeout` seconds. It kills no process: if it is left
+    early, the command runs on. Raises what Watcher and subprocess.Popen raise, and ValueError for a timeout below 0.
 
     >>> for event in cnproc.run(["make", "-j2"], events=cnproc.What.EXEC):
     ...     print(event.cmdline)
@@ -4238,16 +4262,19 @@ class _Image:
     comm     the kernel's name of it, if it is known from the exec
     label    its name, where that is not in argv
     titled   whether argv may be a title, which is shown as it is
+    ruid     the real user, and the control group; None if that is not known
+    cgroup
     renamed  whether the kernel's name of the process may be another by now
     name     what to call it, and what has only been forked from it
     forked
     """
 
-    __slots__ = ("argv", "comm", "forked", "label", "name", "renamed", "titled")
+    __slots__ = ("argv", "cgroup", "comm", "forked", "label", "name", "renamed", "ruid", "titled")
 
-    def __init__(self, argv: bytes | None, comm: str | None = None, label: str | None = None, *,
-                 titled: bool = False, renamed: bool = True) -> None:
+    def __init__(self, argv: bytes | None, comm: str | None = None, label: str | None = None, ruid: int | None = None,
+                 cgroup: str | None = None, *, titled: bool = False, renamed: bool = True) -> None:
         self.argv, self.comm, self.label, self.titled, self.renamed = argv, comm, label, titled, renamed
+        self.ruid, self.cgroup = ruid, cgroup
         if label:
             self.name = _printable(label)
         else:
@@ -4504,6 +4531,29 @@ class _Out:
         if self._closed.poll(0):
             raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
+class _Filter:
+    """Which processes are shown: all that is asked for must hold. What is not known does not hold."""
+
+    def __init__(self, args: Any) -> None:
+        self._only, self._users, self._cgroups = args.only or (), args.user_id or (), args.cgroup or ()
+        self.longer_ns = int(max(args.longer or (0,)) * 1e9)
+        self.any = bool(self._only or self._users or self._cgroups or self.longer_ns)
+
+    def holds(self, info: _ProcInfo) -> bool:
+        """Whether what it runs, as whom and where, is asked for."""
+        image = info.image
+        line = image.name if image.argv is None else " ".join(info.words or ())
+        return (all(pattern.search(line) for pattern in self._only)
+                and all(image.ruid == user for user in self._users)
+                and all(image.cgroup is not None and pattern.search(image.cgroup) for pattern in self._cgroups))
+
+    def shows(self, info: _ProcInfo | None, when: int) -> bool:
+        """Whether a process is shown at that time. A Lost is, always."""
+        if not info or not self.any:
+            return True
+        start = info.start_ns
+        return self.holds(info) and (not self.longer_ns or (start is not None and when - start >= self.longer_ns))
+
 class _View:
     """A way of showing events."""
 
@@ -4511,6 +4561,7 @@ class _View:
 
     def __init__(self, out: _Out, args: Any) -> None:
         self.out, self.args = out, args
+        self.filter = _Filter(args)
         self._kinds = int(args.events or (What.ALL if args.load else _LIFE))
         self._second, self._clock = _NEVER, ""  # in ns
 
@@ -4605,6 +4656,8 @@ class _Lines(_View):
 
     def _show(self, event: Any, info: _ProcInfo | None, processes: _Processes) -> None:
         what, when, dim, undim = event.what, event.timestamp_ns, self._dim, self._undim
+        if self.filter.any and not self.filter.shows(info, when):
+            return
         at, us = self.time_of_day((when if when < _NEVER else _when(event)) + processes.offset_ns)
         if not info:
             count = "some events" if event.count is None else f"{event.count} events"
@@ -4650,7 +4703,7 @@ class _Json(_View):
         return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 
     def on_event(self, event: Any, info: _ProcInfo | None, processes: _Processes) -> None:
-        if not self.wants(event):
+        if not self.wants(event) or not self.filter.shows(info, _when(event)):
             return
         name, when, host, boot_id = type(event).__name__.lower(), _when(event), processes.host, processes.boot_id
         at, us = self.time_of_day(when + processes.offset_ns)
@@ -4724,6 +4777,7 @@ class _Tree(_Span):
     def __init__(self, out: _Out, args: Any) -> None:
         super().__init__(out, args)
         self._shown: dict[_ProcInfo, None] = {}  # in the order of their first events
+        self._hidden: set[_ProcInfo] = set()     # which may be shown yet
         self._placed: set[_ProcInfo] = set()     # these and their ancestors
         self._roots: list[_ProcInfo] = []
         self._children: dict[_ProcInfo, list[_ProcInfo]] = collections.defaultdict(list)
@@ -4733,6 +4787,16 @@ class _Tree(_Span):
         super().on_event(event, info, processes)
         if not info or info in self._shown or (event.what == _FORK and processes.known.get(info.pid) is not info):
             return  # of the last, no end will be reported
+        if self.filter.shows(info, event.timestamp_ns):
+            self._show(info)
+        elif info.end_ns is None:
+            self._hidden.add(info)
+        else:
+            self._hidden.discard(info)
+
+    def _show(self, info: _ProcInfo | None) -> None:
+        assert info
+        self._hidden.discard(info)
         self._shown[info] = None
         while info and info not in self._placed:
             self._placed.add(info)
@@ -4740,6 +4804,9 @@ class _Tree(_Span):
             info = info.parent
 
     def end(self, now: int) -> None:
+        for info in sorted(self._hidden, key=lambda info: info.start_ns or 0):
+            if self.filter.shows(info, now):
+                self._show(info)
         out, begin, shown = self.out, now if self.begin is None else self.begin, self._shown
         columns = os.environ.get("COLUMNS", "")
         width = out.width or (max(40, int(columns)) if columns.isdecimal() else 100)
@@ -4838,7 +4905,7 @@ class _Stats(_Span):
     def __init__(self, out: _Out, args: Any) -> None:
         super().__init__(out, args)
         self._programs: dict[str, _Program_Stats] = collections.defaultdict(_Program_Stats)
-        self._running: dict[_ProcInfo, tuple[_Program_Stats, int]] = {}  # what each process runs, and since when
+        self._running: dict[_ProcInfo, tuple[str, str, int]] = {}  # each one's program, its parent's, and since when
         self._count = self._counted = self._counted_ns = 0               # events: all, and when last shown; when
         self._status = _Out(sys.stderr) if sys.stderr and sys.stderr.isatty() and not (
             args.command or args.load or args.json) else None
@@ -4867,16 +4934,18 @@ class _Stats(_Span):
                 program.failed += 1
 
     def _start(self, info: _ProcInfo, when: int) -> None:
-        program = self._programs[info.name]
-        program.starts += 1
-        program.parents[info.parent.name if info.parent else "?"] += 1
-        self._running[info] = program, when
+        if self.filter.holds(info):
+            self._running[info] = info.name, info.parent.name if info.parent else "?", when
 
     def _stop(self, info: _ProcInfo, when: int) -> _Program_Stats | None:
-        program, since = self._running.pop(info, (None, 0))
-        if program:
-            program.total += when - since
-            program.longest = max(program.longest, when - since)
+        name, parent, since = self._running.pop(info, (None, "", 0))
+        if name is None or when - since < self.filter.longer_ns:
+            return None
+        program = self._programs[name]
+        program.starts += 1
+        program.parents[parent] += 1
+        program.total += when - since
+        program.longest = max(program.longest, when - since)
         return program
 
     def on_time(self, now: int, processes: _Processes) -> None:
@@ -5118,8 +5187,8 @@ def _load(args: Any, views: list[_View], file: Any) -> int:
 class _Command:
     """The command that is run, and the signals that are sent to it by way of us."""
 
-    def __init__(self, words: list[str]) -> None:
-        self.words = words
+    def __init__(self, words: list[str], user: str | None = None) -> None:
+        self.words, self._user = words, user
         self.process: subprocess.Popen[Any] | None = None
         self._processes: _Processes | None = None
         self._early: list[int] = []     # signals that came before it was started
@@ -5128,16 +5197,32 @@ class _Command:
 
     def start(self, watcher: Watcher, processes: _Processes, events: int, follow: bool) -> int:
         """0, or the status of a command that cannot be started, as a shell has it."""
+        invoker = os.environ.get("SUDO_USER", "root")
+        if not self._user and invoker != "root" and os.geteuid() == 0:
+            _complain(OSError(0, f'the command runs as root; -u "$SUDO_USER" runs it as {invoker}'))
         try:
             # Descriptors that we were given are the command's, as if it had been run directly: make's job server.
-            self.process = watcher.popen(self.words, events, follow=follow, close_fds=False)
+            self.process = watcher.popen(self.words, events, follow=follow, close_fds=False, **self._as_user())
         except OSError as error:
-            _complain(OSError(error.errno, f"{self.words[0]}: {error.strerror}"))
+            refused = self._user and error.errno == errno.EPERM
+            _complain(OSError(error.errno, f"-u {self._user} takes root" if refused else
+                              f"{self.words[0]}: {error.strerror}"))
             return 127 if error.errno in (errno.ENOENT, errno.ENOTDIR) else 126
         self._processes, processes.command = processes, self.process.pid
         for number in self._early:
             self.process.send_signal(number)
         return 0
+
+    def _as_user(self) -> dict[str, Any]:
+        """What subprocess.Popen takes to run it as the user of -u, with the user's groups."""
+        if self._user is None:
+            return {}
+        import pwd
+
+        user = pwd.getpwnam(self._user)
+        groups = os.getgrouplist(user.pw_name, user.pw_gid)
+        return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": groups,
+                "env": {**os.environ, "HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name}}
 
     @property
     def exit(self) -> Exit | None:
@@ -5329,7 +5414,8 @@ def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
         now, named = watcher._subscription.now, bool(args.pid or args.command)
         watcher._table.ends, watcher._delay = _END * args.threads, _GATHER if exact else 0.0
         # The kernel says all that a line of an Exec shows, so of all the machine no forks and exits are needed.
-        alone = args.events == _EXEC and exact and not (named or args.tree or args.stats or args.trace)
+        alone = args.events == _EXEC and exact and not (
+            named or args.tree or args.stats or args.trace or args.longer)
         with open("/proc/sys/kernel/random/boot_id") as file:
             processes = _Processes(os.uname().nodename, file.read().strip(), look=True, threads=args.threads,
                                    children=(args.follow or not named) and not alone)
@@ -5440,6 +5526,27 @@ def _parser() -> Any:
             mask |= What[word]
         return mask
 
+    def user(text: str) -> str:
+        import pwd
+
+        try:
+            return pwd.getpwnam(text).pw_name
+        except KeyError:
+            raise argparse.ArgumentTypeError(f"no user {text!r}") from None
+
+    def user_id(text: str) -> int:
+        import pwd
+
+        return int(text) if text.isdecimal() else pwd.getpwnam(user(text)).pw_uid
+
+    def pattern(text: str) -> Any:
+        import re
+
+        try:
+            return re.compile(text)
+        except re.error as error:
+            raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from None
+
     def seconds(text: str) -> float:
         number = float(text)
         if not number >= 0:
@@ -5464,7 +5571,15 @@ def _parser() -> Any:
     add("-e", "--events", type=events, action="append", metavar="KIND,...",
         help=f"of {', '.join(kinds).lower()}, all (default: exec, exit, and a fork that no exec follows)")
     add("-t", "--threads", action="store_true", help="report the start and end of every thread")
+    add("-u", "--user", type=user, metavar="USER", help="run COMMAND as this user, with the user's groups; takes root")
     add("--no-follow", dest="follow", action="store_false", help="leave out the descendants")
+    add("--only", type=pattern, action="append", metavar="PATTERN",
+        help="show only processes whose command line has this regular expression (this and the next three: all hold)")
+    add("--user-id", type=user_id, action="append", metavar="USER", help="show only processes of this real user")
+    add("--cgroup", type=pattern, action="append", metavar="PATTERN",
+        help="show only processes whose control group has this regular expression, as /docker/ or sshd.service")
+    add("--longer", type=seconds, action="append", metavar="SECONDS",
+        help="show only what happens to a process when it has run so long, such as its end")
     add("-d", "--duration", type=seconds, metavar="SECONDS", help="end after so long")
     add("-o", "--output", metavar="FILE",
         help="write there, not to standard output (with COMMAND: standard error)")
@@ -5492,6 +5607,8 @@ def _arguments(argv: list[str]) -> Any:
         parser.error("--load, -o and --trace take different files")
     if args.wait and not args.pid:
         parser.error("--wait takes a PID")
+    if args.user and not args.command:
+        parser.error("-u takes a command")
     masks, args.events = args.events, 0
     for mask in masks or ():
         args.events |= mask
@@ -5547,7 +5664,7 @@ def main(argv: list[str] | None = None) -> int:
     handlers: dict[int, Any] = {}
     try:
         args = _arguments(sys.argv[1:] if argv is None else argv)
-        command = _Command(args.command)
+        command = _Command(args.command, args.user)
         if threading.current_thread() is threading.main_thread():
             for name in "SIGTERM", "SIGHUP", "SIGINT", *(["SIGQUIT"] if args.command else []):
                 number = getattr(signal, name)

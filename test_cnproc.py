@@ -28,6 +28,7 @@ import json
 import os
 import pathlib
 import pickle
+import pwd
 import py_compile
 import pydoc
 import random
@@ -3799,6 +3800,22 @@ class Starting(Case):
                          [(kind, child.pid) for kind in (Fork, Exec, Exit)])
         self.assertEqual((events[0].parent_pid, events[-1].returncode), (os.getpid(), 3))
 
+    def test_run_says_what_the_tree_of_its_command_has_used(self) -> None:
+        work = "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done; exit"
+        with cnproc.run(["sh", "-c", f"({work}); {work} 3"]) as run:
+            self.assertIsNone(run.rusage)
+            ends = [event for event in run if isinstance(event, Exit)]
+            self.assertEqual((len(ends), run.process.returncode), (2, 3))
+            assert run.rusage
+            self.assertGreater(run.rusage.ru_utime + run.rusage.ru_stime, 0)
+        for wait in (lambda: run.process.wait(PATIENCE), lambda: eventually(lambda: run.process.poll() is not None)):
+            with cnproc.run(["sh", "-c", f"{work} 3"]) as run:  # left early
+                next(run)
+            wait()
+            assert run.rusage
+            self.assertGreater(run.rusage.ru_utime + run.rusage.ru_stime, 0)
+            self.assertEqual(run.process.returncode, 3)
+
     def test_its_children_are_reported_too_or_with_follow_false_only_their_forks(self) -> None:
         for follow in True, False:
             watcher = self.watcher()
@@ -4407,6 +4424,39 @@ class Views(unittest.TestCase):
 
     def lives(self, *lives: Any) -> list[Any]:
         return sorted((event for life in lives for event in self.life(*life)), key=lambda event: event.timestamp_ns)
+
+    def test_filters_choose_what_is_shown_and_all_of_them_hold(self) -> None:
+        events = self.lives((10, 1, 0, 5000, "sh -c make"), (20, 10, 100, 4000, "make -j2"),
+                            (30, 20, 200, 1700, "gcc -c a.c"), (40, 20, 300, 400, "gcc -c b.c"),
+                            (50, 20, 500, 600, "rm a.o", 256))
+        for options, expected in (
+                (["--only", "gcc"], ["exec gcc -c a.c", "exec gcc -c b.c", "exit 0 after 0.100 s: gcc",
+                                     "exit 0 after 1.500 s: gcc"]),
+                (["--only", r"a\.[co]$", "--only", "^gcc"], ["exec gcc -c a.c", "exit 0 after 1.500 s: gcc"]),
+                (["--longer", "2"], ["exit 0 after 3.900 s: make", "exit 0 after 5.000 s: sh"]),
+                (["--only", "gcc", "--longer", "1"], ["exit 0 after 1.500 s: gcc"]),
+                (["--user-id", "0"], []), (["--cgroup", "x"], [])):
+            with self.subTest(options):
+                lines = self.show(cnproc._Lines, events, *options).splitlines()
+                self.assertEqual([line[33:] for line in lines], expected)
+                records = [json.loads(line) for line in self.show(cnproc._Json, events, *options).splitlines()]
+                self.assertEqual([record["event"] for record in records if record["event"] != "fork"],
+                                 [line.split()[0] for line in expected])
+
+    def test_filters_choose_rows_with_their_ancestors(self) -> None:
+        events = self.lives((10, 1, 0, 5000, "sh -c make"), (20, 10, 100, 4000, "make -j2"),
+                            (30, 20, 200, 1700, "gcc -c a.c"), (40, 20, 300, 400, "gcc -c b.c"))
+
+        def rows(view: Any, events: Iterable[Any], *options: str) -> list[list[str]]:
+            return [line.split()[:2] for line in self.show(view, events, *options, now=7_000_000_000).splitlines()[1:]]
+
+        self.assertEqual(rows(cnproc._Tree, events, "--only", "b.c"),
+                         [["sh", "-c"], ["└─", "make"], ["└─", "gcc"], ["1", "process,"]])
+        running = events[:-2]  # sh and make have not ended
+        self.assertEqual(rows(cnproc._Tree, running, "--longer", "3"),
+                         [["sh", "-c"], ["└─", "make"], ["2", "processes,"]])
+        self.assertEqual(rows(cnproc._Stats, events, "--longer", "1", "--only", "^(gcc|make)"),
+                         [["make", "1"], ["gcc", "1"], ["2", "starts"]])
 
     def test_each_kind_has_its_line_of_text(self) -> None:
         lines = self.show(cnproc._Lines, every_kind(10**9), "-e", "all", "1").splitlines()
@@ -5216,6 +5266,36 @@ leave()
             self.assertRegex(show("--load", path), r"running for 168:\d\d:\d\d: sh -c")
             for record in json.loads(pathlib.Path(path + ".trace").read_text()):
                 self.assertLess(record.get("ts", 0), (time.monotonic() + 1) * 1e6)
+
+    @live
+    @unittest.skipUnless(os.geteuid() == 0, "takes root")
+    def test_a_command_runs_as_another_user_and_cnproc_does_not(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:  # which only root may enter
+            path = os.path.join(folder, "run.jsonl")
+            out, err = self.output("-j", "-o", path, "-u", "nobody", "--", "sh", "-c",
+                                   "id -u; id -G; echo $HOME $USER $LOGNAME; exit 3", status=3)
+            nobody = pwd.getpwnam("nobody")
+            groups = os.getgrouplist("nobody", nobody.pw_gid)
+            self.assertEqual((err, out.splitlines()), ("", [
+                str(nobody.pw_uid), " ".join(map(str, groups)), f"{nobody.pw_dir} nobody nobody"]))
+            records = [json.loads(line) for line in pathlib.Path(path).read_text().splitlines()]
+            self.assertIn(["id", "-u"], [record["cmdline"] for record in records if record["event"] == "exec"])
+
+    @live
+    def test_who_cannot_run_a_command_as_another_user_is_told_so(self) -> None:
+        self.assertIn("no user 'nosuch'", self.output("-u", "nosuch", "--", "true", status=2)[1])
+        self.assertIn("-u takes a command", self.output("-u", "root", status=2)[1])
+        if os.geteuid() != 0:
+            self.assertIn("-u root takes root", self.output("-u", "root", "--", "true", status=126)[1])
+
+    @live
+    @unittest.skipUnless(os.geteuid() == 0, "takes root")
+    def test_under_sudo_a_line_says_how_to_run_the_command_as_oneself(self) -> None:
+        environ = {**os.environ, "SUDO_USER": "nobody"}
+        told = 'python3 cnproc.py: the command runs as root; -u "$SUDO_USER" runs it as nobody\n'
+        for options in [], ["-u", "root"], ["-u", "nobody"]:
+            self.assertEqual(self.output("-o", os.devnull, *options, "--", "sh", "-c", ":", env=environ)[1],
+                             "" if options else told)
 
     @live
     def test_without_pid_and_command_a_terminal_is_told_what_is_watched(self) -> None:
