@@ -667,8 +667,8 @@ else:
 def __dir__() -> list[str]:
     return [*__all__, *(name for name in globals() if name.startswith("__"))]
 
-_FORK, _EXEC, _COMM, _EXIT, _NONZERO_EXIT, _LIFE = map(int, (
-    What.FORK, What.EXEC, What.COMM, What.EXIT, What.NONZERO_EXIT, What.LIFE))
+_FORK, _EXEC, _UID, _COMM, _EXIT, _NONZERO_EXIT, _LIFE = map(int, (
+    What.FORK, What.EXEC, What.UID, What.COMM, What.EXIT, What.NONZERO_EXIT, What.LIFE))
 _ENDS = _EXIT | _NONZERO_EXIT
 _END = 1 << 32  # the `what` of an _End, which no mask asks for
 _EXIT_CLASS: Any = Exit
@@ -773,6 +773,28 @@ def _leader(tid: int) -> int | None:
             return next(int(line.split()[1]) for line in file if line.startswith(b"Tgid:"))
     except OSError:
         return None
+
+def _proc_ids(pid: int) -> tuple[int | None, int | None, int | None, str | None]:
+    """Exec's parent_pid, ruid, euid and cgroup of a process as it is now; None for each that cannot be read."""
+    fields: dict[bytes, bytes] = {}
+    with contextlib.suppress(OSError), io.FileIO(f"/proc/{pid}/status") as file:
+        fields = dict(line.split(b":\t", 1) for line in file.read(1 << 14).splitlines() if b":\t" in line)
+    ppid, uids = fields.get(b"PPid"), fields.get(b"Uid", b"").split()
+    return int(ppid) if ppid else None, *(map(int, uids[:2]) if uids else (None, None)), _proc_cgroup(pid)
+
+def _proc_cgroup(pid: int) -> str | None:
+    """Its control group in the unified hierarchy: proc_pid_cgroup(5). None if that has been removed."""
+    with contextlib.suppress(OSError), io.FileIO(f"/proc/{pid}/cgroup") as file:
+        for line in file.read(1 << 14).splitlines():
+            if line.startswith(b"0::") and not line.endswith(b" (deleted)"):
+                return os.fsdecode(line[3:])
+    return None
+
+def _proc_link(pid: int, name: str) -> str | None:
+    """Where exe or cwd of a process points to; None where that is not for us to see."""
+    with contextlib.suppress(OSError):
+        return os.readlink(f"/proc/{pid}/{name}")
+    return None
 
 def _hidden(pid: int) -> bool:
     """Whether a process exists that /proc does not show."""
@@ -2462,10 +2484,12 @@ class _RingSource:
 class _Process:
     """What the thread tracker knows of a process."""
 
-    __slots__ = ("dumped", "incomplete", "inherited", "kinds", "pidfd", "since_ns", "tasks", "threaded", "tids")
+    __slots__ = ("dumped", "incomplete", "inherited", "kinds", "parent_pid", "pidfd", "since_ns", "tasks", "threaded",
+                 "tids")
 
-    def __init__(self, kinds: int, inherited: int, since_ns: int) -> None:
+    def __init__(self, kinds: int, inherited: int, since_ns: int, parent_pid: int = 0) -> None:
         self.kinds, self.inherited, self.since_ns = kinds, inherited, since_ns
+        self.parent_pid = parent_pid       # who forked it, if that has been seen
         self.tasks = 1                     # EXITs still to come
         self.tids: set[int] | None = None  # of a process that was there before: whose they can be
         self.threaded = False              # whether it has ever had several threads
@@ -2547,7 +2571,7 @@ class _ThreadTracker:
             else:
                 if process:
                     self.remove(event.pid)
-                self.processes[event.pid] = _Process(inherited, inherited, event.timestamp_ns)
+                self.processes[event.pid] = _Process(inherited, inherited, event.timestamp_ns, event.parent_pid)
         return (event,)
 
     def _thread(self, event: Any) -> tuple[Any, ...]:
@@ -2606,7 +2630,7 @@ class _DatagramSource:
     _PIDFDS = 256    # that may be held at a time: a program has 1,024 descriptors by default
 
     def __init__(self, subscription: _Subscription, threads: bool, paths: bool) -> None:
-        self._subscription = subscription
+        self._subscription, self._threads, self._paths = subscription, threads, paths
         self._tracker = _ThreadTracker(threads, self._live_tids, self._status, self._hold, self._release)
         self._held = 0                         # pidfds
         self._expected: dict[int, bytes] = {}  # command lines of children that we have started
@@ -2646,7 +2670,7 @@ class _DatagramSource:
             kinds |= process.kinds | process.inherited
         if not tracker.everything and len(processes) < 1000 and not any(p.inherited for p in processes.values()):
             pids = tuple(processes)
-        wanted = (kinds and kinds | _LIFE, pids, bool(kinds & _FORK))
+        wanted = (kinds and kinds | _LIFE | (_UID if kinds & _EXEC else 0), pids, bool(kinds & _FORK))
         if wanted != self._filter:
             try:
                 self._subscription.attach(_classic_filter(*wanted))
@@ -2707,6 +2731,7 @@ class _DatagramSource:
         tracker, expected = self._tracker, self._expected
         events: list[Any] = []
         unnamed: dict[int, Any] = {}
+        changed: set[int] = set()  # whose user ids may no longer be those at its exec
         cut_off = False
         for event in received:
             what = event.what
@@ -2715,36 +2740,48 @@ class _DatagramSource:
                 if event.pid in expected:
                     event._words = expected.pop(event.pid)
                     event._length = len(event._words)
-                elif ((process.kinds if process else 0) | tracker.everything) & _EXEC:
+                if ((process.kinds if process else 0) | tracker.everything) & _EXEC:
                     unnamed[event.pid] = event  # in place of an earlier exec, whose name is gone
+            elif what == _UID:
+                changed.add(event.pid)
             elif not what:  # several messages in a datagram, and no room for all
                 cut_off = True
                 events.append(event)
                 continue
-            elif expected and what == _EXIT:
-                expected.pop(event.pid, None)
+            elif what == _EXIT:
+                if expected:
+                    expected.pop(event.pid, None)
+                process = tracker.processes.get(event.pid)
+                if process and (process.kinds | tracker.everything) & _ENDS:
+                    event._more = self._cost(event.pid, process, event.timestamp_ns)
             events += tracker.fold(event)
         if unnamed:
-            more = self._name(unnamed) or more
+            more = self._name(unnamed, changed) or more
         return events + lost if lost else events, more, cut_off or bool(lost)
 
-    def _name(self, unnamed: dict[int, Any]) -> bool:
-        """Give these execs their command lines from /proc: each the right one, or None. Returns whether more has come.
+    def _name(self, unnamed: dict[int, Any], changed: set[int]) -> bool:
+        """Give these execs what /proc has of them: what is right, or None. Returns whether more has come.
 
-        /proc shows the command line of the last exec. So all that has happened by now is received, and a process that
-        has executed once more gets no name. The kernel shows a new command line some microseconds before it reports
-        that exec. So a process must be seen to be past that moment before the last receive.
+        /proc shows what the last exec has brought. So all that has happened by now is received, and a process that has
+        executed once more gets none. The kernel shows a new command line some microseconds before it reports that exec.
+        So a process must be seen to be past that moment before the last receive. It shows new user ids later than that.
         """
+        certain = {pid for pid, event in unnamed.items() if event._words is not None}  # the command lines
         for pid, event in unnamed.items():
             words, whole = _proc_cmdline(pid)
+            named_ns = self._subscription.now()
             if words and words.startswith(b"["):  # of a zombie; or of the next program, amid its exec
                 fields = _stat_fields(pid)
                 words = None if fields and fields[0] not in b"ZX" else words
-            event._words, event._length = words, len(words or b"") + (not whole)  # nobody knows how much more
-        now = self._subscription.now()
-        for pid, event in unnamed.items():
-            if now - event.timestamp_ns > _SOONEST and event._words and not _went_on(pid):
-                event._words, event._length = None, 0
+            ids = self._ids(pid) if words else None
+            if words and self._subscription.now() - event.timestamp_ns > _SOONEST:
+                if named_ns - event.timestamp_ns <= _SOONEST:
+                    ids = ids if _proc_cmdline(pid)[0] == words else None
+                elif not _went_on(pid):
+                    words = ids = None
+            event._more = ids
+            if pid not in certain:
+                event._words, event._length = words, len(words or b"") + (not whole)  # nobody knows how much more
         later: list[Any] = []
         more = True
         while more and len(later) < 4096:
@@ -2752,9 +2789,42 @@ class _DatagramSource:
             later += received
         self.pending += later
         doubtful = {event.pid for event in later if event.what == _EXEC}
-        for pid in unnamed.keys() if more or self._gap is not None else unnamed.keys() & doubtful:
-            unnamed[pid]._words, unnamed[pid]._length = None, 0
+        changed.update(event.pid for event in later if event.what == _UID)
+        for pid, event in unnamed.items():
+            if more or self._gap is not None or pid in doubtful:
+                event._more = None
+                if pid not in certain:
+                    event._words, event._length = None, 0
+            elif pid in changed and event._more:
+                event.ruid = event.euid = None
         return bool(later) or more
+
+    def _ids(self, pid: int) -> tuple[Any, ...]:
+        """The values of Exec._extra. A parent may have changed since the exec, unless it is the one that forked."""
+        parent_pid, *ids = _proc_ids(pid)
+        process = self._tracker.processes.get(pid)
+        paths = (_proc_link(pid, "exe"), _proc_link(pid, "cwd")) if self._paths else (None, None)
+        return parent_pid if process and process.parent_pid == parent_pid else None, *ids, *paths
+
+    def _cost(self, pid: int, process: _Process, timestamp_ns: int) -> tuple[Any, ...] | None:
+        """The values of Exit._extra, as far as they can be known of a process that was forked under the watch.
+
+        CPU time: of a zombie that never had a second thread, since /proc/PID/schedstat is the leader's own. The sums of
+        /proc/PID/io would hold those of its children.
+        """
+        if process.tids is not None or process.incomplete or (process.threaded and self._threads):
+            return None
+        cpu_ns = faults = None
+        if not process.threaded:
+            with contextlib.suppress(OSError), io.FileIO(f"/proc/{pid}/schedstat") as file:
+                cpu_ns = int(file.read(100).split()[0])
+        if cpu_ns is not None:
+            fields = _stat_fields(pid)
+            if fields and fields[0] in b"ZX" and self._subscription.was_there(pid, timestamp_ns):
+                faults = int(fields[9])
+            else:
+                cpu_ns = None
+        return cpu_ns, None, None, None, None, faults, process.since_ns
 
     def _receive(self, most: int) -> tuple[list[Any], bool]:
         """What is in at most so many datagrams, and whether there may be more. Only those of the kernel count."""
@@ -4225,6 +4295,42 @@ def _milliseconds(ms: int) -> str:
     minutes, seconds = divmod(ms // 1000, 60)
     return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
 
+class _Cost:
+    """What several processes cost, as far as it is known: the CPU time of all, and the memory of the largest."""
+
+    __slots__ = ("cpu_ns", "exact", "known", "rss", "unknown")
+
+    def __init__(self, exits: Iterable[Any] = ()) -> None:
+        self.cpu_ns, self.rss, self.exact = 0, 0, True
+        self.known = self.unknown = 0  # how many have a CPU time, and how many have not
+        for event in exits:
+            self.add(event)
+
+    def add(self, event: Any) -> None:
+        """The Exit of one more, or _NO_EXIT."""
+        cpu_ns, rss, exact, *_ = event._values()
+        if cpu_ns is None:
+            self.unknown += 1
+        else:
+            self.known += 1
+            self.cpu_ns += cpu_ns
+        if rss is not None and (rss > self.rss or (rss == self.rss and exact)):
+            self.rss, self.exact = rss, exact
+
+    @property
+    def cpu(self) -> str:
+        """The CPU time; with ">=" if that of some is not known."""
+        return f"{'>=' * bool(self.unknown)}{_seconds(self.cpu_ns)}" if self.known else ""
+
+    @property
+    def memory(self) -> str:
+        """The memory, rounded up; with "<=" if that is no more than a bound."""
+        if not self.rss:
+            return ""
+        shift, unit = next((shift, unit) for shift, unit in ((10, "K"), (20, "M"), (30, "G"))
+                           if self.rss < 10 << shift + 10 or unit == "G")
+        return f"{'<=' * (not self.exact)}{-(-self.rss >> shift)}{unit}"
+
 @functools.lru_cache(maxsize=4096)
 def _column(number: int | None) -> str:
     """A pid in its column."""
@@ -4281,6 +4387,11 @@ class _Image:
             self.name = _program_name(argv.partition(b"\0")[0]) if argv else "?"
         self.forked = "?" if self.name == "?" else f"({self.name})"
 
+    def copy(self, **changed: Any) -> _Image:
+        """The same but for these."""
+        names = "argv", "comm", "label", "ruid", "cgroup", "titled", "renamed"
+        return _Image(**{**{name: getattr(self, name) for name in names}, **changed})
+
     def is_of(self, comm: str) -> bool:
         """Whether a process that runs it, and has not been renamed, can have this name of the kernel's."""
         if self.comm:
@@ -4288,12 +4399,12 @@ class _Image:
         return not self.argv or comm in [
             os.fsdecode(word.rpartition(b"/")[2].lstrip(b"-")[:15]) for word in self.argv.split(b"\0")]
 
-_NO_IMAGE = _Image(None)
+_NO_IMAGE, _NO_EXIT = _Image(None), Exit()
 
 class _ProcInfo:
     """A process, as far as its events are known."""
 
-    __slots__ = ("end_ns", "executed", "exit_code", "image", "parent", "parent_pid", "pid", "root", "start_ns")
+    __slots__ = ("end_ns", "executed", "exit", "exit_code", "image", "parent", "parent_pid", "pid", "root", "start_ns")
 
     def __init__(self, pid: int, parent: _ProcInfo | None, parent_pid: int | None, start_ns: int | None) -> None:
         self.pid, self.parent, self.parent_pid, self.start_ns = pid, parent, parent_pid, start_ns
@@ -4304,28 +4415,32 @@ class _ProcInfo:
             self.root, self.image = pid, _NO_IMAGE
         self.executed = False                    # whether the image is its own
         self.end_ns: int | None = None
-        self.exit_code = 0                       # once it has ended
+        self.exit_code, self.exit = 0, _NO_EXIT  # once it has ended
 
     def found(self, stat: _Stat) -> None:
         """Take from /proc what it runs."""
-        self.executed, self.image = not stat.flags & _PF_FORKNOEXEC, _Image(_raw_cmdline(self.pid), titled=True)
+        _, ruid, _, cgroup = _proc_ids(self.pid)
+        self.executed = not stat.flags & _PF_FORKNOEXEC
+        self.image = _Image(_raw_cmdline(self.pid), None, None, ruid, cgroup, titled=True)
 
     def exec(self, event: Any) -> None:
         """It has executed a program."""
         argv, comm, rebuilt = event._words, event._comm, event.cpu == _REBUILT
+        _, ruid, _, cgroup, _, _ = event._values()
         self.executed = True
         self.image = _Image(argv, comm, f"[{comm}]" if argv == b"" and comm else None,  # as ps has it
-                            titled=rebuilt, renamed=rebuilt)
+                            ruid, cgroup, titled=rebuilt, renamed=rebuilt)
 
     def named(self, comm: str, *, thread: bool) -> None:
         """A thread has taken a name. That of the main thread is the program that a process is forked for."""
-        image = self.image
-        label = image.label if thread or self.executed else _text(comm)
-        self.image = _Image(image.argv, image.comm, label, titled=image.titled)
+        label = self.image.label if thread or self.executed else _text(comm)
+        self.image = self.image.copy(label=label, renamed=True)
 
     def ended(self, event: Any) -> None:
         """It has ended. A signal kills who fails in an exec when its own program is gone already, and comm remains."""
-        self.end_ns, self.exit_code, comm = event.timestamp_ns, event.exit_code, event._comm
+        self.end_ns, self.exit_code, self.exit, comm = event.timestamp_ns, event.exit_code, event, event._comm
+        if self.start_ns is None:
+            self.start_ns = event.start_ns
         if comm and not (self.executed or self.image.renamed or self.image.is_of(comm)):
             self.image, self.executed = _Image(None, label=f"{_text(comm)} (exec failed)"), True
 
@@ -4385,7 +4500,7 @@ class _Processes:
             return self._fork(event, pid)
         info = self.known.get(pid)
         if info is None:  # its Fork has not been reported
-            parent_pid = event.parent_pid if what == _EXEC else None
+            parent_pid = event._values()[0] if what == _EXEC else None
             info = _ProcInfo(pid, self.known.get(parent_pid or 0), parent_pid, None)
             if self._children:
                 self.known[pid] = info
@@ -4396,6 +4511,8 @@ class _Processes:
                 self._exit(info, event)
         elif what == _COMM:
             info.named(event.comm, thread=event.tid != pid)
+        elif what == _UID and event.tid == pid:
+            info.image = info.image.copy(ruid=event.ruid)
         return info
 
     def _fork(self, event: Any, pid: int) -> _ProcInfo:
@@ -4699,6 +4816,12 @@ class _Json(_View):
 
         self._encode = json.JSONEncoder().encode
 
+        @functools.lru_cache(maxsize=4096)  # the same come again and again
+        def path(text: str | None) -> str:
+            return "null" if text is None else self._encode(_text(text))
+
+        self._path = path
+
     def clock(self, second: int) -> str:
         return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 
@@ -4729,8 +4852,11 @@ class _Json(_View):
         plain = _plain(info.image.argv or b"")
         words = '["' + plain.replace(" ", '", "') + '"]' if plain else self._encode(info.words)
         if what == _EXEC:
+            _, *ids, cgroup, exe, cwd = event._values()
+            ruid, euid = ("null" if number is None else number for number in ids)
             return (f'{task}, "cmdline": {words}, "truncated": {"true" if event.truncated else "false"}, '
-                    f'"rebuilt": {rebuilt}, "parent_pid": {parent_pid}')
+                    f'"rebuilt": {rebuilt}, "parent_pid": {parent_pid}, "ruid": {ruid}, "euid": {euid}, '
+                    f'"cgroup": {self._path(cgroup)}, "exe": {self._path(exe)}, "cwd": {self._path(cwd)}')
         status, signal, duration = event.exit_code, "null", "null"
         code = _returncode(status)
         if code and code < 0:
@@ -4740,7 +4866,19 @@ class _Json(_View):
         return (f'{task}, "exit_code": {"null" if code is None else status}, "exit_signal": {event.exit_signal}, '
                 f'"parent_tid": {event.parent_tid or "null"}, "parent_pid": {event.parent_pid or parent_pid}, '
                 f'"returncode": {"null" if code is None else code}, "signal": {signal}, "rebuilt": {rebuilt}, '
-                f'"cmdline": {words}, "duration": {duration}')
+                f'"cmdline": {words}, "duration": {duration}, {_costs_json(event)}')
+
+def _costs_json(event: Any) -> str:
+    """What an Exit knows of the cost, as members of a JSON object."""
+    values = event._values()
+    if values.count(None) == len(values):
+        return _NO_COSTS_JSON
+    cpu, rss, exact, read, written, faults, start = ("null" if value is None else value for value in values)
+    exact = str(exact).lower()
+    return (f'"cpu_ns": {cpu}, "max_rss": {rss}, "max_rss_exact": {exact}, "read_bytes": {read}, '
+            f'"write_bytes": {written}, "major_faults": {faults}, "start_ns": {start}')
+
+_NO_COSTS_JSON = ", ".join(f'"{name}": null' for name in Exit._extra)
 
 class _Span(_View):
     """What the views that end with a summary have in common: when it all began, and what was lost."""
@@ -4782,6 +4920,7 @@ class _Tree(_Span):
         self._roots: list[_ProcInfo] = []
         self._children: dict[_ProcInfo, list[_ProcInfo]] = collections.defaultdict(list)
         self._end = self._bar = 0                # when the axis ends, and its columns: set by end()
+        self._costs = False                      # whether there is a column for them: likewise
 
     def on_event(self, event: Any, info: _ProcInfo | None, processes: _Processes) -> None:
         super().on_event(event, info, processes)
@@ -4811,9 +4950,10 @@ class _Tree(_Span):
         columns = os.environ.get("COLUMNS", "")
         width = out.width or (max(40, int(columns)) if columns.isdecimal() else 100)
         self._end = max(self.last, now if any(info.end_ns is None for info in shown) else begin)
-        self._bar = width * 3 // 10 if width >= 60 else 0
+        self._costs = any(info.exit.cpu_ns is not None for info in shown)
+        self._bar = width * (2 if self._costs else 3) // 10 if width >= 60 else 0
         axis = _seconds(self._end - begin)
-        head = f"{'TIME':>14} {'STATUS':>10}  "
+        head = f"{'TIME':>14}{self._cost('CPU', 'MEMORY')} {'STATUS':>10}  "
         room = max(10, width - len(head) - self._bar)
         scale = f"{'0 s':{max(0, self._bar - len(axis))}}{axis if self._bar else ''}"
         out.row(out.paint(f"{'COMMAND':{room}}{head}{scale}", "2"))
@@ -4879,8 +5019,12 @@ class _Tree(_Span):
             cells[first:after] = b"\1" * (after - first)
         bar = "".join(out.bar if cell else " " for cell in cells)
         lead = out.cut(lead, max(0, room - 8))
-        out.row(out.fit(lead + label, room) + out.paint(f"{took:>14}", "2")
+        cost = _Cost(one.exit for one in group)
+        out.row(out.fit(lead + label, room) + out.paint(f"{took:>14}{self._cost(cost.cpu, cost.memory)}", "2")
                 + out.paint(f" {status:>10}", "31" if failed else "") + f"  {bar}".rstrip())
+
+    def _cost(self, cpu: str, memory: str) -> str:
+        return f" {cpu:>10} {memory:>7}" if self._costs else ""
 
     def _at_once(self) -> int:
         """How many of the processes ran at once at most."""
@@ -4893,9 +5037,10 @@ class _Tree(_Span):
 class _Program_Stats:
     """What the statistics know of a program."""
 
-    __slots__ = ("failed", "longest", "parents", "starts", "total")
+    __slots__ = ("cost", "failed", "longest", "parents", "starts", "total")
 
     def __init__(self) -> None:
+        self.cost = _Cost()
         self.starts = self.failed = self.total = self.longest = 0
         self.parents: dict[str, int] = collections.defaultdict(int)
 
@@ -4930,8 +5075,9 @@ class _Stats(_Span):
             if info not in self._running and (info.start_ns or 0) >= (self.begin or 0):
                 self._start(info, info.start_ns or 0)  # it has run what its parent runs
             program = self._stop(info, when)
-            if program and info.exit_code > 0:
-                program.failed += 1
+            if program:
+                program.failed += info.exit_code > 0
+                program.cost.add(event)
 
     def _start(self, info: _ProcInfo, when: int) -> None:
         if self.filter.holds(info):
@@ -4960,19 +5106,24 @@ class _Stats(_Span):
             self._status.transient("")
         last = max(self.last, now if self._running else 0)
         for info in [*self._running]:
-            self._stop(info, last)
+            program = self._stop(info, last)
+            if program:
+                program.cost.add(_NO_EXIT)
         wall = max(1, last - (last if self.begin is None else self.begin))
         programs = sorted(self._programs.items(), key=lambda item: (-item[1].starts, -item[1].total, item[0]))
         shown = programs if self.args.all else programs[:_ROWS]
+        costs = any(program.cost.known for _, program in programs)
+        head = f" {'CPU':>11} {'MEMORY':>7}" if costs else ""
         out.row(out.paint(
-            f"{'PROGRAM':20} {'STARTS':>7} {'FAILED':>7} {'TOTAL':>11} {'LONGEST':>11}  SHARE  STARTED BY", "2"))
+            f"{'PROGRAM':20} {'STARTS':>7} {'FAILED':>7} {'TOTAL':>11} {'LONGEST':>11}{head}  SHARE  STARTED BY", "2"))
         for name, program in shown:
             parents = sorted(program.parents.items(), key=lambda item: -item[1])
             named = ", ".join(f"{parent} {out.times}{count}" for parent, count in parents[:3])
             others = f" and {len(parents) - 3} more" if len(parents) > 3 else ""
+            cost = f" {program.cost.cpu:>11} {program.cost.memory:>7}" if costs else ""
             out.row(f"{out.fit(name, 20)} {program.starts:>7}"
                     + out.paint(f" {program.failed:>7}", "31" if program.failed else "")
-                    + out.paint(f" {_seconds(program.total):>11} {_seconds(program.longest):>11}", "2")
+                    + out.paint(f" {_seconds(program.total):>11} {_seconds(program.longest):>11}{cost}", "2")
                     + f" {program.total / wall:>6.0%}  {out.arrow} {named}{others}")
         starts = sum(program.starts for _, program in programs)
         failed = sum(program.failed for _, program in programs)
@@ -4999,6 +5150,7 @@ class _Trace(_View):
         self._open: set[_ProcInfo] = set()   # whose slice has not ended
         self._named: set[int] = set()        # groups that have a name
         self._flows = self._machine = 0
+        self._ends: list[tuple[int, int, int]] = []  # of each process: its start, end and memory
         self._comma = "["
 
     def on_event(self, event: Any, info: _ProcInfo | None, processes: _Processes) -> None:
@@ -5028,7 +5180,9 @@ class _Trace(_View):
             self._start(info, when, processes)
         elif what == _EXIT and event.tid == event.pid and info.end_ns is not None:
             code = "null" if event.returncode is None else event.returncode
-            self._stop(info, when, f'"returncode": {code}, "end": "{_exit_text(event.exit_code)}"')
+            how = f'"returncode": {code}, "end": "{_exit_text(event.exit_code)}", {_costs_json(event)}'
+            self._stop(info, when, how)
+            self._ends.append((info.start_ns or self._begin, when, event.max_rss or 0))
         else:
             self._record("i", info.root, info.pid, when, f', "name": "{type(event).__name__.lower()}", "s": "t"')
 
@@ -5058,9 +5212,27 @@ class _Trace(_View):
 
     def end(self, now: int) -> None:
         for info in [*self._open]:
+            self._ends.append((info.start_ns or 0, now, 0))
             self._stop(info, now)
+        self._counters()
         self.out.line("]" if self._comma == "," else "[]")
         self.out.flush()
+
+    def _counters(self) -> None:
+        """Tracks of how many processes ran, and of how much memory they had at most."""
+        self._machine = 0
+        changes: dict[int, list[int]] = {}
+        for start, end, rss in self._ends:
+            for when, count in (max(start, self._begin or 0), 1), (end, -1):
+                change = changes.setdefault(when, [0, 0])
+                change[0] += count
+                change[1] += rss * count
+        running = memory = 0
+        for when in sorted(changes):
+            running, memory = running + changes[when][0], memory + changes[when][1]
+            self._record("C", 0, 0, when, f', "name": "running processes", "args": {{"processes": {running}}}')
+            if any(rss for _, _, rss in self._ends):
+                self._record("C", 0, 0, when, f', "name": "memory at most", "args": {{"bytes": {memory}}}')
 
 @functools.lru_cache(maxsize=None)
 def _form(name: str) -> tuple[Any, Any, Any]:
@@ -5087,8 +5259,15 @@ def _from_record(record: dict[str, Any], when: int) -> Any:
                   for (field, _), value in zip(kind._fields_, values)]
     event = kind.from_buffer_copy(pack(
         What[name.upper()], _REBUILT if record["rebuilt"] else 0, when & _NEVER * 2 - 1, *values))
-    if name == "exec":
-        words, event.parent_pid = record["cmdline"], record.get("parent_pid")
+    values = [record.get(name) for name in kind._extra]
+    for name, value in zip(kind._extra, values):
+        wanted = str if name in ("cgroup", "exe", "cwd") else bool if name == "max_rss_exact" else int
+        if value is not None and (type(value) is not wanted or (isinstance(value, int) and value >> 64)):
+            raise ValueError(name)
+    if values.count(None) < len(values):
+        event._more = tuple(values)
+    if kind is Exec:
+        words = record["cmdline"]
         if words is not None:
             event._words = _argv(words)
             event._length = len(event._words) + bool(record["truncated"])
@@ -5125,6 +5304,8 @@ class _Recording:
             base = self._base or 0
             when, offset = when + offset - base, base
         event = _from_record(record, when)
+        if event.what == _EXIT and event.start_ns is not None:
+            event.start_ns += when - record["timestamp_ns"]
         words, duration, parent_pid = record.get("cmdline"), record.get("duration"), record.get("parent_pid")
         argv = event._words if event.what == _EXEC else None if words is None else _argv(words)
         if end < len(line) or not (duration is None or 0 <= duration < 1 << 40) or not isinstance(
@@ -5332,9 +5513,9 @@ class _Live:
     """Brings the events of a watcher to the views."""
 
     def __init__(self, watcher: Watcher, processes: _Processes, views: list[_View], command: _Command,
-                 comms: bool) -> None:
+                 hidden: int) -> None:
         self._watcher, self._processes, self._views, self._command = watcher, processes, views, command
-        self._comms = comms            # whether a Comm is to be shown, too: it is always asked for, for the names
+        self._hidden = hidden          # kinds that are heard for what they tell of a process, and not shown
         self._now = watcher._subscription.now
         self._threads = _ThreadExits(os.getpid() if command.process else 0) if watcher._table.ends else None
         self._found: set[int] = set()  # were there, but their Fork may come all the same: they were born just now
@@ -5391,12 +5572,12 @@ class _Live:
                 return
 
     def _show(self, events: Iterable[Any]) -> None:
-        found, comms, processes, update = self._found, self._comms, self._processes, self._processes.update
+        found, hidden, processes, update = self._found, self._hidden, self._processes, self._processes.update
         on_events = [view.on_event for view in self._views]
         for event in events:
             if not found or event.pid not in found or not self._found_again(event):
                 info = update(event)
-                if comms or event.what != _COMM:
+                if not event.what & hidden:
                     for on_event in on_events:
                         on_event(event, info, processes)
 
@@ -5420,6 +5601,7 @@ def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
             processes = _Processes(os.uname().nodename, file.read().strip(), look=True, threads=args.threads,
                                    children=(args.follow or not named) and not alone)
         deadline, mask = watcher._deadline(args.duration), args.events | (0 if alone else _LIFE | _COMM)
+        mask |= _UID if args.user_id else 0
         there: Iterator[Any] = iter(())
         if args.command:
             status = command.start(watcher, processes, mask, args.follow)
@@ -5443,7 +5625,7 @@ def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
                 for event in _there(watcher, _pids(), execs=False):
                     processes.update(event)
         failed = 0
-        live = _Live(watcher, processes, views, command, bool(args.events & _COMM))
+        live = _Live(watcher, processes, views, command, (_COMM | _UID) & ~args.events)
         try:
             command.watcher = watcher
             try:
@@ -5572,6 +5754,7 @@ def _parser() -> Any:
         help=f"of {', '.join(kinds).lower()}, all (default: exec, exit, and a fork that no exec follows)")
     add("-t", "--threads", action="store_true", help="report the start and end of every thread")
     add("-u", "--user", type=user, metavar="USER", help="run COMMAND as this user, with the user's groups; takes root")
+    add("--paths", action="store_true", help="with -j: also each exec's executable and working directory")
     add("--no-follow", dest="follow", action="store_false", help="leave out the descendants")
     add("--only", type=pattern, action="append", metavar="PATTERN",
         help="show only processes whose command line has this regular expression (this and the next three: all hold)")

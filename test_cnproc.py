@@ -2383,6 +2383,55 @@ class Names(Case):
             self.assertEqual([event.cmdline for event in events], [None, ["cat"]], late)
             child.kill()
 
+    def test_datagrams_have_the_ids_that_proc_shows_at_the_exec(self) -> None:
+        watcher = self.datagrams(**({"paths": True} if "paths" in cnproc.Watcher.__init__.__kwdefaults__ else {}))
+        child = watcher.popen(["sleep", "60"])
+        event: Any = self.until(watcher, lambda event: isinstance(event, Exec))[-1]
+        cgroup = re.search("(?m)^0::(.*)", pathlib.Path(f"/proc/{child.pid}/cgroup").read_text())
+        self.assertEqual((event.parent_pid, event.ruid, event.euid, event.cgroup),
+                         (os.getpid(), os.getuid(), os.geteuid(), cgroup and cgroup[1]))
+        child.kill()
+        child.wait()
+
+    @unittest.skipUnless(os.geteuid() == 0, "takes root")
+    def test_user_ids_that_change_behind_the_exec_are_not_those_at_the_exec(self) -> None:
+        watcher = self.datagrams()
+        child = self.shell(f"exec {sys.executable} -c 'import os; os.setuid(65534); print(flush=True); input()'")
+        watcher.watch(child.pid)
+        self.go(child)
+        assert child.stdout
+        child.stdout.read(1)  # by now it has changed
+        event: Any = self.until(watcher, lambda event: isinstance(event, Exec))[-1]
+        self.assertEqual((event.ruid, event.euid), (None, None))
+        self.assertTrue(event.cmdline)
+        child.kill()
+
+    def test_datagrams_have_the_cost_of_a_zombie_and_of_nobody_else(self) -> None:
+        work = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done"
+        for reaped in False, True:
+            watcher = self.datagrams()
+            child = watcher.popen(["sh", "-c", f"read go; {work}"], stdin=subprocess.PIPE)
+            self.go(child)
+            os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+            usage = os.wait4(child.pid, 0)[2] if reaped else None
+            events = self.rest(watcher)
+            fork: Any = next(event for event in events if isinstance(event, Fork))
+            end: Any = events[-1]
+            self.assertEqual((end.max_rss, end.max_rss_exact, end.read_bytes, end.write_bytes), (None,) * 4)
+            self.assertEqual(end.start_ns, fork.timestamp_ns)
+            self.assertEqual((end.cpu_ns is None, end.major_faults is None), (reaped, reaped))
+            if not reaped:
+                usage = os.wait4(child.pid, 0)[2]
+                self.assertLess(abs(end.cpu_ns / 1e9 - usage.ru_utime - usage.ru_stime), 0.002)
+                self.assertEqual(end.major_faults, usage.ru_majflt)
+            child.returncode = 0
+        watcher = self.datagrams()
+        there = self.shell(work)  # before the watch: its first events are not known
+        watcher.watch(there.pid)
+        self.go(there)
+        os.waitid(os.P_PID, there.pid, os.WEXITED | os.WNOWAIT)
+        self.assertEqual([event._more for event in self.rest(watcher) if isinstance(event, Exit)], [None])
+
     def test_without_descriptors_no_event_is_lost_silently(self) -> None:
         import resource
 
@@ -4334,13 +4383,15 @@ EVERY: dict[str, Any] = {
     "event": TEXT, "time": {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$"},
     "timestamp_ns": PID, "host": TEXT, "boot_id": {"type": "string", "pattern": r"^[0-9a-f-]{36}$"}}
 TASK: dict[str, Any] = {**EVERY, "pid": PID, "tid": PID, "rebuilt": {"type": "boolean"}}
-WORDS = {"type": ["array", "null"], "items": TEXT}
+WORDS, PATH = {"type": ["array", "null"], "items": TEXT}, {"type": ["string", "null"]}
 SCHEMA: dict[str, dict[str, Any]] = {
     "fork": {**TASK, "parent_pid": MAYBE, "parent_tid": MAYBE},
-    "exec": {**TASK, "parent_pid": MAYBE, "cmdline": WORDS, "truncated": {"type": "boolean"}},
+    "exec": {**TASK, "parent_pid": MAYBE, "cmdline": WORDS, "truncated": {"type": "boolean"}, "ruid": MAYBE,
+             "euid": MAYBE, "cgroup": PATH, "exe": PATH, "cwd": PATH},
     "exit": {**TASK, "parent_pid": MAYBE, "parent_tid": MAYBE, "exit_code": MAYBE, "exit_signal": PID,
-             "returncode": MAYBE, "signal": {"type": ["string", "null"]}, "cmdline": WORDS,
-             "duration": {"type": ["number", "null"]}},
+             "returncode": MAYBE, "signal": PATH, "cmdline": WORDS, "duration": {"type": ["number", "null"]},
+             "max_rss_exact": {"type": ["boolean", "null"]}, **dict.fromkeys((
+                 "cpu_ns", "max_rss", "read_bytes", "write_bytes", "major_faults", "start_ns"), MAYBE)},
     "uid": {**TASK, "ruid": PID, "euid": PID},
     "gid": {**TASK, "rgid": PID, "egid": PID},
     "sid": TASK,
@@ -4374,9 +4425,12 @@ def every_kind(now: int) -> list[cnproc.Event]:
     """An event of each kind, and some that are rare."""
     return [
         Fork(What.FORK, 0, now, 1, 1, 7, 7), Exec(What.EXEC, 1, now, 7, 7, cmdline=["a b", "\udcff", "\n\x1b[31m", ""]),
+        Exec(What.EXEC, 1, now, 7, 7, parent_pid=1, ruid=2, euid=0, cgroup="/a\udcff", exe="/bin/ä", cwd="/"),
         Exec(What.EXEC, 1, now, 7, 7), Uid(What.UID, 0, now, 7, 7, 2, 3), Gid(What.GID, 0, now, 7, 7, 2, 3),
         Sid(What.SID, 0, now, 7, 7), Ptrace(What.PTRACE, 0, now, 7, 7, 2, 2), Ptrace(What.PTRACE, 0, now, 7, 7),
         Comm(What.COMM, 0, now, 7, 7, comm="x\udcff"), Coredump(What.COREDUMP, 0, now, 7, 7, 1, 1),
+        Exit(What.EXIT, 0, now, 7, 7, 0, 17, 1, 1, cpu_ns=5, max_rss=1 << 20, max_rss_exact=False, read_bytes=0,
+             write_bytes=1 << 40, major_faults=2, start_ns=max(0, now - 9)),
         Exit(What.EXIT, cnproc._REBUILT, now, 7, 7, -1, 17, 0, 0), Exit(What.EXIT, 0, now, 7, 7, 139, 17, 1, 1),
         Exit(What.EXIT, 0, now, 7, 7, 40, 17, 1, 1), Exit(What.EXIT, 0, now, 7, 7, 32, 17, 1, 1), lost(12, now),
         lost(None, now),
@@ -4461,10 +4515,11 @@ class Views(unittest.TestCase):
     def test_each_kind_has_its_line_of_text(self) -> None:
         lines = self.show(cnproc._Lines, every_kind(10**9), "-e", "all", "1").splitlines()
         self.assertEqual([line[33:] for line in lines], [
-            "fork: ?", r"exec 'a b' '\xff' '\n\x1b[31m' ''", "exec ?", "user 2, effective 3: ?",
+            "fork: ?", r"exec 'a b' '\xff' '\n\x1b[31m' ''", "exec ?", "exec ?", "user 2, effective 3: ?",
             "group 2, effective 3: ?", "leads a new session: ?", "traced by 2: ?", "traced no longer",
-            "named 'x\\udcff': ?", "dumps core: ?", "exit status unknown after 0.000 s: ?  (from /proc)",
-            "killed by SIGSEGV (core dumped) after 0.000 s: ?", "killed by SIGRTMIN+6: ?",
+            "named 'x\\udcff': ?", "dumps core: ?", "exit 0 after 0.000 s: ?",
+            "exit status unknown after 0.000 s: ?  (from /proc)",
+            "killed by SIGSEGV (core dumped): ?", "killed by SIGRTMIN+6: ?",
             "killed by SIG32: ?",
             "lost 12 events; what /proc knows follows", "lost some events; what /proc knows follows"])
         self.assertRegex(lines[0], r"^\d\d:\d\d:\d\d\.\d{6}       7       1  ")
@@ -4581,7 +4636,7 @@ class Views(unittest.TestCase):
         self.assertEqual((flows, [track for track in stacks.values() if track]), ({}, []))
         slices = [(record["tid"], record["name"]) for record in trace if record["ph"] == "B"]
         self.assertEqual(slices, [(7, "?"), (7, "make"), (7, "gmake"), (8, "(gmake)"), (8, "cc")])
-        self.assertEqual({record["pid"] for record in trace if record["ph"] != "i"}, {7})
+        self.assertEqual({record["pid"] for record in trace if record["ph"] not in "iC"}, {7})
         ends = [record["args"]["end"] for record in trace if "end" in record.get("args", ())]
         self.assertEqual(ends, ["exit 1", "exit 0"])
 
@@ -4719,7 +4774,8 @@ class Loading(unittest.TestCase):
     LINE = ('{"event": "exit", "time": "2026-11-22T14:32:08.525738Z", "timestamp_ns": 3479470001204, "host": "vm", '
             '"boot_id": "b", "pid": 5, "tid": 5, "exit_code": 1792, "exit_signal": 17, "parent_tid": null, '
             '"parent_pid": 4, "cmdline": ["sh", "-c"], "returncode": 7, "signal": null, "duration": 1.5, '
-            '"rebuilt": false}\n')
+            '"rebuilt": false, "cpu_ns": 1200000, "max_rss": 2097152, "max_rss_exact": false, "read_bytes": 4096, '
+            '"write_bytes": 0, "major_faults": null, "start_ns": 3477970001204}\n')
 
     def test_a_recording_is_not_overwritten(self) -> None:
         with tempfile.NamedTemporaryFile("w+") as file:
@@ -4771,7 +4827,7 @@ class Loading(unittest.TestCase):
                 script = "sleep 0.2; sh -c 'sleep 0.3; sleep 0.1'; exit 2"
                 in_process("-j", *options, "-o", path, "--", "sh", "-c", script)
                 _, out, _ = in_process("--load", path, "--tree")
-                rows = re.sub(r"█|\d+(\.\d+)? s|^COMM.*|at most.*", "", out, flags=re.M).splitlines()
+                rows = re.sub(r"█|\d+(\.\d+)? s|(<=)?\d+[KM] |^COMM.*|at most.*", "", out, flags=re.M).splitlines()
                 trees.append([re.sub(" +", " ", row) for row in rows])
             self.assertEqual(trees[0], trees[1])
             self.assertIn(" └─ sleep 0.1 0 ", trees[0])
