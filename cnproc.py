@@ -154,6 +154,7 @@ class _file_handle(ctypes.Structure):
     ]
 
 # linux/pidfd.h: _IOWR(0xFF, 11, struct pidfd_info)
+_PIDFD_INFO_CGROUPID = 1 << 2
 _PIDFD_GET_INFO, _PIDFD_INFO_EXIT, _PIDFD_THREAD = 0xC040FF0B, 1 << 3, os.O_EXCL if hasattr(os, "O_EXCL") else 0o200
 
 class _pidfd_info(ctypes.Structure):
@@ -2634,6 +2635,7 @@ class _DatagramSource:
         self._tracker = _ThreadTracker(threads, self._live_tids, self._status, self._hold, self._release)
         self._held = 0                         # pidfds
         self._expected: dict[int, bytes] = {}  # command lines of children that we have started
+        self._cgroups: dict[int, str] = {}     # their paths by their ids
         self.pending: list[Any] = []           # events that the next read() will give
         self._gap: int | None = None           # after an overrun: when it was noticed
         self._drops = subscription.dropped     # as far as they are reported
@@ -2801,10 +2803,35 @@ class _DatagramSource:
 
     def _ids(self, pid: int) -> tuple[Any, ...]:
         """The values of Exec._extra. A parent may have changed since the exec, unless it is the one that forked."""
-        parent_pid, *ids = _proc_ids(pid)
+        parent_pid, *ids = self._pidfd_ids(pid) or _proc_ids(pid)
         process = self._tracker.processes.get(pid)
         paths = (_proc_link(pid, "exe"), _proc_link(pid, "cwd")) if self._paths else (None, None)
         return parent_pid if process and process.parent_pid == parent_pid else None, *ids, *paths
+
+    def _pidfd_ids(self, pid: int) -> tuple[int | None, int | None, int | None, str | None] | None:
+        """As _proc_ids(), for a third of the CPU time: from Linux 6.13 on, and for a cgroup that is known."""
+        import fcntl
+
+        info = _pidfd_info(mask=_PIDFD_INFO_CGROUPID)
+        try:
+            pidfd = os.pidfd_open(pid)
+            try:
+                fcntl.ioctl(pidfd, _PIDFD_GET_INFO, info)
+                path = self._cgroups.get(info.cgroupid)
+                if path is None and info.mask & _PIDFD_INFO_CGROUPID:
+                    path, cgroup = _proc_cgroup(pid), info.cgroupid
+                    fcntl.ioctl(pidfd, _PIDFD_GET_INFO, info)
+                    if path and info.cgroupid == cgroup:  # it has not been moved meanwhile
+                        if len(self._cgroups) > 4096:
+                            self._cgroups.clear()
+                        self._cgroups[cgroup] = path
+            finally:
+                os.close(pidfd)
+        except ProcessLookupError:
+            return None, None, None, None
+        except OSError:  # the kernel is older
+            return None
+        return info.ids[2], info.ids[3], info.ids[5], path
 
     def _cost(self, pid: int, process: _Process, timestamp_ns: int) -> tuple[Any, ...] | None:
         """The values of Exit._extra, as far as they can be known of a process that was forked under the watch.

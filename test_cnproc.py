@@ -2384,7 +2384,7 @@ class Names(Case):
             child.kill()
 
     def test_datagrams_have_the_ids_that_proc_shows_at_the_exec(self) -> None:
-        watcher = self.datagrams(**({"paths": True} if "paths" in cnproc.Watcher.__init__.__kwdefaults__ else {}))
+        watcher = self.datagrams(**({"paths": True} if "paths" in (cnproc.Watcher.__init__.__kwdefaults__ or ()) else {}))
         child = watcher.popen(["sleep", "60"])
         event: Any = self.until(watcher, lambda event: isinstance(event, Exec))[-1]
         cgroup = re.search("(?m)^0::(.*)", pathlib.Path(f"/proc/{child.pid}/cgroup").read_text())
