@@ -5272,6 +5272,14 @@ def _form(name: str) -> tuple[Any, Any, Any]:
     return kind, pack, operator.itemgetter(
         *(field.strip("_") for field, _ in fields))
 
+@functools.lru_cache(maxsize=256)
+def _check_extra(kind: Any, types: tuple[Any, ...]) -> None:
+    """Raises TypeError if values of an event's _extra cannot have these types."""
+    for name, found in zip(kind._extra, types):
+        wanted = str if name in ("cgroup", "exe", "cwd") else bool if name == "max_rss_exact" else int
+        if found not in (wanted, type(None)):
+            raise TypeError(name)
+
 def _from_record(record: dict[str, Any], when: int) -> Any:
     """The event that a line of --json shows. Raises one of _BROKEN if it is none."""
     name = record["event"]
@@ -5286,13 +5294,10 @@ def _from_record(record: dict[str, Any], when: int) -> Any:
                   for (field, _), value in zip(kind._fields_, values)]
     event = kind.from_buffer_copy(pack(
         What[name.upper()], _REBUILT if record["rebuilt"] else 0, when & _NEVER * 2 - 1, *values))
-    values = [record.get(name) for name in kind._extra]
-    for name, value in zip(kind._extra, values):
-        wanted = str if name in ("cgroup", "exe", "cwd") else bool if name == "max_rss_exact" else int
-        if value is not None and (type(value) is not wanted or (isinstance(value, int) and value >> 64)):
-            raise ValueError(name)
-    if values.count(None) < len(values):
-        event._more = tuple(values)
+    if kind._extra:
+        extra = tuple(map(record.get, kind._extra))  # older recordings lack them
+        _check_extra(kind, tuple(map(type, extra)))
+        event._more = extra
     if kind is Exec:
         words = record["cmdline"]
         if words is not None:
@@ -5520,7 +5525,7 @@ class _ThreadExits:
             converted.append(event)
         return converted
 
-def _there(watcher: Watcher, pids: Iterable[int], *, execs: bool = True) -> Iterator[Any]:
+def _there(watcher: Watcher, pids: Iterable[int], *, execs: bool = True, paths: bool = False) -> Iterator[Any]:
     """Processes as they are, in the order of the tree, the first of `pids` first: a Fork and an Exec each."""
     now, skew_ns = watcher._subscription.now, watcher._subscription.skew
     found = {pid: stat for pid, stat in ((pid, _stat(pid)) for pid in dict.fromkeys(pids)) if stat}
@@ -5533,7 +5538,9 @@ def _there(watcher: Watcher, pids: Iterable[int], *, execs: bool = True) -> Iter
         stat = found[pid]
         yield Fork(_FORK, _REBUILT, stat.start_ns - skew_ns, stat.ppid, stat.ppid, pid, pid)
         if execs and not stat.flags & _PF_FORKNOEXEC:
-            yield Exec(_EXEC, _REBUILT, now(), pid, pid, cmdline=_split(_raw_cmdline(pid)))
+            event = Exec(_EXEC, _REBUILT, now(), pid, pid, cmdline=_split(_raw_cmdline(pid)))
+            event._more = *_proc_ids(pid), *(_proc_link(pid, name) if paths else None for name in ("exe", "cwd"))
+            yield event
         rest += children.pop(pid, ())
 
 class _Live:
@@ -5647,7 +5654,8 @@ def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
             if args.pid and not watcher.pids:
                 return 1
             if args.pid:
-                there = _there(watcher, [*(pid for pid in args.pid if pid in watcher.pids), *watcher.pids])
+                there = _there(watcher, [*(pid for pid in args.pid if pid in watcher.pids), *watcher.pids],
+                               paths=args.paths)
             elif not alone:
                 for event in _there(watcher, _pids(), execs=False):
                     processes.update(event)
