@@ -369,6 +369,7 @@ class Exec(ProcEvent):
     exe, cwd      the program's file, and the working directory, as /proc/PID has them but for " (deleted)": with
                   Watcher(paths=True). None of what is nowhere below the root, as a memfd, or below 64 directories
     With source "netlink", cmdline of a process that is a zombie already is its name in brackets, as in ps: ["[mkdir]"].
+    cgroup, exe and cwd are those of when the event was read, and parent_pid is known if it is still who forked it.
     What is behind `truncated` is None where nobody knows it.
     """
 
@@ -553,8 +554,8 @@ class Exit(ProcEvent):
     returncode                the exit status, or -N for death by signal N, as subprocess has it; None for -1
     exit_signal               what the parent was sent: SIGCHLD as a rule; 0xffffffff for a thread
     parent_pid, parent_tid    its parent; often 0: the kernel does not always know it any longer
-    What the process cost, without its children. A value is None where nobody knows it, and all are with source
-    "netlink":
+    What the process cost, without its children. A value is None where nobody knows it. With source "netlink" that is all
+    but start_ns if its fork was watched, and cpu_ns and major_faults of a zombie that never had two threads:
     cpu_ns                    CPU time of all its threads, user and system together, in ns; the last 0.1 ms may be
                               missing. None of threads that are traced
     max_rss                   the most memory that it had resident, in bytes, as ru_maxrss has it: pages that it shares
@@ -792,9 +793,10 @@ def _proc_cgroup(pid: int) -> str | None:
     return None
 
 def _proc_link(pid: int, name: str) -> str | None:
-    """Where exe or cwd of a process points to; None where that is not for us to see."""
+    """Where exe or cwd of a process is, or was if it is deleted. None of a memfd, and where that is not for us to see."""
     with contextlib.suppress(OSError):
-        return os.readlink(f"/proc/{pid}/{name}")
+        path = os.readlink(f"/proc/{pid}/{name}").removesuffix(" (deleted)")
+        return None if path.startswith("/memfd:") else path
     return None
 
 def _hidden(pid: int) -> bool:
@@ -2755,7 +2757,7 @@ class _DatagramSource:
                     expected.pop(event.pid, None)
                 process = tracker.processes.get(event.pid)
                 if process and (process.kinds | tracker.everything) & _ENDS:
-                    event._more = self._cost(event.pid, process, event.timestamp_ns)
+                    self._add_cost(event, process)
             events += tracker.fold(event)
         if unnamed:
             more = self._name(unnamed, changed) or more
@@ -2775,12 +2777,12 @@ class _DatagramSource:
             if words and words.startswith(b"["):  # of a zombie; or of the next program, amid its exec
                 fields = _stat_fields(pid)
                 words = None if fields and fields[0] not in b"ZX" else words
-            ids = self._ids(pid) if words else None
+            ids = self._ids(pid) if words else Exec._more
             if words and self._subscription.now() - event.timestamp_ns > _SOONEST:
                 if named_ns - event.timestamp_ns <= _SOONEST:
-                    ids = ids if _proc_cmdline(pid)[0] == words else None
+                    ids = ids if _proc_cmdline(pid)[0] == words else Exec._more
                 elif not _went_on(pid):
-                    words = ids = None
+                    words, ids = None, Exec._more
             event._more = ids
             if pid not in certain:
                 event._words, event._length = words, len(words or b"") + (not whole)  # nobody knows how much more
@@ -2794,10 +2796,10 @@ class _DatagramSource:
         changed.update(event.pid for event in later if event.what == _UID)
         for pid, event in unnamed.items():
             if more or self._gap is not None or pid in doubtful:
-                event._more = None
+                event._more = Exec._more
                 if pid not in certain:
                     event._words, event._length = None, 0
-            elif pid in changed and event._more:
+            elif pid in changed:
                 event.ruid = event.euid = None
         return bool(later) or more
 
@@ -2833,25 +2835,21 @@ class _DatagramSource:
             return None
         return info.ids[2], info.ids[3], info.ids[5], path
 
-    def _cost(self, pid: int, process: _Process, timestamp_ns: int) -> tuple[Any, ...] | None:
-        """The values of Exit._extra, as far as they can be known of a process that was forked under the watch.
+    def _add_cost(self, event: Any, process: _Process) -> None:
+        """Give an Exit what can be known of the cost of a process that was forked under the watch.
 
         CPU time: of a zombie that never had a second thread, since /proc/PID/schedstat is the leader's own. The sums of
         /proc/PID/io would hold those of its children.
         """
         if process.tids is not None or process.incomplete or (process.threaded and self._threads):
-            return None
-        cpu_ns = faults = None
+            return
+        event.start_ns = process.since_ns
         if not process.threaded:
-            with contextlib.suppress(OSError), io.FileIO(f"/proc/{pid}/schedstat") as file:
+            with contextlib.suppress(OSError), io.FileIO(f"/proc/{event.pid}/schedstat") as file:
                 cpu_ns = int(file.read(100).split()[0])
-        if cpu_ns is not None:
-            fields = _stat_fields(pid)
-            if fields and fields[0] in b"ZX" and self._subscription.was_there(pid, timestamp_ns):
-                faults = int(fields[9])
-            else:
-                cpu_ns = None
-        return cpu_ns, None, None, None, None, faults, process.since_ns
+                fields = _stat_fields(event.pid)
+                if fields and fields[0] in b"ZX" and self._subscription.was_there(event.pid, event.timestamp_ns):
+                    event.cpu_ns, event.major_faults = cpu_ns, int(fields[9])
 
     def _receive(self, most: int) -> tuple[list[Any], bool]:
         """What is in at most so many datagrams, and whether there may be more. Only those of the kernel count."""
@@ -3497,7 +3495,7 @@ class Watcher:
     """A subscription to process events, and the table of who is watched.
 
     threads: report every thread's start and end in place of the processes'.
-    paths: have Exec.exe and Exec.cwd, with source "ebpf". The first such Watcher takes a tenth of a second to make.
+    paths: have Exec.exe and Exec.cwd. With source "ebpf" the first such Watcher takes a tenth of a second to make.
     rcvbuf: bytes that the kernel may queue, about 800 an event. With source "ebpf" it is an eighth of that, at 112
     bytes an event. An ordinary user gets no more than net.core.rmem_max.
     delay: seconds to wait after being woken, so that events gather. It saves CPU time. An iteration lets events gather
@@ -5297,7 +5295,11 @@ def _from_record(record: dict[str, Any], when: int) -> Any:
     if kind._extra:
         extra = tuple(map(record.get, kind._extra))  # older recordings lack them
         _check_extra(kind, tuple(map(type, extra)))
-        event._more = extra
+        if kind is Exec:
+            event._more = extra
+        else:
+            for name, value in zip(kind._extra, extra):
+                setattr(event, name, value)
     if kind is Exec:
         words = record["cmdline"]
         if words is not None:
@@ -5538,7 +5540,7 @@ def _there(watcher: Watcher, pids: Iterable[int], *, execs: bool = True, paths: 
         stat = found[pid]
         yield Fork(_FORK, _REBUILT, stat.start_ns - skew_ns, stat.ppid, stat.ppid, pid, pid)
         if execs and not stat.flags & _PF_FORKNOEXEC:
-            event = Exec(_EXEC, _REBUILT, now(), pid, pid, cmdline=_split(_raw_cmdline(pid)))
+            event: Any = Exec(_EXEC, _REBUILT, now(), pid, pid, cmdline=_split(_raw_cmdline(pid)))
             event._more = *_proc_ids(pid), *(_proc_link(pid, name) if paths else None for name in ("exe", "cwd"))
             yield event
         rest += children.pop(pid, ())
@@ -5624,7 +5626,7 @@ class _Live:
 
 def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
     """Show what happens until it is over, or a signal ends it."""
-    with Watcher(threads=args.threads) as watcher:
+    with Watcher(threads=args.threads, paths=args.paths) as watcher:
         exact = watcher.source == "ebpf"
         now, named = watcher._subscription.now, bool(args.pid or args.command)
         watcher._table.ends, watcher._delay = _END * args.threads, _GATHER if exact else 0.0

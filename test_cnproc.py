@@ -2384,12 +2384,13 @@ class Names(Case):
             child.kill()
 
     def test_datagrams_have_the_ids_that_proc_shows_at_the_exec(self) -> None:
-        watcher = self.datagrams(**({"paths": True} if "paths" in (cnproc.Watcher.__init__.__kwdefaults__ or ()) else {}))
+        watcher = self.datagrams(paths=True)
         child = watcher.popen(["sleep", "60"])
         event: Any = self.until(watcher, lambda event: isinstance(event, Exec))[-1]
         cgroup = re.search("(?m)^0::(.*)", pathlib.Path(f"/proc/{child.pid}/cgroup").read_text())
         self.assertEqual((event.parent_pid, event.ruid, event.euid, event.cgroup),
                          (os.getpid(), os.getuid(), os.geteuid(), cgroup and cgroup[1]))
+        self.assertEqual((event.exe, event.cwd), (os.path.realpath(shutil.which("sleep") or ""), os.getcwd()))
         child.kill()
         child.wait()
 
@@ -2430,7 +2431,7 @@ class Names(Case):
         watcher.watch(there.pid)
         self.go(there)
         os.waitid(os.P_PID, there.pid, os.WEXITED | os.WNOWAIT)
-        self.assertEqual([event._more for event in self.rest(watcher) if isinstance(event, Exit)], [None])
+        self.assertEqual([event._values() for event in self.rest(watcher) if isinstance(event, Exit)], [[None] * 7])
 
     def test_without_descriptors_no_event_is_lost_silently(self) -> None:
         import resource
