@@ -554,8 +554,8 @@ class Exit(ProcEvent):
     returncode                the exit status, or -N for death by signal N, as subprocess has it; None for -1
     exit_signal               what the parent was sent: SIGCHLD as a rule; 0xffffffff for a thread
     parent_pid, parent_tid    its parent; often 0: the kernel does not always know it any longer
-    What the process cost, without its children. A value is None where nobody knows it. With source "netlink" that is all
-    but start_ns if its fork was watched, and cpu_ns and major_faults of a zombie that never had two threads:
+    What the process cost, without its children. A value is None where nobody knows it. With source "netlink" all are,
+    but for start_ns, if its fork was watched, and the CPU time and faults of a zombie that never had two threads.
     cpu_ns                    CPU time of all its threads, user and system together, in ns; the last 0.1 ms may be
                               missing. None of threads that are traced
     max_rss                   the most memory that it had resident, in bytes, as ru_maxrss has it: pages that it shares
@@ -793,7 +793,7 @@ def _proc_cgroup(pid: int) -> str | None:
     return None
 
 def _proc_link(pid: int, name: str) -> str | None:
-    """Where exe or cwd of a process is, or was if it is deleted. None of a memfd, and where that is not for us to see."""
+    """Where exe or cwd of a process is, or was before it was deleted; None of a memfd, and of what we may not see."""
     with contextlib.suppress(OSError):
         path = os.readlink(f"/proc/{pid}/{name}").removesuffix(" (deleted)")
         return None if path.startswith("/memfd:") else path
