@@ -782,7 +782,8 @@ def _proc_ids(pid: int) -> tuple[int | None, int | None, int | None, str | None]
     with contextlib.suppress(OSError), io.FileIO(f"/proc/{pid}/status") as file:
         fields = dict(line.split(b":\t", 1) for line in file.read(1 << 14).splitlines() if b":\t" in line)
     ppid, uids = fields.get(b"PPid"), fields.get(b"Uid", b"").split()
-    return int(ppid) if ppid else None, *(map(int, uids[:2]) if uids else (None, None)), _proc_cgroup(pid)
+    ruid, euid = map(int, uids[:2]) if uids else (None, None)
+    return int(ppid) if ppid else None, ruid, euid, _proc_cgroup(pid)
 
 def _proc_cgroup(pid: int) -> str | None:
     """Its control group in the unified hierarchy: proc_pid_cgroup(5). None if that has been removed."""
