@@ -5158,6 +5158,32 @@ class _Stats(_Span):
         out.row(f"{starts} starts of {len(programs)} programs{more}, {failures}, {self.losses}, {_seconds(wall)}")
         out.flush()
 
+class _MemorySum:
+    """What the processes that ran at a time had of memory at most. It is known for 65,536 moments, or fewer."""
+
+    def __init__(self) -> None:
+        self._grain = 1                                # ns from one moment to the next
+        self._changes: list[dict[int, int]] = [{}, {}]  # by moment: what begins there, and what ends there
+
+    def add(self, begin: int, end: int, rss: int) -> None:
+        """A process that ran from begin to end."""
+        for changes, moment in zip(self._changes, (begin // self._grain, -(-end // self._grain))):
+            changes[moment] = changes.get(moment, 0) + rss
+        while sum(map(len, self._changes)) > 1 << 16:
+            self._grain *= 2
+            for i, round_up in enumerate((0, 1)):
+                coarser: dict[int, int] = collections.defaultdict(int)
+                for moment, rss in self._changes[i].items():
+                    coarser[moment + round_up >> 1] += rss
+                self._changes[i] = coarser
+
+    def steps(self) -> Iterator[tuple[int, int]]:
+        """The moments at which it changed, and to what."""
+        total, (begins, ends) = 0, self._changes
+        for moment in sorted(begins.keys() | ends.keys()):
+            total += begins.get(moment, 0) - ends.get(moment, 0)
+            yield moment * self._grain, total
+
 class _Trace(_View):
     """Chrome's trace-event format, for ui.perfetto.dev, chrome://tracing and speedscope.
 
@@ -5175,8 +5201,8 @@ class _Trace(_View):
         self._before: list[_ProcInfo] = []   # what was there already, until that is known
         self._open: set[_ProcInfo] = set()   # whose slice has not ended
         self._named: set[int] = set()        # groups that have a name
-        self._flows = self._machine = 0
-        self._ends: list[tuple[int, int, int]] = []  # of each process: its start, end and memory
+        self._flows = self._machine = self._running = 0
+        self._memory = _MemorySum()
         self._comma = "["
 
     def on_event(self, event: Any, info: _ProcInfo | None, processes: _Processes) -> None:
@@ -5208,9 +5234,13 @@ class _Trace(_View):
             code = "null" if event.returncode is None else event.returncode
             how = f'"returncode": {code}, "end": "{_exit_text(event.exit_code)}", {_costs_json(event)}'
             self._stop(info, when, how)
-            self._ends.append((info.start_ns or self._begin, when, event.max_rss or 0))
+            if event.max_rss:
+                self._memory.add(max(info.start_ns or 0, self._begin), when, event.max_rss)
         else:
             self._record("i", info.root, info.pid, when, f', "name": "{type(event).__name__.lower()}", "s": "t"')
+        if len(self._open) != self._running:
+            self._running = len(self._open)
+            self._counter(when, "running processes", "processes", self._running)
 
     def _start(self, info: _ProcInfo, when: int, processes: _Processes) -> None:
         name, parent = self._quote(info.name), "null" if info.parent_pid is None else info.parent_pid
@@ -5238,27 +5268,15 @@ class _Trace(_View):
 
     def end(self, now: int) -> None:
         for info in [*self._open]:
-            self._ends.append((info.start_ns or 0, now, 0))
             self._stop(info, now)
-        self._counters()
+        for when, memory in self._memory.steps():
+            self._counter(when, "memory at most", "bytes", memory)
         self.out.line("]" if self._comma == "," else "[]")
         self.out.flush()
 
-    def _counters(self) -> None:
-        """Tracks of how many processes ran, and of how much memory they had at most."""
+    def _counter(self, when: int, name: str, unit: str, value: int) -> None:
         self._machine = 0
-        changes: dict[int, list[int]] = {}
-        for start, end, rss in self._ends:
-            for when, count in (max(start, self._begin or 0), 1), (end, -1):
-                change = changes.setdefault(when, [0, 0])
-                change[0] += count
-                change[1] += rss * count
-        running = memory = 0
-        for when in sorted(changes):
-            running, memory = running + changes[when][0], memory + changes[when][1]
-            self._record("C", 0, 0, when, f', "name": "running processes", "args": {{"processes": {running}}}')
-            if any(rss for _, _, rss in self._ends):
-                self._record("C", 0, 0, when, f', "name": "memory at most", "args": {{"bytes": {memory}}}')
+        self._record("C", 0, 0, when, f', "name": "{name}", "args": {{"{unit}": {value}}}')
 
 @functools.lru_cache(maxsize=None)
 def _form(name: str) -> tuple[Any, Any, Any]:

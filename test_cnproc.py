@@ -4629,6 +4629,38 @@ class Views(unittest.TestCase):
         self.assertEqual(self.show(cnproc._Stats, many).count("\n"), 22)
         self.assertEqual(self.show(cnproc._Stats, many, "--all").count("\n"), 52)
 
+    def test_a_trace_counts_the_processes_that_run_and_their_memory(self) -> None:
+        events = self.lives((7, 1, 0, 50, "make"), (8, 7, 10, 30, "cc"), (9, 7, 20, 40, "cc"))
+        for event in events:
+            if isinstance(event, Exit):
+                event.max_rss = event.pid << 20
+        trace = json.loads(self.show(cnproc._Trace, events))
+        counted: dict[str, list[list[int]]] = collections.defaultdict(list)
+        for record in trace:
+            if record["ph"] == "C":
+                counted[record["name"]].append([round(record["ts"] / 1000), *record["args"].values()])
+        self.assertEqual(counted["running processes"], [[0, 1], [10, 2], [20, 3], [30, 2], [40, 1], [50, 0]])
+        self.assertEqual([[when, rss >> 20] for when, rss in counted["memory at most"]],
+                         [[0, 7], [10, 15], [20, 24], [30, 16], [40, 7], [50, 0]])
+
+    def test_the_sum_of_memory_is_never_less_than_it_was_and_takes_little(self) -> None:
+        chance, exact, memory = random.Random(1), collections.Counter[int](), cnproc._MemorySum()
+        for i in range(scale(200_000)):
+            begin = i * 1000 + chance.randrange(1000)
+            end, rss = begin + chance.randrange(1, 5000), chance.randrange(1, 100)
+            memory.add(begin, end, rss)
+            exact[begin] += rss
+            exact[end] -= rss
+        steps = [*memory.steps()]
+        self.assertLess(len(steps), 70_000)
+        self.assertEqual(steps[-1][1], 0)
+        total, at = 0, 0
+        for when in sorted(exact):
+            total += exact[when]
+            while at + 1 < len(steps) and steps[at + 1][0] <= when:
+                at += 1
+            self.assertGreaterEqual(steps[at][1], total)
+
     def test_a_trace_keeps_the_format_s_rules(self) -> None:
         events = self.lives((7, 1, 0, 1000, "make"), (8, 7, 10, 600, "cc", 256))
         events.insert(2, Exec(What.EXEC, 0, 5_000_000, 7, 7, cmdline=["gmake"]))
