@@ -366,8 +366,9 @@ class Exec(ProcEvent):
     parent_pid    its parent
     ruid, euid    the real and the effective user id that it has now
     cgroup        its cgroup, as the line 0:: of /proc/PID/cgroup has it; None if that was gone when the event was read
-    exe, cwd      the program's file, and the working directory, as /proc/PID has them but for " (deleted)": with
-                  Watcher(paths=True). None of what is nowhere below the root, as a memfd, or below 64 directories
+    exe, cwd      with Watcher(paths=True): the program's file, and the working directory, from the root of the mount
+                  namespace; of what has been deleted, where it was. None of a memfd, of a path of over 62 names and
+                  mounts, and if both together have over 7,900 bytes
     With source "netlink", cmdline of a process that is a zombie already is its name in brackets, as in ps: ["[mkdir]"].
     cgroup, exe and cwd are those of when the event was read, and parent_pid is known if it is still who forked it.
     What is behind `truncated` is None where nobody knows it.
@@ -795,9 +796,15 @@ def _proc_cgroup(pid: int) -> str | None:
 
 def _proc_link(pid: int, name: str) -> str | None:
     """Where exe or cwd of a process is, or was before it was deleted; None of a memfd, and of what we may not see."""
+    link = f"/proc/{pid}/{name}"
     with contextlib.suppress(OSError):
-        path = os.readlink(f"/proc/{pid}/{name}").removesuffix(" (deleted)")
-        return None if path.startswith("/memfd:") else path
+        path = os.readlink(link)
+        if not path.endswith(" (deleted)"):
+            return path
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.stat(link), os.stat(path)):
+                return path  # it is called so
+        return None if path.startswith("/memfd:") else path.removesuffix(" (deleted)")
     return None
 
 def _hidden(pid: int) -> bool:
@@ -2094,31 +2101,34 @@ class _Cgroups(dict[int, "str | None"]):
     def __missing__(self, number: int) -> str | None:
         if len(self) >= 4096:
             self.clear()
-        path = self[number] = self._path(number)
+        try:
+            path = self._path(number)
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                return None  # the next time it may be found
+            path = None  # ESTALE: it has been removed
+        except AttributeError:  # the C library is older than 2.14
+            path = None
+        self[number] = path
         return path
 
     @staticmethod
     def _path(number: int) -> str | None:
         root = _cgroup2()
+        mount = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            mount = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                handle = _file_handle(8, _FILEID_KERNFS, number)
-                fd = _libc().open_by_handle_at(mount, ctypes.byref(handle), os.O_PATH | os.O_CLOEXEC)
-            finally:
-                os.close(mount)
+            handle = _file_handle(8, _FILEID_KERNFS, number)
+            fd = _libc().open_by_handle_at(mount, ctypes.byref(handle), os.O_PATH | os.O_CLOEXEC)
             if fd < 0:
-                return None  # ESTALE: it has been removed
-            try:
-                path = os.readlink(f"/proc/self/fd/{fd}")
-            finally:
-                os.close(fd)
-            # Not if it has been removed by now (" (deleted)"), or lies outside of what is mounted there.
-            if os.stat(path).st_ino != number:
-                return None
-        except (OSError, AttributeError):
-            return None
-        return path[len(root.rstrip("/")):] or "/"
+                raise OSError(ctypes.get_errno(), "open_by_handle_at")
+        finally:
+            os.close(mount)
+        try:
+            path = os.readlink(f"/proc/self/fd/{fd}")
+        finally:
+            os.close(fd)
+        # Not if it has been removed by now (" (deleted)"), or lies outside of what is mounted there.
+        return path[len(root.rstrip("/")):] or "/" if os.stat(path).st_ino == number else None
 
 def _cgroup2() -> str:
     """Where the unified hierarchy of cgroups is mounted; "" if it is not: proc_pid_mountinfo(5)."""
@@ -2127,7 +2137,10 @@ def _cgroup2() -> str:
             left, _, right = line.partition(b" - ")
             fields = left.split()
             if right.startswith(b"cgroup2 ") and fields[3] == b"/":
-                return os.fsdecode(fields[4].decode("unicode_escape").encode("latin-1"))  # a space is \\040
+                path = fields[4]
+                for code in b"\\040", b"\\011", b"\\012", b"\\134":  # blank, tab, newline and backslash
+                    path = path.replace(code, bytes([int(code[1:], 8)]))
+                return os.fsdecode(path)
     return ""
 
 class _Ring:

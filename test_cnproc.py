@@ -2395,6 +2395,20 @@ class Names(Case):
         child.wait()
 
     @unittest.skipUnless(os.geteuid() == 0, "takes root")
+    def test_a_file_may_be_called_deleted(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            named = os.path.join(os.path.realpath(folder), "cat (deleted)")
+            shutil.copy(shutil.which("cat") or "", named)
+            shutil.copy(named, named[:-10])
+            for path in named, named[:-10]:
+                watcher = self.datagrams(paths=True)
+                child = watcher.popen([path], stdin=subprocess.PIPE)
+                event: Any = self.until(watcher, lambda event: isinstance(event, Exec))[-1]
+                self.assertEqual(event.exe, path)
+                os.unlink(path)
+                self.assertEqual(cnproc._proc_link(child.pid, "exe"), named[:-10] if path != named else path)
+                child.communicate()
+
     def test_user_ids_that_change_behind_the_exec_are_not_those_at_the_exec(self) -> None:
         watcher = self.datagrams()
         child = self.shell(f"exec {sys.executable} -c 'import os; os.setuid(65534); print(flush=True); input()'")
@@ -3076,6 +3090,31 @@ ran(child)
             if len(folders) > 1:
                 self.move_to(root)
                 os.rmdir(folders[1])
+
+    def test_a_cgroup_that_cannot_be_looked_up_for_lack_of_descriptors_is_found_later(self) -> None:
+        import resource
+
+        child = self.shell("/bin/true; read go; exec /bin/true")
+        watcher = self.ebpf(child.pid)
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 1, limits[1]))
+        held: list[int] = []
+        try:
+            with contextlib.suppress(OSError):
+                while True:
+                    held.append(os.open(os.devnull, os.O_RDONLY))
+            self.go(child)
+            event: Any = self.until(watcher, lambda event: isinstance(event, Exec))[-1]
+            self.assertIsNone(event.cgroup)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            for fd in held:
+                os.close(fd)
+        self.go(child)
+        event = self.until(watcher, lambda event: isinstance(event, Exec))[-1]
+        with open("/proc/self/cgroup") as file:
+            self.assertEqual(event.cgroup, next((line[3:-1] for line in file if line.startswith("0::")), None)
+                             if cnproc._cgroup2() else None)
 
     @staticmethod
     def move_to(cgroup: str) -> None:
