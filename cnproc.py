@@ -313,13 +313,13 @@ class ProcEvent(_Event, metaclass=_EventType):
         return f"{type(self).__name__}({', '.join(map('='.join, values.items()))})"
 
     def __eq__(self, other: object) -> bool:
-        return (isinstance(other, ProcEvent) and type(self) is type(other) and self._kernels() == other._kernels()
-                and self._values() == other._values())
+        return (isinstance(other, ProcEvent) and type(self) is type(other)
+                and self._kernel_bytes() == other._kernel_bytes() and self._values() == other._values())
 
     def __hash__(self) -> int:
-        return hash(self._kernels())
+        return hash(self._kernel_bytes())
 
-    def _kernels(self) -> bytes:
+    def _kernel_bytes(self) -> bytes:
         """The kernel's struct."""
         return bytes(self)[:_EVENT_SIZE]
 
@@ -371,7 +371,7 @@ class Exec(ProcEvent):
                   mounts, and if both together have over 7,900 bytes
     With source "netlink", cmdline of a process that is a zombie already is its name in brackets, as in ps: ["[mkdir]"].
     cgroup, exe and cwd are those of when the event was read, and parent_pid is known if it is still who forked it.
-    What is behind `truncated` is None where nobody knows it.
+    The values after `truncated` are None where nobody knows them.
     """
 
     tid: int = 0
@@ -555,9 +555,9 @@ class Exit(ProcEvent):
     returncode                the exit status, or -N for death by signal N, as subprocess has it; None for -1
     exit_signal               what the parent was sent: SIGCHLD as a rule; 0xffffffff for a thread
     parent_pid, parent_tid    its parent; often 0: the kernel does not always know it any longer
-    What the process cost, without its children. A value is None where nobody knows it. With source "netlink" all are,
-    but for start_ns, if its fork was watched, and the CPU time and faults of a zombie that never had two threads.
-    cpu_ns                    CPU time of all its threads, user and system together, in ns; the last 0.1 ms may be
+    What the process cost, without its children. A value is None where nobody knows it. With source "netlink" only these
+    are known: start_ns if its fork was watched; cpu_ns and major_faults of a zombie that never had a second thread.
+    cpu_ns                    CPU time of all its threads, user and system together, in ns; the last 0.2 ms may be
                               missing. None of threads that are traced
     max_rss                   the most memory that it had resident, in bytes, as ru_maxrss has it: pages that it shares
                               count, too, and Linux 6.2 and newer count in steps of 128 KiB. None for a process that ran
@@ -2755,6 +2755,7 @@ class _DatagramSource:
             what = event.what
             if what == _EXEC:
                 process = tracker.processes.get(event.pid)
+                changed.discard(event.pid)
                 if event.pid in expected:
                     event._words = expected.pop(event.pid)
                     event._length = len(event._words)
@@ -2774,20 +2775,22 @@ class _DatagramSource:
                     self._add_cost(event, process)
             events += tracker.fold(event)
         if unnamed:
-            more = self._name(unnamed, changed) or more
+            more = self._name(unnamed, changed, received) or more
         return events + lost if lost else events, more, cut_off or bool(lost)
 
-    def _name(self, unnamed: dict[int, Any], changed: set[int]) -> bool:
+    def _name(self, unnamed: dict[int, Any], changed: set[int], received: list[Any]) -> bool:
         """Give these execs what /proc has of them: what is right, or None. Returns whether more has come.
 
         /proc shows what the last exec has brought. So all that has happened by now is received, and a process that has
         executed once more gets none. The kernel shows a new command line some microseconds before it reports that exec.
         So a process must be seen to be past that moment before the last receive. It shows new user ids later than that.
+        What was read behind an EXIT can be of a later process with that pid.
         """
         certain = {pid for pid, event in unnamed.items() if event._words is not None}  # the command lines
+        read_ns: dict[int, int] = {}
         for pid, event in unnamed.items():
             words, whole = _proc_cmdline(pid)
-            named_ns = self._subscription.now()
+            named_ns = read_ns[pid] = self._subscription.now()
             if words and words.startswith(b"["):  # of a zombie; or of the next program, amid its exec
                 fields = _stat_fields(pid)
                 words = None if fields and fields[0] not in b"ZX" else words
@@ -2808,6 +2811,9 @@ class _DatagramSource:
         self.pending += later
         doubtful = {event.pid for event in later if event.what == _EXEC}
         changed.update(event.pid for event in later if event.what == _UID)
+        doubtful.update(event.pid for event in (*received, *later) if event.what == _EXIT and event.pid in read_ns
+                        and unnamed[event.pid].timestamp_ns < event.timestamp_ns < read_ns[event.pid]
+                        and not self._subscription.was_there(event.pid, unnamed[event.pid].timestamp_ns))
         for pid, event in unnamed.items():
             if more or self._gap is not None or pid in doubtful:
                 event._more = Exec._more
@@ -2862,7 +2868,9 @@ class _DatagramSource:
             with contextlib.suppress(OSError), io.FileIO(f"/proc/{event.pid}/schedstat") as file:
                 cpu_ns = int(file.read(100).split()[0])
                 fields = _stat_fields(event.pid)
-                if fields and fields[0] in b"ZX" and self._subscription.was_there(event.pid, event.timestamp_ns):
+                # More than it has lived: of a later process with its pid. 0: the kernel keeps no schedstat.
+                if fields and fields[0] in b"ZX" and self._subscription.was_there(event.pid, event.timestamp_ns) and (
+                        0 < cpu_ns <= event.timestamp_ns - process.since_ns + 1_000_000):
                     event.cpu_ns, event.major_faults = cpu_ns, int(fields[9])
 
     def _receive(self, most: int) -> tuple[list[Any], bool]:
@@ -3988,6 +3996,7 @@ class _Run(Generator[Event, None, None]):
     def rusage(self) -> resource.struct_rusage | None:
         """What the command and all descendants that were waited for have used, as wait4(2) has it; None until the
         command has ended, and if SIGCHLD is ignored."""
+        self.process.poll()
         return getattr(self.process, "_rusage", None)
 
     def send(self, value: None) -> Event:
@@ -4363,12 +4372,12 @@ class _Cost:
 
     @property
     def memory(self) -> str:
-        """The memory, rounded up; with "<=" if that is no more than a bound."""
-        if not self.rss:
+        """The memory, rounded up; with "<=" if that is no more than a bound, and ">=" if that of some is not known."""
+        if not self.rss or (self.unknown and not self.exact):
             return ""
         shift, unit = next((shift, unit) for shift, unit in ((10, "K"), (20, "M"), (30, "G"))
                            if self.rss < 10 << shift + 10 or unit == "G")
-        return f"{'<=' * (not self.exact)}{-(-self.rss >> shift)}{unit}"
+        return f"{'>=' if self.unknown else '' if self.exact else '<='}{-(-self.rss >> shift)}{unit}"
 
 @functools.lru_cache(maxsize=4096)
 def _column(number: int | None) -> str:
@@ -4443,7 +4452,8 @@ _NO_IMAGE, _NO_EXIT = _Image(None), Exit()
 class _ProcInfo:
     """A process, as far as its events are known."""
 
-    __slots__ = ("end_ns", "executed", "exit", "exit_code", "image", "parent", "parent_pid", "pid", "root", "start_ns")
+    __slots__ = ("end_ns", "execs", "executed", "exit", "exit_code", "image", "parent", "parent_pid", "pid", "root",
+                 "start_ns")
 
     def __init__(self, pid: int, parent: _ProcInfo | None, parent_pid: int | None, start_ns: int | None) -> None:
         self.pid, self.parent, self.parent_pid, self.start_ns = pid, parent, parent_pid, start_ns
@@ -4453,6 +4463,7 @@ class _ProcInfo:
         else:
             self.root, self.image = pid, _NO_IMAGE
         self.executed = False                    # whether the image is its own
+        self.execs = 0                           # how often it has executed a program
         self.end_ns: int | None = None
         self.exit_code, self.exit = 0, _NO_EXIT  # once it has ended
 
@@ -4466,7 +4477,7 @@ class _ProcInfo:
         """It has executed a program."""
         argv, comm, rebuilt = event._words, event._comm, event.cpu == _REBUILT
         _, ruid, _, cgroup, _, _ = event._values()
-        self.executed = True
+        self.executed, self.execs = True, self.execs + 1
         self.image = _Image(argv, comm, f"[{comm}]" if argv == b"" and comm else None,  # as ps has it
                             ruid, cgroup, titled=rebuilt, renamed=rebuilt)
 
@@ -4692,7 +4703,7 @@ class _Filter:
 
     def __init__(self, args: Any) -> None:
         self._only, self._users, self._cgroups = args.only or (), args.user_id or (), args.cgroup or ()
-        self.longer_ns = int(max(args.longer or (0,)) * 1e9)
+        self.longer_ns = max(args.longer or (0,)) * 1e9
         self.any = bool(self._only or self._users or self._cgroups or self.longer_ns)
 
     def holds(self, info: _ProcInfo) -> bool:
@@ -4771,7 +4782,7 @@ class _Lines(_View):
         self._forks: dict[_ProcInfo | None, tuple[Any, _Processes]] = {}
         self._held = not args.events and (args.follow or not (args.pid or args.command))  # else no exec is reported
         self._dim, self._undim, self._write = out.style("2"), out.style("0"), out.row if out.tty else out.line
-        self._ends = _ExitTexts(out)
+        self._exit_texts = _ExitTexts(out)
         if out.tty:
             out.row(out.paint(f"{'TIME':15} {'PID':>7} {'PARENT':>7}  EVENT", "2"))
 
@@ -4812,9 +4823,11 @@ class _Lines(_View):
 
     def _show(self, event: Any, info: _ProcInfo | None, processes: _Processes) -> None:
         what, when, dim, undim = event.what, event.timestamp_ns, self._dim, self._undim
+        if when >= _NEVER:
+            when = _when(event)
         if self.filter.any and not self.filter.shows(info, when):
             return
-        at, us = self.time_of_day((when if when < _NEVER else _when(event)) + processes.offset_ns)
+        at, us = self.time_of_day(when + processes.offset_ns)
         if not info:
             count = "some events" if event.count is None else f"{event.count} events"
             text = self.out.paint(f"lost {count}; what /proc knows follows", "31")
@@ -4825,9 +4838,9 @@ class _Lines(_View):
         thread = f"thread {event.tid} " if event.tid != pid or (what == _EXIT and info.end_ns is None) else ""
         if what == _EXIT:
             if thread or start is None:
-                text = f"{self._ends[event.exit_code]}: {name}"
+                text = f"{self._exit_texts[event.exit_code]}: {name}"
             else:
-                text = f"{self._ends[event.exit_code]}{dim} after {_seconds(when - start)}{undim}: {name}"
+                text = f"{self._exit_texts[event.exit_code]}{dim} after {_seconds(when - start)}{undim}: {name}"
         elif what == _FORK:
             text = f"started: {name}" if thread else f"fork: {name}"
         elif what == _EXEC:
@@ -4965,7 +4978,7 @@ class _Tree(_Span):
         super().on_event(event, info, processes)
         if not info or info in self._shown or (event.what == _FORK and processes.known.get(info.pid) is not info):
             return  # of the last, no end will be reported
-        if self.filter.shows(info, event.timestamp_ns):
+        if self.filter.shows(info, _when(event)):
             self._show(info)
         elif info.end_ns is None:
             self._hidden.add(info)
@@ -5107,7 +5120,9 @@ class _Stats(_Span):
             return
         what, when = event.what, event.timestamp_ns
         if what == _EXEC:
-            self._stop(info, when)
+            program = self._stop(info, when)
+            if program:
+                program.cost.add(_NO_EXIT)
             before = info.start_ns if event.cpu == _REBUILT else None  # it was there when the watch began
             self._start(info, when if before is None else before)
         elif what == _EXIT and event.tid == event.pid and info.end_ns is not None:
@@ -5116,7 +5131,7 @@ class _Stats(_Span):
             program = self._stop(info, when)
             if program:
                 program.failed += info.exit_code > 0
-                program.cost.add(event)
+                program.cost.add(event if info.execs < 2 else _NO_EXIT)  # its cost is not divided by programs
 
     def _start(self, info: _ProcInfo, when: int) -> None:
         if self.filter.holds(info):
@@ -5231,6 +5246,8 @@ class _Trace(_View):
         when = max(when, self._begin)
         if info is None:
             self._record("i", 0, 0, when, f', "name": "{event.count or "some"} events lost", "s": "g"')
+        elif self.filter.any and not (info in self._open or self.filter.holds(info)):
+            pass
         elif what == _FORK and event.tid == event.pid:
             parent = info.parent if info.parent in self._open else None
             if parent:
@@ -5242,7 +5259,8 @@ class _Trace(_View):
                              f', "name": "fork", "cat": "fork", "id": {self._flows}, "bp": "e"')
         elif what == _EXEC:
             self._stop(info, when)
-            self._start(info, when, processes)
+            if self.filter.holds(info):
+                self._start(info, when, processes)
         elif what == _EXIT and event.tid == event.pid and info.end_ns is not None:
             code = "null" if event.returncode is None else event.returncode
             how = f'"returncode": {code}, "end": "{_exit_text(event.exit_code)}", {_costs_json(event)}'
@@ -5283,7 +5301,7 @@ class _Trace(_View):
         for info in [*self._open]:
             self._stop(info, now)
         for when, memory in self._memory.steps():
-            self._counter(when, "memory at most", "bytes", memory)
+            self._counter(when, "memory of processes that ended, at most", "bytes", memory)
         self.out.line("]" if self._comma == "," else "[]")
         self.out.flush()
 
@@ -5331,7 +5349,10 @@ def _from_record(record: dict[str, Any], when: int) -> Any:
             event._more = extra
         else:
             for name, value in zip(kind._extra, extra):
-                setattr(event, name, value)
+                if value is not None:
+                    if not 0 <= value < _NEVER:
+                        raise ValueError(name)
+                    setattr(event, name, value)
     if kind is Exec:
         words = record["cmdline"]
         if words is not None:
@@ -5371,7 +5392,8 @@ class _Recording:
             when, offset = when + offset - base, base
         event = _from_record(record, when)
         if event.what == _EXIT and event.start_ns is not None:
-            event.start_ns += when - record["timestamp_ns"]
+            start = event.start_ns + when - record["timestamp_ns"]
+            event.start_ns = start if 0 <= start <= when else None
         words, duration, parent_pid = record.get("cmdline"), record.get("duration"), record.get("parent_pid")
         argv = event._words if event.what == _EXEC else None if words is None else _argv(words)
         if end < len(line) or not (duration is None or 0 <= duration < 1 << 40) or not isinstance(
@@ -5390,7 +5412,7 @@ class _Recording:
             if info.start_ns is None or duration is not None:
                 info.start_ns = when - round((duration or 0) * 1e9)
             if argv and info.image.argv is None and not info.image.label:
-                info.image, info.executed = _Image(argv), True
+                info.image, info.executed = info.image.copy(argv=argv), True
         for view in self._views:
             view.on_event(event, info, processes)
             if when >= view.due:
@@ -5859,6 +5881,8 @@ def _arguments(argv: list[str]) -> Any:
         parser.error("--load, -o and --trace take different files")
     if args.wait and not args.pid:
         parser.error("--wait takes a PID")
+    if args.trace and args.longer:
+        parser.error("--trace is written as things happen: --longer cannot choose what is in it")
     if args.user and not args.command:
         parser.error("-u takes a command")
     masks, args.events = args.events, 0

@@ -2395,6 +2395,41 @@ class Names(Case):
         child.wait()
 
     @unittest.skipUnless(os.geteuid() == 0, "takes root")
+    @unittest.skipUnless(os.geteuid() == 0, "takes root")
+    def test_a_name_is_not_that_of_a_later_process_with_the_pid_that_has_executed_nothing(self) -> None:
+        watcher = self.datagrams(paths=True)
+        child = self.shell("exec true")
+        watcher.watch(child.pid)
+        self.go(child)
+        child.wait()
+        time.sleep(0.03)  # start times are in hundredths of a second
+        for _ in range(100):
+            with open("/proc/sys/kernel/ns_last_pid", "w") as file:
+                file.write(str(child.pid - 1))
+            other = os.fork()
+            if not other:
+                signal.pause()
+                os._exit(0)
+            if other == child.pid:
+                break
+            os.kill(other, signal.SIGKILL)
+            os.waitpid(other, 0)
+        self.assertEqual(other, child.pid)
+        try:
+            event: Any = self.until(watcher, lambda event: isinstance(event, Exec))[-1]
+        finally:
+            os.kill(other, signal.SIGKILL)
+            os.waitpid(other, 0)
+        self.assertEqual((event.cmdline, event._values()), (None, [None] * 6))
+
+    @unittest.skipUnless(os.geteuid() == 0, "takes root")
+    def test_user_ids_that_change_just_before_the_exec_are_those_at_the_exec(self) -> None:
+        watcher = self.datagrams()
+        child = watcher.popen(["cat"], stdin=subprocess.PIPE, user=65534)
+        event: Any = self.until(watcher, lambda event: isinstance(event, Exec))[-1]
+        self.assertEqual((event.ruid, event.euid), (65534, 65534))
+        child.communicate()
+
     def test_a_file_may_be_called_deleted(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             named = os.path.join(os.path.realpath(folder), "cat (deleted)")
@@ -4555,6 +4590,26 @@ class Views(unittest.TestCase):
                 self.assertEqual([record["event"] for record in records if record["event"] != "fork"],
                                  [line.split()[0] for line in expected])
 
+    def test_filters_choose_slices_of_a_trace(self) -> None:
+        events = self.lives((10, 1, 0, 50, "make"), (20, 10, 1, 20, "gcc a.c"), (30, 10, 2, 30, "rm a.o"))
+        trace = json.loads(self.show(cnproc._Trace, events, "--only", "gcc"))
+        self.assertEqual([record["name"] for record in trace if record["ph"] == "B"], ["gcc"])
+        with contextlib.redirect_stderr(io.StringIO()) as err, self.assertRaises(SystemExit):
+            cnproc._arguments(["--trace", "x", "--longer", "1"])
+        self.assertIn("--longer", err.getvalue())
+        self.assertEqual(self.show(cnproc._Lines, events, "--longer", "inf"), "")
+
+    def test_the_cost_of_a_process_is_not_divided_by_its_programs(self) -> None:
+        events = self.lives((10, 1, 0, 50, "sh"), (20, 10, 1, 20, "gcc"), (30, 10, 2, 40, "sh"))
+        events.insert(-2, Exec(What.EXEC, 0, 15_000_000, 30, 30, cmdline=["date"]))
+        for event in events:
+            if isinstance(event, Exit):
+                event.cpu_ns, event.max_rss, event.max_rss_exact = event.pid * 1_000_000_000, event.pid << 20, True
+        rows = [line.split() for line in self.show(cnproc._Stats, sorted(events, key=lambda e: e.timestamp_ns),
+                                                   "--all").splitlines()]
+        costs = {row[0]: [word for word in row[7:11] if re.match(r">=|20", word)] for row in rows}
+        self.assertEqual((costs["sh"], costs["gcc"], costs["date"]), ([">=10.000", ">=10M"], ["20.000", "20M"], []))
+
     def test_filters_choose_rows_with_their_ancestors(self) -> None:
         events = self.lives((10, 1, 0, 5000, "sh -c make"), (20, 10, 100, 4000, "make -j2"),
                             (30, 20, 200, 1700, "gcc -c a.c"), (40, 20, 300, 400, "gcc -c b.c"))
@@ -4679,7 +4734,7 @@ class Views(unittest.TestCase):
             if record["ph"] == "C":
                 counted[record["name"]].append([round(record["ts"] / 1000), *record["args"].values()])
         self.assertEqual(counted["running processes"], [[0, 1], [10, 2], [20, 3], [30, 2], [40, 1], [50, 0]])
-        self.assertEqual([[when, rss >> 20] for when, rss in counted["memory at most"]],
+        self.assertEqual([[when, rss >> 20] for when, rss in counted["memory of processes that ended, at most"]],
                          [[0, 7], [10, 15], [20, 24], [30, 16], [40, 7], [50, 0]])
 
     def test_the_sum_of_memory_is_never_less_than_it_was_and_takes_little(self) -> None:
@@ -4901,6 +4956,13 @@ class Loading(unittest.TestCase):
             run.stdin.write(self.LINE.strip())  # and no newline
             run.stdin.close()
             self.assertIn("exit 7 after", run.stdout.read())
+
+    def test_costs_that_cannot_be_break_a_line(self) -> None:
+        for name, value in (("cpu_ns", -1), ("max_rss", 1 << 100), ("cpu_ns", 1.5), ("max_rss_exact", 1),
+                            ("read_bytes", "x")):
+            line = json.dumps({**json.loads(self.LINE), name: value}) + "\n"
+            status, _, err = self.load(line, "--tree")
+            self.assertEqual((status, "line 1 is no event" in err), (2, True), (name, value))
 
     def test_a_line_alone_says_what_it_knows(self) -> None:
         status, out, err = self.load(self.LINE, "-e", "exit")
