@@ -2616,7 +2616,7 @@ class _ThreadTracker:
         if self._threads:
             self.remove(pid)
             return event, _End(_END, pid, event.timestamp_ns)
-        if process.threaded:
+        if process.threaded or process.incomplete:  # of which threads may be lost
             event.exit_code = self.end_status(pid, event.timestamp_ns)
             if tid != pid:
                 event.tid, event.exit_signal = pid, _SIGCHLD
