@@ -2403,6 +2403,7 @@ class Names(Case):
         self.go(child)
         child.wait()
         time.sleep(0.03)  # start times are in hundredths of a second
+        other = 0
         for _ in range(100):
             with open("/proc/sys/kernel/ns_last_pid", "w") as file:
                 file.write(str(child.pid - 1))
