@@ -2383,9 +2383,15 @@ class Names(Case):
             self.assertEqual([event.cmdline for event in events], [None, ["cat"]], late)
             child.kill()
 
+    @staticmethod
+    def asleep(pid: int) -> None:
+        """Wait until a process waits for something: it has reported its exec."""
+        eventually(lambda: (cnproc._stat_fields(pid) or [b""])[0] == b"S")
+
     def test_datagrams_have_the_ids_that_proc_shows_at_the_exec(self) -> None:
         watcher = self.datagrams(paths=True)
         child = watcher.popen(["sleep", "60"])
+        self.asleep(child.pid)
         event: Any = self.until(watcher, lambda event: isinstance(event, Exec))[-1]
         cgroup = re.search("(?m)^0::(.*)", pathlib.Path(f"/proc/{child.pid}/cgroup").read_text())
         self.assertEqual((event.parent_pid, event.ruid, event.euid, event.cgroup),
@@ -2427,6 +2433,7 @@ class Names(Case):
     def test_user_ids_that_change_just_before_the_exec_are_those_at_the_exec(self) -> None:
         watcher = self.datagrams()
         child = watcher.popen(["cat"], stdin=subprocess.PIPE, user=65534)
+        self.asleep(child.pid)
         event: Any = self.until(watcher, lambda event: isinstance(event, Exec))[-1]
         self.assertEqual((event.ruid, event.euid), (65534, 65534))
         child.communicate()
@@ -2439,6 +2446,7 @@ class Names(Case):
             for path in named, named[:-10]:
                 watcher = self.datagrams(paths=True)
                 child = watcher.popen([path], stdin=subprocess.PIPE)
+                self.asleep(child.pid)
                 event: Any = self.until(watcher, lambda event: isinstance(event, Exec))[-1]
                 self.assertEqual(event.exe, path)
                 os.unlink(path)
@@ -4068,12 +4076,13 @@ class Starting(Case):
 
     def test_a_run_that_is_left_early_warns_of_nothing_and_is_reaped(self) -> None:
         code = """if True:
-            import cnproc, gc, os
+            import cnproc, contextlib, gc, os
             run = cnproc.run(["sleep", "0.2"])
             pid = next(run).pid
             del run
             gc.collect()
-            cnproc.wait(pid)
+            with contextlib.suppress(ProcessLookupError):  # it has ended by now
+                cnproc.wait(pid)
             for _ in cnproc.run(["true"]): pass
             print(os.path.exists(f"/proc/{pid}"))
             cnproc.run(["sleep", "0.1"])
