@@ -2501,8 +2501,8 @@ class _RingSource:
 class _Process:
     """What the thread tracker knows of a process."""
 
-    __slots__ = ("code", "codes_differ", "dumped", "incomplete", "inherited", "kinds", "parent_pid", "pidfd", "since_ns",
-                 "tasks", "threaded", "tids")
+    __slots__ = ("code", "codes_differ", "dumped", "incomplete", "inherited", "kinds", "parent_pid", "pidfd",
+                 "since_ns", "tasks", "threaded", "tids")
 
     def __init__(self, kinds: int, inherited: int, since_ns: int, parent_pid: int = 0) -> None:
         self.kinds, self.inherited, self.since_ns = kinds, inherited, since_ns
