@@ -2401,7 +2401,6 @@ class Names(Case):
         child.wait()
 
     @unittest.skipUnless(os.geteuid() == 0, "takes root")
-    @unittest.skipUnless(os.geteuid() == 0, "takes root")
     def test_a_name_is_not_that_of_a_later_process_with_the_pid_that_has_executed_nothing(self) -> None:
         watcher = self.datagrams(paths=True)
         child = self.shell("exec true")
@@ -2453,6 +2452,7 @@ class Names(Case):
                 self.assertEqual(cnproc._proc_link(child.pid, "exe"), named[:-10] if path != named else path)
                 child.communicate()
 
+    @unittest.skipUnless(os.geteuid() == 0, "takes root")
     def test_user_ids_that_change_behind_the_exec_are_not_those_at_the_exec(self) -> None:
         watcher = self.datagrams()
         child = self.shell(f"exec {sys.executable} -c 'import os; os.setuid(65534); print(flush=True); input()'")
