@@ -154,8 +154,8 @@ class _file_handle(ctypes.Structure):
     ]
 
 # linux/pidfd.h: _IOWR(0xFF, 11, struct pidfd_info)
-_PIDFD_INFO_CGROUPID = 1 << 2
-_PIDFD_GET_INFO, _PIDFD_INFO_EXIT, _PIDFD_THREAD = 0xC040FF0B, 1 << 3, os.O_EXCL if hasattr(os, "O_EXCL") else 0o200
+_PIDFD_GET_INFO, _PIDFD_INFO_CGROUPID, _PIDFD_INFO_EXIT = 0xC040FF0B, 1 << 2, 1 << 3
+_PIDFD_THREAD = os.O_EXCL if hasattr(os, "O_EXCL") else 0o200
 
 class _pidfd_info(ctypes.Structure):
     """What PIDFD_GET_INFO answers, in the 64 bytes of its first version (Linux 6.13)."""
@@ -413,6 +413,9 @@ class Exec(ProcEvent):
     def __hash__(self) -> int:
         return hash((bytes(self), self._words))
 
+    def _values(self) -> list[Any]:
+        return [*self._more]
+
 class _ExecValue:
     """One of Exec._extra."""
 
@@ -528,6 +531,7 @@ class _exit_cost(ctypes.Structure):
     ]
 
 _COST_FIELD: Any = ("_cost_", _exit_cost)
+_COSTS = struct.Struct("=II6Q").unpack_from  # an _exit_cost
 
 class _ExitValue:
     """One of Exit._extra."""
@@ -597,6 +601,11 @@ class Exit(ProcEvent):
         major_faults: int | None = None
         start_ns: int | None = None
     else:
+        def _values(self):
+            known, exact, rss, cpu_ns, *others = _COSTS(self, _EVENT_SIZE)
+            return [value if known & bit else None for value, bit in zip(
+                (cpu_ns, rss, bool(exact), *others), (4, 2, 1, 8, 16, 32, 64))]  # the bits of _KNOWS_CPU and so on
+
         @property
         def returncode(self):
             """The exit status, or -N for death by signal N, as subprocess has it; None if it is not known."""
@@ -2535,8 +2544,8 @@ class _ThreadTracker:
         self._threads, self._tids, self._status, self._hold, self._release = threads, tids, status, hold, release
         self.everything = 0                       # kinds of all processes
         self.processes: dict[int, _Process] = {}  # whose Exit is still to come
-        # Linux 7.2 tells now and then the leader's code, where another thread ended at once with another: seen with
-        # raw exits of threads in 1 of 30 random trees. 6.18 does not.
+        # On Linux 7.2 a pidfd now and then has the leader's own code, where wait(2) told another thread's: seen in a
+        # few of a hundred random trees. On 6.18 it was that of wait(2) in each of 13,000 processes.
         self.pidfd_is_exact = True
 
     def add(self, pid: int, kinds: int, inherited: int, now: int) -> bool:
@@ -2556,6 +2565,16 @@ class _ThreadTracker:
         process.tids, process.tasks = tids, len(tids)
         if tids != {pid}:
             self._has_several(pid, process, process.since_ns)
+
+    def recount(self, pid: int, is_ending: Callable[[int], bool]) -> None:
+        """Some of its events may be lost. is_ending: whether a process's first thread has begun to end.
+
+        If it has when the threads have been counted, another of which nothing is known may have set the status: so ask.
+        """
+        process = self.processes[pid]
+        process.incomplete = True
+        self.count(pid)
+        process.threaded |= is_ending(pid)
 
     def _has_several(self, pid: int, process: _Process, timestamp_ns: int) -> None:
         if not process.threaded:
@@ -2903,14 +2922,16 @@ class _DatagramSource:
             except KeyError:
                 pass  # an ack, or a kind that we do not know
         events: list[Any] = []
-        for message, sender, start in zip(self._messages[:count], self._senders, starts):
-            if not sender.nl_pid:
-                events += _decode(buffer, start - _PROC_EVENT, start - _PROC_EVENT + message.msg_len)
-                if message.msg_hdr.msg_flags & socket.MSG_TRUNC:  # more messages than there is room for
-                    events.append(_lost(None, self._subscription.now()))
-            # What the kernel does not write stays as it is: so that it is usual again.
-            sender.nl_pid, sender.nl_groups = 0, _CN_IDX_PROC
-        buffer[:] = bytes(len(buffer))  # behind an EXIT are zeros: no cost is known
+        try:
+            for message, sender, start in zip(self._messages[:count], self._senders, starts):
+                if not sender.nl_pid:
+                    events += _decode(buffer, start - _PROC_EVENT, start - _PROC_EVENT + message.msg_len)
+                    if message.msg_hdr.msg_flags & socket.MSG_TRUNC:  # more messages than there is room for
+                        events.append(_lost(None, self._subscription.now()))
+                # What the kernel does not write stays as it is: so that it is usual again.
+                sender.nl_pid, sender.nl_groups = 0, _CN_IDX_PROC
+        finally:
+            buffer[:] = bytes(len(buffer))  # behind an EXIT are zeros: no cost is known
         return events, more
 
     def _status(self, pid: int, pidfd: int, timestamp_ns: int) -> int | None:
@@ -2939,12 +2960,12 @@ class _DatagramSource:
 
     def recount(self, live: Iterable[int], gone: Iterable[int]) -> None:
         for pid in live:
-            process = self._tracker.processes[pid]
-            process.incomplete = True
-            self._tracker.count(pid)
-            stat = _stat(pid)
-            # A thread that is lost may have decided how it ends; not if it is not ending yet.
-            process.threaded |= bool(stat and stat.flags & _PF_EXITING)
+            self._tracker.recount(pid, self._is_ending)
+
+    @staticmethod
+    def _is_ending(pid: int) -> bool:
+        stat = _stat(pid)
+        return bool(stat and stat.flags & _PF_EXITING)
 
     def status(self, pid: int, since_ns: int) -> int:
         return self._tracker.end_status(pid, since_ns)
@@ -4429,11 +4450,11 @@ class _Image:
     comm     the kernel's name of it, if it is known from the exec
     label    its name, where that is not in argv
     titled   whether argv may be a title, which is shown as it is
-    ruid     the real user, and the control group; None if that is not known
-    cgroup
+    ruid     the real user id; None if that is not known
+    cgroup   the control group; None if that is not known
     renamed  whether the kernel's name of the process may be another by now
-    name     what to call it, and what has only been forked from it
-    forked
+    name     what to call it
+    forked   what to call a process that has been forked from it, and has executed nothing
     """
 
     __slots__ = ("argv", "cgroup", "comm", "forked", "label", "name", "renamed", "ruid", "titled")
@@ -4497,7 +4518,8 @@ class _ProcInfo:
     def named(self, comm: str, *, thread: bool) -> None:
         """A thread has taken a name. That of the main thread is the program that a process is forked for."""
         label = self.image.label if thread or self.executed else _text(comm)
-        self.image = self.image.copy(label=label, renamed=True)
+        if label != self.image.label or not self.image.renamed:
+            self.image = self.image.copy(label=label, renamed=True)
 
     def ended(self, event: Any) -> None:
         """It has ended. A signal kills who fails in an exec when its own program is gone already, and comm remains."""
@@ -4728,8 +4750,8 @@ class _Filter:
                 and all(image.cgroup is not None and pattern.search(image.cgroup) for pattern in self._cgroups))
 
     def shows(self, info: _ProcInfo | None, when: int) -> bool:
-        """Whether a process is shown at that time. A Lost is, always."""
-        if not info or not self.any:
+        """Whether a process is shown at that time. A Lost is, always. If not `any`, there is no need to ask."""
+        if not info:
             return True
         start = info.start_ns
         return self.holds(info) and (not self.longer_ns or (start is not None and when - start >= self.longer_ns))
@@ -4891,7 +4913,7 @@ class _Json(_View):
         return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 
     def on_event(self, event: Any, info: _ProcInfo | None, processes: _Processes) -> None:
-        if not self.wants(event) or not self.filter.shows(info, _when(event)):
+        if not self.wants(event) or (self.filter.any and not self.filter.shows(info, _when(event))):
             return
         name, when, host, boot_id = type(event).__name__.lower(), _when(event), processes.host, processes.boot_id
         at, us = self.time_of_day(when + processes.offset_ns)
@@ -4991,21 +5013,21 @@ class _Tree(_Span):
         super().on_event(event, info, processes)
         if not info or info in self._shown or (event.what == _FORK and processes.known.get(info.pid) is not info):
             return  # of the last, no end will be reported
-        if self.filter.shows(info, _when(event)):
+        if not self.filter.any or self.filter.shows(info, _when(event)):
             self._show(info)
         elif info.end_ns is None:
             self._hidden.add(info)
         else:
             self._hidden.discard(info)
 
-    def _show(self, info: _ProcInfo | None) -> None:
-        assert info
+    def _show(self, info: _ProcInfo) -> None:
         self._hidden.discard(info)
         self._shown[info] = None
-        while info and info not in self._placed:
-            self._placed.add(info)
-            (self._children[info.parent] if info.parent else self._roots).append(info)
-            info = info.parent
+        place: _ProcInfo | None = info
+        while place and place not in self._placed:
+            self._placed.add(place)
+            (self._children[place.parent] if place.parent else self._roots).append(place)
+            place = place.parent
 
     def end(self, now: int) -> None:
         for info in sorted(self._hidden, key=lambda info: info.start_ns or 0):
@@ -5691,6 +5713,28 @@ class _Live:
             return bool(event.what == _FORK and event.cpu != _REBUILT)
         return False
 
+def _watch_pids(args: Any, watcher: Watcher, processes: _Processes, mask: int, alone: bool) -> Iterable[Any] | None:
+    """Watch PIDs, or the machine. Returns the processes that are there, to be shown; None if there is none of the PIDs.
+
+    alone: the names of the processes that are there are not needed.
+    """
+    if not args.pid:
+        if sys.stderr and sys.stderr.isatty():
+            print(f"{_PROG}: no PID and no COMMAND: watching every process on this machine", file=sys.stderr)
+        watcher.watch(None, mask, follow=args.follow)
+        if not alone:
+            for event in _there(watcher, _pids(), execs=False):
+                processes.update(event)
+        return ()
+    for pid in args.pid:
+        try:
+            watcher.watch(pid, mask, follow=args.follow)
+        except OSError as error:
+            _complain(error)
+    if not watcher.pids:
+        return None
+    return _there(watcher, [*(pid for pid in args.pid if pid in watcher.pids), *watcher.pids], paths=args.paths)
+
 def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
     """Show what happens until it is over, or a signal ends it."""
     with Watcher(threads=args.threads, paths=args.paths) as watcher:
@@ -5705,29 +5749,10 @@ def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
                                    children=(args.follow or not named) and not alone)
         deadline, mask = watcher._deadline(args.duration), args.events | (0 if alone else _LIFE | _COMM)
         mask |= _UID if args.user_id else 0
-        there: Iterator[Any] = iter(())
-        if args.command:
-            status = command.start(watcher, processes, mask, args.follow)
-            if status:
-                return status
-        else:
-            if not named and sys.stderr and sys.stderr.isatty():
-                print(f"{_PROG}: no PID and no COMMAND: watching every process on this machine", file=sys.stderr)
-            for pid in args.pid or [None]:
-                try:
-                    watcher.watch(pid, mask, follow=args.follow)
-                except OSError as error:
-                    if pid is None:
-                        raise
-                    _complain(error)
-            if args.pid and not watcher.pids:
-                return 1
-            if args.pid:
-                there = _there(watcher, [*(pid for pid in args.pid if pid in watcher.pids), *watcher.pids],
-                               paths=args.paths)
-            elif not alone:
-                for event in _there(watcher, _pids(), execs=False):
-                    processes.update(event)
+        status = command.start(watcher, processes, mask, args.follow) if args.command else 0
+        there = () if args.command else _watch_pids(args, watcher, processes, mask, alone)
+        if status or there is None:
+            return status or 1
         failed = 0
         live = _Live(watcher, processes, views, command, (_COMM | _UID) & ~args.events)
         try:

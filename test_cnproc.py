@@ -581,6 +581,26 @@ class Tracker(unittest.TestCase):
         self.assertGreater(len(statuses), 150)
         self.assertLess(statuses.count(-1) / len(statuses), 0.6)  # every second time nobody can be asked
 
+    def test_a_pidfd_that_may_tell_another_code_is_not_asked(self) -> None:
+        for exact in True, False:
+            for first, last in (3, 3), (3, 4):
+                asked = unittest.mock.Mock(return_value=None)
+                tracker = self.tracker(status=asked)
+                tracker.pidfd_is_exact, tracker.everything = exact, int(What.LIFE)
+                for event in fork(7), fork(7, tid=8), ended(7, first << 8), ended(7, last << 8, tid=8):
+                    tracker.fold(event)
+                self.assertEqual([call.args[1] for call in asked.mock_calls], [7 if exact or first == last else -1])
+
+    def test_after_a_loss_the_kernel_is_asked_how_a_process_ends_that_was_ending(self) -> None:
+        for ending in False, True:
+            tids = unittest.mock.Mock(return_value={7})
+            tracker = self.tracker(tids, lambda *_: 5 << 8)
+            tracker.everything = int(What.LIFE)
+            tracker.fold(fork(7))
+            tracker.recount(7, unittest.mock.Mock(return_value=ending))
+            tids.return_value = set[int]()
+            self.assertEqual([event.exit_code for event in tracker.fold(ended(7, 3 << 8))], [(5 if ending else 3) << 8])
+
     def test_in_doubt_the_kernel_is_asked(self) -> None:
         for told, expected in (9, 9), (None, -1):
             tracker = self.tracker(status=lambda *_: told)
@@ -3960,7 +3980,8 @@ class Starting(Case):
             self.assertEqual((len(ends), run.process.returncode), (2, 3))
             assert run.rusage
             self.assertGreater(run.rusage.ru_utime + run.rusage.ru_stime, 0)
-        for wait in (lambda: run.process.wait(PATIENCE), lambda: eventually(lambda: run.process.poll() is not None)):
+        for wait in (lambda: run.process.wait(PATIENCE), lambda: eventually(lambda: run.process.poll() is not None),
+                     lambda: eventually(lambda: run.rusage is not None)):
             with cnproc.run(["sh", "-c", f"{work} 3"]) as run:  # left early
                 next(run)
             wait()
@@ -4618,8 +4639,8 @@ class Views(unittest.TestCase):
                 event.cpu_ns, event.max_rss, event.max_rss_exact = event.pid * 1_000_000_000, event.pid << 20, True
         rows = [line.split() for line in self.show(cnproc._Stats, sorted(events, key=lambda e: e.timestamp_ns),
                                                    "--all").splitlines()]
-        costs = {row[0]: [word for word in row[7:11] if re.match(r">=|20", word)] for row in rows}
-        self.assertEqual((costs["sh"], costs["gcc"], costs["date"]), ([">=10.000", ">=10M"], ["20.000", "20M"], []))
+        costs = {row[0]: re.findall(r"(?:>=)?\d+(?:\.000 s|M)", " ".join(row[7:])) for row in rows}
+        self.assertEqual((costs["sh"], costs["gcc"], costs["date"]), ([">=10.000 s", ">=10M"], ["20.000 s", "20M"], []))
 
     def test_filters_choose_rows_with_their_ancestors(self) -> None:
         events = self.lives((10, 1, 0, 5000, "sh -c make"), (20, 10, 100, 4000, "make -j2"),
@@ -5720,7 +5741,8 @@ class Typing(unittest.TestCase):
 
     def test_help_is_a_manual_page(self) -> None:
         text = pydoc.plain(pydoc.render_doc(cnproc))
-        self.assertLess(text.count("\n"), 600)
+        # From Python 3.13 on a long signature has a line for each parameter.
+        self.assertLess(re.sub(r"\((\n[ |]+[^()\n]*,?)+\n[ |]+\)", "()", text).count("\n"), 500)
         self.assertNotRegex(text, r"(?m)^\s+\|?\s+_(?!_?ctypes\b)\w+(?<!__)\b")
         self.assertNotIn("Structure/Union member", text)
         for name in cnproc.__all__:
