@@ -2501,7 +2501,7 @@ class Names(Case):
             self.assertEqual((end.cpu_ns is None, end.major_faults is None), (reaped, reaped))
             if not reaped:
                 usage = os.wait4(child.pid, 0)[2]
-                self.assertLess(abs(end.cpu_ns / 1e9 - usage.ru_utime - usage.ru_stime), 0.002)
+                self.assertLess(abs(end.cpu_ns / 1e9 - usage.ru_utime - usage.ru_stime), 0.02 if EMULATED else 0.002)
                 self.assertEqual(end.major_faults, usage.ru_majflt)
             child.returncode = 0
         watcher = self.datagrams()
@@ -3265,7 +3265,8 @@ ran(child)
             self.assertGreaterEqual(end.cpu_ns or 0, least)
             self.assertIsNone(end.max_rss)
             self.assertGreater(end.start_ns or 0, 0)
-        self.assertLess(abs((worker.cpu_ns or 0) + (leader.cpu_ns or 0) - int(lines[2][2]) * 1000), 2_000_000)
+        away = (worker.cpu_ns or 0) + (leader.cpu_ns or 0) - int(lines[2][2]) * 1000
+        self.assertLess(abs(away), 20_000_000 if EMULATED else 2_000_000)
 
     def test_what_a_kernel_does_not_have_is_none_and_the_rest_is_known(self) -> None:
         self.ebpf()
