@@ -2403,22 +2403,21 @@ class Names(Case):
             self.assertEqual([event.cmdline for event in events], [None, ["cat"]], late)
             child.kill()
 
-    @staticmethod
-    def asleep(pid: int) -> None:
-        """Wait until a process waits for something: it has reported its exec."""
-        eventually(lambda: (cnproc._stat_fields(pid) or [b""])[0] == b"S")
+    def asleep(self, *command: str, **options: Any) -> tuple[subprocess.Popen[Any], Any]:
+        """A child that waits for input by the time that its Exec is read, and that Exec."""
+        watcher = self.datagrams(paths=True)
+        watcher.watch(os.getpid())
+        child = self.start(*command, stdin=subprocess.PIPE, **options)
+        eventually(lambda: cnproc.cmdline(child.pid) == [*command]
+                   and (cnproc._stat_fields(child.pid) or [b""])[0] == b"S")
+        return child, self.until(watcher, lambda event: isinstance(event, Exec) and event.pid == child.pid)[-1]
 
     def test_datagrams_have_the_ids_that_proc_shows_at_the_exec(self) -> None:
-        watcher = self.datagrams(paths=True)
-        child = watcher.popen(["sleep", "60"])
-        self.asleep(child.pid)
-        event: Any = self.until(watcher, lambda event: isinstance(event, Exec))[-1]
+        child, event = self.asleep("cat")
         cgroup = re.search("(?m)^0::(.*)", pathlib.Path(f"/proc/{child.pid}/cgroup").read_text())
         self.assertEqual((event.parent_pid, event.ruid, event.euid, event.cgroup),
                          (os.getpid(), os.getuid(), os.geteuid(), cgroup and cgroup[1]))
-        self.assertEqual((event.exe, event.cwd), (os.path.realpath(shutil.which("sleep") or ""), os.getcwd()))
-        child.kill()
-        child.wait()
+        self.assertEqual((event.exe, event.cwd), (os.path.realpath(shutil.which("cat") or ""), os.getcwd()))
 
     @unittest.skipUnless(os.geteuid() == 0, "takes root")
     def test_a_name_is_not_that_of_a_later_process_with_the_pid_that_has_executed_nothing(self) -> None:
@@ -2450,12 +2449,8 @@ class Names(Case):
 
     @unittest.skipUnless(os.geteuid() == 0, "takes root")
     def test_user_ids_that_change_just_before_the_exec_are_those_at_the_exec(self) -> None:
-        watcher = self.datagrams()
-        child = watcher.popen(["cat"], stdin=subprocess.PIPE, user=65534)
-        self.asleep(child.pid)
-        event: Any = self.until(watcher, lambda event: isinstance(event, Exec))[-1]
+        _, event = self.asleep("cat", user=65534)
         self.assertEqual((event.ruid, event.euid), (65534, 65534))
-        child.communicate()
 
     def test_a_file_may_be_called_deleted(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -2463,14 +2458,11 @@ class Names(Case):
             shutil.copy(shutil.which("cat") or "", named)
             shutil.copy(named, named[:-10])
             for path in named, named[:-10]:
-                watcher = self.datagrams(paths=True)
-                child = watcher.popen([path], stdin=subprocess.PIPE)
-                self.asleep(child.pid)
-                event: Any = self.until(watcher, lambda event: isinstance(event, Exec))[-1]
+                child, event = self.asleep(path)
                 self.assertEqual(event.exe, path)
                 os.unlink(path)
-                self.assertEqual(cnproc._proc_link(child.pid, "exe"), named[:-10] if path != named else path)
-                child.communicate()
+                self.assertEqual(cnproc._proc_link(child.pid, "exe"), path)
+                self.end(child)
 
     @unittest.skipUnless(os.geteuid() == 0, "takes root")
     def test_user_ids_that_change_behind_the_exec_are_not_those_at_the_exec(self) -> None:
