@@ -1235,6 +1235,7 @@ _ALU = {"Add": 0x00, "Sub": 0x10, "Mult": 0x20, "BitOr": 0x40, "BitAnd": 0x50}
 _HELPERS = {"map_lookup_elem": 1, "map_update_elem": 2, "map_delete_elem": 3, "skb_load_bytes": 26,
             "get_current_task": 35, "probe_read_user": 112, "probe_read_kernel": 113, "probe_read_kernel_str": 115,
             "ringbuf_output": 130}
+_INSTRUCTION = struct.Struct("=BBhI").pack  # struct bpf_insn
 # asm/unistd.h: libc has no function for bpf(2)
 _NR_BPF = {"x86_64": 321, "aarch64": 280, "s390x": 351}
 
@@ -1643,24 +1644,27 @@ class _Compiler:
             "THREADS": threads, "PATHS": paths and layout.keys() >= _PATH_MEMBERS, "PATHS_ROOM": paths and _PATHS_MAX,
             "KNOWN": known, "KNOWN_IDS": known_ids, "MNT": layout.get("mount.mnt", 0)}
         self._variables: dict[str, int] = {}  # their offsets from the frame pointer
-        self._code: list[Any] = []            # of each instruction: code, dst, src, off and imm
+        self._code = bytearray()              # one struct bpf_insn after the other
+        self._maps: list[tuple[int, str]] = []
 
-    def compile(self, source: str) -> list[Any]:
-        """The instructions of the function in this source: code, dst, src, off and imm, which may name a map."""
+    def compile(self, source: str) -> tuple[bytes, list[tuple[int, str]]]:
+        """The instructions of this function, and where among them the descriptor of which map is to be."""
         tree: Any = compile(source, "<eBPF>", "exec", 0x400)  # ast.PyCF_ONLY_AST; to import ast takes 2 ms
         self._emit(_BPF_STX | _BPF_MEM | _BPF_DW, 10, 1, self._variable("skb"))
         self._block(tree.body[0].body, outermost=True)
         self._return()
-        return self._code
+        return bytes(self._code), self._maps
 
-    def _emit(self, code: int, dst: int = 0, src: int = 0, off: int = 0, imm: Any = 0) -> int:
-        self._code.append([code, dst, src, off, imm])
-        return len(self._code) - 1
+    def _emit(self, code: int, dst: int = 0, src: int = 0, off: int = 0, imm: int = 0) -> int:
+        """Add an instruction. Returns where it stands."""
+        registers = dst << 4 | src if sys.byteorder == "big" else src << 4 | dst
+        self._code += _INSTRUCTION(code, registers, off, imm & 0xFFFFFFFF)
+        return len(self._code) - 8
 
     def _land(self, jumps: list[int]) -> None:
         """Let these jumps lead to the next instruction."""
         for at in jumps:
-            self._code[at][3] = len(self._code) - at - 1
+            struct.pack_into("=h", self._code, at + 2, (len(self._code) - at) // 8 - 1)
 
     def _return(self) -> None:
         self._emit(_BPF_ALU64 | _BPF_MOV, 0)
@@ -1699,16 +1703,35 @@ class _Compiler:
                 top = len(self._code)
                 jumps = self._branch(node.test, False)
                 self._block(node.body)
-                self._emit(_BPF_JMP, off=top - len(self._code) - 1)
+                self._emit(_BPF_JMP, off=(top - len(self._code)) // 8 - 1)
                 self._land(jumps)
             elif kind == "Return":
                 self._return()
+            elif kind == "Assign":
+                self._assign(node.targets[0], node.value)
             else:
                 self._value(node.value, 6)
-                if kind == "Assign":
-                    base, offset, size = self._place(node.targets[0], 7)
-                    self._emit(_BPF_STX | _BPF_MEM | _WIDTHS[size], base, 6, offset)
         return kind
+
+    def _assign(self, target: Any, value: Any) -> None:
+        member = self._member(value)
+        if member and (type(target).__name__ == "Name" or target.value.id in _ON_STACK):
+            _, offset, size = self._place(target, 7)
+            if size == _SIZES[member]:
+                self._read(value, offset)
+                return
+        self._value(value, 6)
+        base, offset, size = self._place(target, 7)
+        self._emit(_BPF_STX | _BPF_MEM | _WIDTHS[size], base, 6, offset)
+
+    def _read(self, node: Any, to: int) -> int:
+        """Copy a member of one of the kernel's structs to a place on the stack. Returns its size."""
+        _, offset, size = self._place(node, 3)
+        self._add(3, offset, 3)
+        self._add(10, to, 1)
+        self._emit(_BPF_ALU | _BPF_MOV, 2, imm=size)
+        self._emit(_BPF_JMP | _BPF_CALL, imm=_HELPERS["probe_read_kernel"])
+        return size
 
     def _decide(self, node: Any) -> int | None:
         """Whether a condition holds, if that is known by now."""
@@ -1732,10 +1755,8 @@ class _Compiler:
         if kind != "Compare":
             self._value(node, 6)
             return [self._emit(_BPF_JMP | (_BPF_JNE if wanted else _BPF_JEQ), 6)]
-        self._value(node.left, 6)
-        self._value(node.comparators[0], 7)
-        equal = type(node.ops[0]).__name__ == "Eq"  # else NotEq
-        return [self._emit(_BPF_JMP | _BPF_X | (_BPF_JEQ if equal == wanted else _BPF_JNE), 6, 7)]
+        jump = _BPF_JEQ if (type(node.ops[0]).__name__ == "Eq") == wanted else _BPF_JNE  # the other is NotEq
+        return [self._operation(_BPF_JMP | jump, node.left, node.comparators[0], 6)]
 
     def _value(self, node: Any, to: int) -> None:
         """Put a value into a register."""
@@ -1743,44 +1764,58 @@ class _Compiler:
         if kind == "Call":
             self._call(node.func.id, node.args, to)
         elif kind == "BinOp":
-            self._value(node.left, to)
-            self._value(node.right, to + 1)
-            self._emit(_BPF_ALU64 | _ALU[type(node.op).__name__] | _BPF_X, to, to + 1)
-        elif kind == "Constant" or name.isupper():
-            number = node.value if kind == "Constant" else self._decided.get(name, globals().get(f"_{name}"))
+            self._operation(_BPF_ALU64 | _ALU[type(node.op).__name__], node.left, node.right, to)
+        elif (number := self._constant(node)) is not None:
             self._emit(_BPF_ALU | _BPF_MOV, to, imm=number)  # as u32
         elif name in _MAPS:
             what = _BPF_PSEUDO_MAP_VALUE if name == "controls" else _BPF_PSEUDO_MAP_FD
-            self._emit(_BPF_LD | _BPF_DW, to, what, 0, name)
+            self._maps.append((self._emit(_BPF_LD | _BPF_DW, to, what) + 4, name))
             self._emit(0)  # 64 bits take two
         elif name in _ON_STACK:
             self._add(10, _ON_STACK[name][0], to)
+        elif self._member(node):
+            if to < 6:
+                raise SyntaxError(f"{node.attr} is read by a call, so it cannot be an argument of one")
+            self._emit(_BPF_LDX | _BPF_MEM | _WIDTHS[self._read(node, self._variable(""))], to, 10, self._variable(""))
         else:
             base, offset, size = self._place(node, to)
-            if kind == "Attribute" and isinstance(_POINTERS.get(node.value.id), str):
-                if to < 6:
-                    raise SyntaxError(f"{node.attr} is read by a call, so it cannot be an argument of one")
-                self._add(10, self._variable(""), 1)
-                self._emit(_BPF_ALU | _BPF_MOV, 2, imm=size)
-                self._add(base, offset, 3)
-                self._emit(_BPF_JMP | _BPF_CALL, imm=_HELPERS["probe_read_kernel"])
-                base, offset = 10, self._variable("")
             self._emit(_BPF_LDX | _BPF_MEM | _WIDTHS[size], to, base, offset)
 
+    def _operation(self, code: int, left: Any, right: Any, to: int) -> int:
+        """Compute one of two values, or compare them. Returns where that stands."""
+        self._value(left, to)
+        number = self._constant(right)
+        if number is not None and number < 1 << 31:  # else it would be a negative one
+            return self._emit(code, to, imm=number)
+        self._value(right, to + 1)
+        return self._emit(code | _BPF_X, to, to + 1)
+
+    def _constant(self, node: Any) -> int | None:
+        name = getattr(node, "id", "")
+        if name.isupper():
+            return self._decided.get(name, globals().get(f"_{name}"))
+        return node.value if type(node).__name__ == "Constant" else None
+
     def _add(self, base: int, offset: int, to: int) -> None:
-        self._emit(_BPF_ALU64 | _BPF_MOV | _BPF_X, to, base)
-        self._emit(_BPF_ALU64 | _ALU["Add"], to, imm=offset)
+        if base != to:
+            self._emit(_BPF_ALU64 | _BPF_MOV | _BPF_X, to, base)
+        if offset:
+            self._emit(_BPF_ALU64 | _ALU["Add"], to, imm=offset)
+
+    def _member(self, node: Any) -> str:
+        """Which member of one of the kernel's structs this is; "" if it is something else."""
+        struct_ = _POINTERS.get(node.value.id) if type(node).__name__ == "Attribute" else None
+        return f"{struct_}.{node.attr}" if isinstance(struct_, str) else ""
 
     def _place(self, node: Any, register: int) -> tuple[int, int, int]:
         """Where a variable or a member is: a base register, which may be the one given; an offset; and the size."""
         if type(node).__name__ == "Name":
             return 10, self._variable(node.id), 8
-        name = node.value.id
-        start, struct_ = _ON_STACK.get(name) or (0, _POINTERS[name])
-        if isinstance(struct_, str):
-            member = f"{struct_}.{node.attr}"
+        name, member = node.value.id, self._member(node)
+        if member:
             offset, size = self._layout.get(member, 0), _SIZES[member]  # KNOWN says whether it is there
         else:
+            start, struct_ = _ON_STACK.get(name) or (0, _POINTERS[name])
             offset, size = start + getattr(struct_, node.attr).offset, getattr(struct_, node.attr).size
         if name in _ON_STACK:
             return 10, offset, size
@@ -1961,7 +1996,7 @@ def _layout(paths: bool = False) -> dict[str, int]:
     return layout
 
 @functools.lru_cache(maxsize=None)
-def _instructions(threads: bool, paths: bool) -> list[Any]:
+def _instructions(threads: bool, paths: bool) -> tuple[bytes, list[tuple[int, str]]]:
     """The program for this kernel."""
     source = _PROGRAM
     for name in "exe", "cwd":
@@ -1984,10 +2019,11 @@ class _Program:
                 ("ring", _BPF_MAP_TYPE_RINGBUF, 0, 0, ring_size, 0),
             ):
                 self.fds[name] = _bpf(_BPF_MAP_CREATE, _bpf_map_create(kind, key, value, room, flags))
-            self.fds["program"] = self._load(b"".join(
-                struct.pack("=BBhI", code, dst << 4 | src if sys.byteorder == "big" else src << 4 | dst, off,
-                            (self.fds[imm] if isinstance(imm, str) else imm) & 0xFFFFFFFF)  # struct bpf_insn
-                for code, dst, src, off, imm in _instructions(threads, paths)))
+            instructions, maps = _instructions(threads, paths)
+            code = bytearray(instructions)
+            for at, name in maps:
+                struct.pack_into("=I", code, at, self.fds[name])
+            self.fds["program"] = self._load(bytes(code))
         except BaseException:
             self.close()
             raise
