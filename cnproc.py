@@ -566,8 +566,9 @@ class Exit(ProcEvent):
     max_rss                   the most memory that it had resident, in bytes, as ru_maxrss has it: pages that it shares
                               count, too, and Linux 6.2 and newer count in steps of 128 KiB. None for a process that ran
                               in its parent's memory: by vfork(), without an exec
-    max_rss_exact             whether that is the figure of the program that it ran last. If False, it had no more than
-                              that: an earlier program, as the parent's before the exec, had so much
+    max_rss_exact             whether that is the figure of the program that it ran last, as on Linux 6.16 and newer. If
+                              False, it had no more than that: an earlier program, as the parent's before the exec, had
+                              so much
     read_bytes, write_bytes   what it had read from storage, and what it has changed in files that go there, in bytes.
                               None for a process that was there before the watch
     major_faults              page faults that had to wait for storage
@@ -1221,15 +1222,16 @@ def _classic_filter(kinds: int, pids: Iterable[int] | None = None, forks: bool =
 
 # linux/bpf.h: commands of bpf(2), types of maps and programs, helper functions
 _BPF_MAP_CREATE, _BPF_MAP_LOOKUP_ELEM, _BPF_MAP_UPDATE_ELEM, _BPF_MAP_DELETE_ELEM, _BPF_PROG_LOAD = 0, 1, 2, 3, 5
-_BPF_MAP_LOOKUP_BATCH, _BPF_MAP_LOOKUP_AND_DELETE_BATCH = 24, 25
+_BPF_RAW_TRACEPOINT_OPEN, _BPF_MAP_LOOKUP_BATCH, _BPF_MAP_LOOKUP_AND_DELETE_BATCH = 17, 24, 25
 _BPF_MAP_TYPE_HASH, _BPF_MAP_TYPE_ARRAY, _BPF_MAP_TYPE_PERCPU_ARRAY, _BPF_MAP_TYPE_RINGBUF = 1, 2, 6, 27
 _BPF_ANY, _BPF_NOEXIST, _BPF_EXIST = 0, 1, 2
 _BPF_F_NO_PREALLOC, _BPF_F_MMAPABLE = 1, 1 << 10
-_BPF_PROG_TYPE_SOCKET_FILTER, _BPF_PSEUDO_MAP_FD, _BPF_PSEUDO_MAP_VALUE = 1, 1, 2
+_BPF_PROG_TYPE_SOCKET_FILTER, _BPF_PROG_TYPE_RAW_TRACEPOINT = 1, 17
+_BPF_PSEUDO_MAP_FD, _BPF_PSEUDO_MAP_VALUE = 1, 2
 _BPF_RINGBUF_BUSY_BIT, _BPF_RINGBUF_HDR_SZ = 1 << 31, 8
 # linux/bpf_common.h, linux/bpf.h: parts of an instruction's code
 _BPF_LDX, _BPF_STX, _BPF_ALU, _BPF_ALU64, _BPF_MEM, _BPF_ATOMIC, _BPF_FETCH = 0x01, 0x03, 0x04, 0x07, 0x60, 0xC0, 0x01
-_BPF_DW, _BPF_CALL, _BPF_EXIT, _BPF_MOV, _BPF_JNE, _BPF_JLE = 0x18, 0x80, 0x90, 0xB0, 0x50, 0xB0
+_BPF_DW, _BPF_CALL, _BPF_EXIT, _BPF_MOV, _BPF_JNE, _BPF_JSGE, _BPF_JLE = 0x18, 0x80, 0x90, 0xB0, 0x50, 0x70, 0xB0
 _WIDTHS = {2: 0x08, 4: 0x00, 8: 0x18}  # BPF_H, BPF_W, BPF_DW
 _ALU = {"Add": 0x00, "Sub": 0x10, "Mult": 0x20, "BitOr": 0x40, "BitAnd": 0x50}
 _HELPERS = {"map_lookup_elem": 1, "map_update_elem": 2, "map_delete_elem": 3, "skb_load_bytes": 26,
@@ -1257,6 +1259,10 @@ class _bpf_prog_load(ctypes.Structure):
     _fields_ = [("prog_type", _u32), ("insn_cnt", _u32), ("insns", _u64), ("license", _u64), ("log_level", _u32),
                 ("log_size", _u32), ("log_buf", _u64), ("kern_version", _u32), ("prog_flags", _u32)]
 
+class _bpf_raw_tracepoint(ctypes.Structure):
+    """union bpf_attr of BPF_RAW_TRACEPOINT_OPEN."""
+    _fields_ = [("name", _u64), ("prog_fd", _u32), ("pad", _u32)]
+
 def _bpf(command: int, attribute: ctypes.Structure) -> int:
     """bpf(2). Raises OSError."""
     caller = os.uname().machine if sys.maxsize > 1 << 32 else "a 32-bit Python"
@@ -1273,6 +1279,10 @@ class _sk_buff_context(ctypes.Structure):
     _fields_ = [("len", _u32)]
 
 # The program's own structs. Values of the maps:
+class _sched_process_exit(ctypes.Structure):
+    """What a program at this tracepoint is called with: its arguments, since Linux 6.16."""
+    _fields_ = [("task", _u64), ("group_dead", _u64)]
+
 class _process_entry(ctypes.Structure):
     """processes[tgid]: a watched process, or with watch(None) any; until it has ended."""
     _fields_ = [
@@ -1281,9 +1291,9 @@ class _process_entry(ctypes.Structure):
         ("tasks", _u32),           # EXITs still to come: one for each FORK; from _UNCOUNTED on if it was there before
         ("ended", _u32),           # threads=True: the process has ended, and some thread's EXIT may still come
         ("since_ns", _u64),        # when it was forked, or the watch began
-        ("memory", _u32),          # whose signal->maxrss is: 0, _OWN_MEMORY or _SHARED_MEMORY
+        ("memory", _u32),          # whose signal->maxrss is: 0, _OWN_MEMORY or _SHARED_MEMORY; or _EXACT_MEMORY
         ("pad", _u32),
-        ("base_rss", _u64),        # pages: signal->maxrss at its last EXEC
+        ("base_rss", _u64),        # pages: signal->maxrss at its last EXEC; with _EXACT_MEMORY its peak since
         ("read_bytes", _u64),      # by those of its threads that have ended
         ("write_bytes", _u64),     # likewise
     ]
@@ -1344,8 +1354,8 @@ _UNCOUNTED, _UNCOUNTED_BITS = 1 << 30, 3 << 29
 # killed, which precedes its Exit.
 _FINAL, _PROBE, _NAME = 1, 2, 3
 # process_entry.memory. 0: signal->maxrss may be that of a program from before the watch. OWN: it began with base_rss.
-# SHARED: it is the parent's, after vfork() without an exec; or that cannot be ruled out.
-_OWN_MEMORY, _SHARED_MEMORY = 1, 2
+# SHARED: it is the parent's, after vfork() without an exec; or that cannot be ruled out. EXACT: _PEAK_PROGRAM has run.
+_OWN_MEMORY, _SHARED_MEMORY, _EXACT_MEMORY = 1, 2, 3
 # How many names and mounts of a path are looked at, and bytes that the names in two paths may take.
 _STEPS, _PATHS_MAX = 64, 8 << 10
 _NAME_MAX = 256  # bytes of a name with its NUL
@@ -1552,10 +1562,12 @@ def filter(skb):
                 cost.major_faults = cost.major_faults + leader.maj_flt
                 known = known | KNOWS_SUMS
             pages = signal.maxrss
+            if memory == EXACT_MEMORY:
+                pages = base_rss
             if pages and memory != SHARED_MEMORY:
                 known = known | KNOWS_RSS
                 cost.max_rss = pages * PAGE_SIZE
-                if memory == OWN_MEMORY and pages != base_rss:  # it has grown since
+                if memory == EXACT_MEMORY or memory == OWN_MEMORY and pages != base_rss:  # it has grown since
                     cost.max_rss_exact = 1
             cost.start_ns = leader.start_time
             cost.known = known & KNOWN
@@ -1608,6 +1620,27 @@ _WALK = """
                         scratch.whole = 1
 """
 
+# What runs in the last thread of a process as it begins to end, when its memory is still there. Before Linux 6.16 the
+# tracepoint came too late, and lacked group_dead: such a kernel refuses to attach this. The peak is what taskstats has
+# as hiwater_rss. signal->maxrss has it, too, but with that of what the process ran before its last exec.
+_PEAK_PROGRAM = """
+def sched_process_exit(arguments):
+    if not arguments.group_dead:
+        return  # other threads live
+    task = get_current_task()
+    pid = task.tgid
+    entry = map_lookup_elem(processes, ref(pid))
+    if not entry or entry.memory == SHARED_MEMORY:
+        return
+    mm = task.mm
+    parent = task.real_parent
+    if parent.mm == mm:
+        return  # vfork() before the watch
+    pages = max(mm.file_pages, 0) + max(mm.anon_pages, 0) + max(mm.shmem_pages, 0)
+    entry.base_rss = max(mm.hiwater_rss, pages)
+    entry.memory = EXACT_MEMORY
+"""
+
 # The structs on its stack, by their offsets from the frame pointer. `event`, `fork` and `exit` are what the datagram
 # ends with, and `record` is that with a header, which lies over the end of cn, and with `cost` or `ids` behind it.
 _COST_AT = -8 - ctypes.sizeof(_exit_cost)
@@ -1622,14 +1655,14 @@ _ON_STACK: dict[str, tuple[int, Any]] = {
 # What its pointers point to: values of maps, the program's context, and structs of the kernel's own.
 _POINTERS: dict[str, Any] = {
     "control": _program_control, "entry": _process_entry, "scratch": _exec_record, "skb": _sk_buff_context,
-    "task": "task_struct", "parent": "task_struct", "leader": "task_struct", "signal": "signal_struct",
-    "mm": "mm_struct", "cb": "netlink_skb_parms", "newest": "sibling", "cred": "cred", "css_set": "css_set",
-    "cgroup": "cgroup", "node": "kernfs_node", "file": "file", "fs": "fs_struct", "mnt": "vfsmount",
-    "dentry": "dentry"}
+    "arguments": _sched_process_exit, "task": "task_struct", "parent": "task_struct", "leader": "task_struct",
+    "signal": "signal_struct", "mm": "mm_struct", "cb": "netlink_skb_parms", "newest": "sibling", "cred": "cred",
+    "css_set": "css_set", "cgroup": "cgroup", "node": "kernfs_node", "file": "file", "fs": "fs_struct",
+    "mnt": "vfsmount", "dentry": "dentry"}
 _MAPS = {"processes", "overflow", "controls", "scratches", "ring"}
 
 class _Compiler:
-    """Compiles _PROGRAM to eBPF: Documentation/bpf/standardization/instruction-set.rst.
+    """Compiles a program to eBPF: Documentation/bpf/standardization/instruction-set.rst.
 
     Each statement is compiled by itself. Variables are u64 on the stack. Registers 6 to 9 hold what a statement
     computes, and a call takes its arguments in registers 1 to 5. Whether to compile what is under THREADS and PATHS is
@@ -1650,7 +1683,7 @@ class _Compiler:
     def compile(self, source: str) -> tuple[bytes, list[tuple[int, str]]]:
         """The instructions of this function, and where among them the descriptor of which map is to be."""
         tree: Any = compile(source, "<eBPF>", "exec", 0x400)  # ast.PyCF_ONLY_AST; to import ast takes 2 ms
-        self._emit(_BPF_STX | _BPF_MEM | _BPF_DW, 10, 1, self._variable("skb"))
+        self._emit(_BPF_STX | _BPF_MEM | _BPF_DW, 10, 1, self._variable(tree.body[0].args.args[0].arg))
         self._block(tree.body[0].body, outermost=True)
         self._return()
         return bytes(self._code), self._maps
@@ -1827,10 +1860,10 @@ class _Compiler:
             base, offset, _ = self._place(arguments[0], to)
             low = 4 if sys.byteorder == "big" and type(arguments[0]).__name__ == "Name" else 0  # all keys are u32
             self._add(base, offset + low, to)
-        elif name == "min":
+        elif name in ("min", "max"):  # of unsigned and of signed numbers
             self._value(arguments[0], to)
             self._value(arguments[1], to + 1)
-            self._emit(_BPF_JMP | _BPF_JLE | _BPF_X, to, to + 1, 1)
+            self._emit(_BPF_JMP | (_BPF_JLE if name == "min" else _BPF_JSGE) | _BPF_X, to, to + 1, 1)
             self._emit(_BPF_ALU64 | _BPF_MOV | _BPF_X, to, to + 1)
         elif name == "atomic_add":
             base, offset, size = self._place(arguments[0], to + 1)
@@ -1849,7 +1882,8 @@ _MEMBERS: dict[str, dict[str, int]] = {
                     "start_time": 8, "children": 0, "sibling": 0, "real_cred": 8, "cgroups": 8},
     "signal_struct": {"live": 4, "nr_threads": 4, "flags": 4, "group_exit_code": 4, "sum_sched_runtime": 8,
                       "maj_flt": 8, "maxrss": 8},
-    "mm_struct": {"arg_start": 8, "arg_end": 8},
+    "mm_struct": {"arg_start": 8, "arg_end": 8, "hiwater_rss": 8, "rss_stat": 0},
+    "percpu_counter": {"count": 8, "counters": 8},
     "sk_buff": {"cb": 48},
     "sched_entity": {"sum_exec_runtime": 8},
     "task_io_accounting": {"read_bytes": 8, "write_bytes": 8},
@@ -1865,6 +1899,12 @@ _DERIVED = {
     "task_struct.read_bytes": (8, "task_struct.ioac", 1, "task_io_accounting.read_bytes"),
     "task_struct.write_bytes": (8, "task_struct.ioac", 1, "task_io_accounting.write_bytes"),
     "task_struct.children_prev": (8, "task_struct.children", 1, "list_head.prev"),
+    # mm->rss_stat[MM_FILEPAGES, MM_ANONPAGES, MM_SWAPENTS, MM_SHMEMPAGES].count, since Linux 6.2
+    "percpu_counter.end": (0, "percpu_counter.counters", 1, "list_head.prev"),
+    "mm_struct.file_pages": (8, "mm_struct.rss_stat", 1, "percpu_counter.count"),
+    "mm_struct.anon_pages": (8, "mm_struct.file_pages", 1, "percpu_counter.end"),
+    "mm_struct.swap_entries": (8, "mm_struct.anon_pages", 1, "percpu_counter.end"),
+    "mm_struct.shmem_pages": (8, "mm_struct.swap_entries", 1, "percpu_counter.end"),
     "sibling.tgid": (4, "task_struct.tgid", -1, "task_struct.sibling"),  # list_entry(prev, struct task_struct, sibling)
     "sibling.mm": (8, "task_struct.mm", -1, "task_struct.sibling"),
 }
@@ -1887,6 +1927,7 @@ _SIZES = {f"{name}.{member}": size for table in (_MEMBERS, _PATHS_MEMBERS) for n
           for member, size in members.items()}
 _SIZES.update((member, size) for table in (_DERIVED, _PATHS_DERIVED) for member, (size, *_) in table.items())
 _PATH_MEMBERS = {"mm_struct.exe_file", "task_struct.fs", "vfsmount.mnt_root", *_PATHS_DERIVED}
+_PEAK_MEMBERS = {"mm_struct.hiwater_rss", "mm_struct.shmem_pages"}
 # Those that it can do without, by the bit that KNOWN or KNOWN_IDS lacks then.
 _OPTIONAL_COSTS: dict[int, set[str]] = {
     _KNOWS_CPU: {"signal_struct.sum_sched_runtime", "task_struct.sum_exec_runtime"},
@@ -1996,9 +2037,9 @@ def _layout(paths: bool = False) -> dict[str, int]:
     return layout
 
 @functools.lru_cache(maxsize=None)
-def _instructions(threads: bool, paths: bool) -> tuple[bytes, list[tuple[int, str]]]:
-    """The program for this kernel."""
-    source = _PROGRAM
+def _instructions(threads: bool, paths: bool, *, peak: bool = False) -> tuple[bytes, list[tuple[int, str]]]:
+    """The program for this kernel; peak: the other one."""
+    source = _PEAK_PROGRAM if peak else _PROGRAM
     for name in "exe", "cwd":
         walk = _WALK.replace("whole", f"whole_{name}") if paths else ""
         source = source.replace(f"            WALK {name.upper()}\n", walk)
@@ -2019,20 +2060,29 @@ class _Program:
                 ("ring", _BPF_MAP_TYPE_RINGBUF, 0, 0, ring_size, 0),
             ):
                 self.fds[name] = _bpf(_BPF_MAP_CREATE, _bpf_map_create(kind, key, value, room, flags))
-            instructions, maps = _instructions(threads, paths)
-            code = bytearray(instructions)
-            for at, name in maps:
-                struct.pack_into("=I", code, at, self.fds[name])
-            self.fds["program"] = self._load(bytes(code))
+            self.fds["program"] = self._load(_BPF_PROG_TYPE_SOCKET_FILTER, *_instructions(threads, paths))
+            if not threads and _layout(paths).keys() >= _PEAK_MEMBERS:
+                with contextlib.suppress(OSError):  # before Linux 6.16; max_rss_exact says so
+                    self._attach_to_exits(paths)
         except BaseException:
             self.close()
             raise
 
-    @staticmethod
-    def _load(code: bytes) -> int:
-        insns, licence = ctypes.create_string_buffer(code), ctypes.create_string_buffer(b"GPL")
-        attribute = _bpf_prog_load(_BPF_PROG_TYPE_SOCKET_FILTER, len(code) // 8,
-                                  ctypes.addressof(insns), ctypes.addressof(licence))
+    def _attach_to_exits(self, paths: bool) -> None:
+        """Have the peaks kept until this descriptor is closed."""
+        program = self._load(_BPF_PROG_TYPE_RAW_TRACEPOINT, *_instructions(False, paths, peak=True))
+        name = ctypes.create_string_buffer(b"sched_process_exit")
+        try:
+            self.fds["exits"] = _bpf(_BPF_RAW_TRACEPOINT_OPEN, _bpf_raw_tracepoint(ctypes.addressof(name), program))
+        finally:
+            os.close(program)
+
+    def _load(self, kind: int, instructions: bytes, maps: list[tuple[int, str]]) -> int:
+        code = bytearray(instructions)
+        for at, name in maps:
+            struct.pack_into("=I", code, at, self.fds[name])
+        insns, licence = (_u8 * len(code)).from_buffer(code), ctypes.create_string_buffer(b"GPL")
+        attribute = _bpf_prog_load(kind, len(code) // 8, ctypes.addressof(insns), ctypes.addressof(licence))
         try:
             return _bpf(_BPF_PROG_LOAD, attribute)
         except OSError as error:

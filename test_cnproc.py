@@ -3041,20 +3041,66 @@ for size in sys.argv[3:]:
     _, _, usage = os.wait4(pid, 0)
     print("rusage", pid, usage.ru_maxrss, flush=True)
 """
-        exact: collections.Counter[bool | None] = collections.Counter()
-        for ballast in 0, sizes[-1] // 2:
-            lines, events = self.told(code, str(ballast), *map(str, sizes))
-            ends = {event.pid: event for event in events if isinstance(event, Exit)}
-            peaks = {int(pid): int(peak) << 10 for kind, pid, peak in lines if kind == "peak"}
-            for kind, pid, usage in lines:
-                if kind == "rusage":
-                    end: Any = ends[int(pid)]
-                    self.assertEqual(end.max_rss, int(usage) << 10)
-                    self.assertGreater(end.max_rss, peaks[end.pid] - (2 << 20))
-                    if end.max_rss_exact:
-                        self.assertLess(end.max_rss, peaks[end.pid] + (2 << 20))
-                    exact[end.max_rss_exact] += 1
-        self.assertEqual(exact, {True: 4, False: 2})
+        for command in cnproc._BPF_RAW_TRACEPOINT_OPEN, 0xFFFF:  # which no kernel has
+            exact: collections.Counter[bool | None] = collections.Counter()
+            for ballast in 0, sizes[-1] // 2:
+                with unittest.mock.patch.object(cnproc, "_BPF_RAW_TRACEPOINT_OPEN", command):
+                    lines, events = self.told(code, str(ballast), *map(str, sizes))
+                ends = {event.pid: event for event in events if isinstance(event, Exit)}
+                peaks = {int(pid): int(peak) << 10 for kind, pid, peak in lines if kind == "peak"}
+                for kind, pid, usage in lines:
+                    if kind == "rusage":
+                        end: Any = ends[int(pid)]
+                        self.assertGreater(end.max_rss, peaks[end.pid] - (2 << 20))
+                        if end.max_rss_exact:
+                            self.assertLess(end.max_rss, peaks[end.pid] + (2 << 20))
+                            self.assertLessEqual(end.max_rss, int(usage) << 10)
+                        else:
+                            self.assertEqual(end.max_rss, int(usage) << 10)
+                        exact[end.max_rss_exact] += 1
+            self.assertEqual(exact, {True: 6} if RELEASE >= (6, 16) and command != 0xFFFF else {True: 4, False: 2})
+
+    @unittest.skipIf(RELEASE < (6, 16), "takes Linux 6.16")
+    def test_peak_memory_is_exact_for_all_where_it_is_read_before_the_memory_is_gone(self) -> None:
+        child = self.python(COSTLY + """
+import mmap
+ballast = b"x" * (40 << 20)
+def said():
+    peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    print("peak", os.getpid(), peak, flush=True)
+def worker():
+    said()
+def grown():
+    b"x" * (20 << 20)
+    said()
+def shared():
+    global memory
+    memory = mmap.mmap(-1, 20 << 20)
+    for at in range(0, len(memory), 4096):
+        memory[at] = 1
+    said()
+def several():
+    for each in threads(3, lambda: b"x" * (20 << 20)):
+        each.join()
+    thread(lambda: (said(), os._exit(0)))
+    time.sleep(1000)
+for function in worker, grown, shared, several, true, true, exec_by_a_thread:
+    ran(function)
+said()
+""", TRUE)
+        watcher = self.ebpf()
+        watcher.watch()
+        watcher.watch(child.pid)
+        self.go(child)
+        assert child.stdout
+        lines = [line.decode().split() for line in child.stdout]
+        ends = {event.pid: event for event in self.until(
+            watcher, lambda event: isinstance(event, Exit) and event.pid == child.pid) if isinstance(event, Exit)}
+        peaks = {int(pid): int(peak) << 10 for kind, pid, peak, *_ in lines if kind == "peak"}
+        self.assertEqual(len(peaks), 5)
+        for pid in {child.pid, *(int(line[1]) for line in lines)}:
+            self.assertTrue(ends[pid].max_rss_exact)
+            self.assertLess(abs((ends[pid].max_rss or 0) - peaks.get(pid, 0)), (2 if pid in peaks else 10) << 20)
 
     def test_peak_memory_of_what_runs_in_its_parents_memory_is_none(self) -> None:
         _, events = self.told("""
@@ -3066,7 +3112,31 @@ ran(int)
 """)
         ends: list[Any] = [event for event in events if isinstance(event, Exit)]
         self.assertEqual([(end.max_rss is None, end.max_rss_exact) for end in ends],
-                         [(True, None), (False, True), (False, False)])
+                         [(True, None), (False, True), (False, RELEASE >= (6, 16))])
+
+    def test_peak_memory_of_what_does_not_get_to_its_exec_is_not_its_parents(self) -> None:
+        exact = RELEASE >= (6, 16)
+        for late, expected in ((True, [(False, False), (False, exact)]), (False, [(False, exact), (True, None)])):
+            with tempfile.TemporaryDirectory() as folder:
+                pipe = os.path.join(folder, "pipe")
+                os.mkfifo(pipe)
+                child = self.python("""
+try:  # which opens the pipe in a child that vfork() has made
+    os.posix_spawn("/nowhere", ["nowhere"], os.environ, file_actions=[(os.POSIX_SPAWN_OPEN, 9, sys.argv[1], 0, 0)])
+except FileNotFoundError:
+    pass
+""", pipe)
+                watcher = self.ebpf(*() if late else [child.pid])
+                self.go(child)
+                eventually(lambda: len(cnproc._children(child.pid)) == 1)
+                if late:
+                    watcher.watch(child.pid)
+                else:
+                    child.kill()
+                    child.wait()  # so that the memory is no longer its parent's
+                open(pipe, "w").close()
+                ends = [event for event in self.rest(watcher) if isinstance(event, Exit)]
+            self.assertEqual([(event.max_rss is None, event.max_rss_exact) for event in ends], expected)
 
     def test_input_and_output_are_without_the_childrens(self) -> None:
         with tempfile.TemporaryDirectory(dir=HERE) as folder:
