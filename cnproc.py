@@ -2008,7 +2008,7 @@ class _Btf:
 
     def _name(self, number: int) -> str:
         start = self._strings[0] + number
-        return self._data[start:self._data.find(b"\0", start, start + 128)].decode(errors="replace")
+        return self._data[start:start + 128].partition(b"\0")[0].decode("latin-1")
 
 @functools.lru_cache(maxsize=None)
 def _layout(paths: bool = False) -> dict[str, int]:
