@@ -13,7 +13,7 @@ Everything else needs the initial PID, user and network namespaces, and before L
 the first and pid for the second.
 """
 # The file reads from the kernel to the user: kernel ABI, events, /proc and pidfd, subscription, kernel program,
-# sources, table, watcher, functions, command line. Each part uses only those above it. Nothing happens at import.
+# sources, table, watcher, functions, tree, command line. Each part uses only those above it. Nothing happens at import.
 # What begins with _ belongs to this module, and not to one class of it:
 # pyright: reportPrivateUsage=false
 from __future__ import annotations
@@ -24,6 +24,7 @@ import ctypes
 import enum
 import errno
 import functools
+import heapq
 import io
 import itertools
 import mmap
@@ -46,8 +47,8 @@ if TYPE_CHECKING:
     from typing import Any, ClassVar, NamedTuple
 
 __all__ = [
-    "Comm", "Coredump", "Event", "Exec", "Exit", "Fork", "Gid", "Lost", "ProcEvent", "Ptrace", "Sid", "Uid",
-    "Watcher", "What", "cmdline", "main", "run", "wait", "wait_async", "watch", "watch_async",
+    "Comm", "Coredump", "Event", "Exec", "Exit", "Fork", "Gid", "Lost", "ProcEvent", "Process", "Program", "Ptrace",
+    "Sid", "Tree", "Uid", "Watcher", "What", "cmdline", "main", "run", "wait", "wait_async", "watch", "watch_async",
 ]
 __version__ = "3.2.0"
 
@@ -379,7 +380,7 @@ class Exec(ProcEvent):
     _fields_ = _TASK
     _words = _UNKNOWN       # bytes: the arguments, each with a NUL behind it; written by the source that made the event
     _length = 0             # bytes that the kernel has of them
-    _comm = _UNKNOWN        # the kernel's name of it, where the command line is empty; no part of the value
+    _comm = _UNKNOWN        # the kernel's name of it, where the first argument is empty; no part of the value
     _extra = "parent_pid", "ruid", "euid", "cgroup", "exe", "cwd"
     _more = (_UNKNOWN,) * 6  # their values
     if TYPE_CHECKING:
@@ -2344,7 +2345,7 @@ class _Ring:
         if what == _EXEC:
             if len(event._words) < note:
                 _complete(event)
-            elif not event._words.strip(b"\0"):
+            elif not event._words.partition(b"\0")[0]:
                 comm = _exec_record.comm
                 event._comm = os.fsdecode(bytes(record[comm.offset:comm.offset + comm.size]).partition(b"\0")[0])
         elif what == _EXIT and self._comms:
@@ -4410,113 +4411,72 @@ async def wait_async(pid: int, timeout: float | None = None) -> int | None:
             await _readable(waiting.fileno(), waiting.rest())
         return waiting.returncode
 
-# -------------------------------------------------------------------------------------------- command line
+# -------------------------------------------------------------------------------------------------------- tree
 
-# Events come from _watch_live() or _load(), pass through _Processes, which knows the processes, and go to the views.
-# A new view is a subclass of _View, a line in _views() and an option.
+# What events tell of processes: which programs each has run, who started it, and why it failed. Pure.
 
-_PROG = "python3 cnproc.py"
-_EXAMPLES = """examples:
-  python3 -m cnproc -- make -j2               report all that a command starts
-  python3 -m cnproc --tree -- make -j2        draw at the end what ran when, and for how long
-  python3 -m cnproc 1234                      a process and its descendants, until the last has ended
-  python3 -m cnproc --stats                   what is started on this machine, until ctrl-C
-  python3 -m cnproc -e nonzero_exit           what fails
-  python3 -m cnproc --wait 1234               wait for a process, and exit with its status
-  python3 -m cnproc -j -o run.jsonl -- make   record
-  python3 -m cnproc --load run.jsonl --tree   and look later
--m takes cnproc.py from the current folder or the path, and starts faster than python3 cnproc.py: it is compiled once.
-"""
-
-_DESCRIPTIONS: dict[Any, str] = {  # of the kinds of events that take no more than a format
-    Comm: "named {0.comm!r}", Sid: "leads a new session", Uid: "user {0.ruid}, effective {0.euid}",
-    Gid: "group {0.rgid}, effective {0.egid}", Coredump: "dumps core", Ptrace: "traced by {0.tracer_pid}",
-}
 _NEVER = 1 << 63
-_FORK_NS = 100_000_000   # a process that has executed nothing for so long is shown as forked
-_CHECK_NS = 500_000_000  # how often to check for a closed pipe
-_GATHER = 0.1            # seconds that events may gather where the kernel has read the names: a third of the CPU
-_FEW, _ROWS = 4, 20      # so many short siblings become one row of a tree; the rows of the statistics
 _NO_SIGNAL = 0xFFFFFFFF  # exit_signal of a thread: its end is not the end of the process
 # In a command line of these bytes no word needs quotes.
 _UNQUOTED = b"\0%+,-./0123456789:=@ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
+_ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\x1b": "\\e", "'": "\\'", "\\": "\\\\"}
 
 def _printable(text: str) -> str:
     """The text with \\x1b for a control character: a name may hold anything, and a terminal obeys it."""
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
-def _columns(text: str) -> int:
-    """How many columns of a terminal the text takes."""
-    if text.isascii():
-        return len(text)
-    import unicodedata
+def _quote(word: str) -> str:
+    """A word as bash takes it: $'...' if it holds a quote, or what cannot be printed."""
+    if word and not os.fsencode(word).translate(None, _UNQUOTED):
+        return word
+    if word.isprintable() and "'" not in word:
+        return f"'{word}'"
+    return f"$'{''.join(map(_escaped, word))}'"
 
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+def _escaped(character: str) -> str:
+    """A character between $' and '."""
+    number = ord(character)
+    if character in _ESCAPES or character.isprintable():
+        return _ESCAPES.get(character, character)
+    if number < 0x80 or 0xDC80 <= number <= 0xDCFF:  # os.fsdecode makes the latter of a byte that is not UTF-8
+        return f"\\x{number & 0xFF:02x}"
+    return f"\\u{number:04x}" if number <= 0xFFFF else f"\\U{number:08x}"
 
-def _seconds(ns: int) -> str:
-    return _milliseconds((ns + 500_000) // 1_000_000)
-
-@functools.lru_cache(maxsize=4096)
-def _milliseconds(ms: int) -> str:
-    if ms < 100_000:
-        return f"{ms / 1000:.3f} s"
-    minutes, seconds = divmod(ms // 1000, 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
-
-class _Cost:
-    """What several processes cost, as far as it is known: the CPU time of all, and the memory of the largest."""
-
-    __slots__ = ("cpu_ns", "exact", "known", "rss", "unknown")
-
-    def __init__(self, exits: Iterable[Any] = ()) -> None:
-        self.cpu_ns, self.rss, self.exact = 0, 0, True
-        self.known = self.unknown = 0  # how many have a CPU time, and how many have not
-        for event in exits:
-            self.add(event)
-
-    def add(self, event: Any) -> None:
-        """The Exit of one more, or _NO_EXIT."""
-        cpu_ns, rss, exact, *_ = event._values()
-        if cpu_ns is None:
-            self.unknown += 1
-        else:
-            self.known += 1
-            self.cpu_ns += cpu_ns
-        if rss is not None and (rss > self.rss or (rss == self.rss and exact)):
-            self.rss, self.exact = rss, exact
-
-    @property
-    def cpu(self) -> str:
-        """The CPU time; with ">=" if that of some is not known."""
-        return f"{'>=' * bool(self.unknown)}{_seconds(self.cpu_ns)}" if self.known else ""
-
-    @property
-    def memory(self) -> str:
-        """The memory, rounded up; with "<=" if that is no more than a bound, and ">=" if that of some is not known."""
-        if not self.rss or (self.unknown and not self.exact):
-            return ""
-        shift, unit = next((shift, unit) for shift, unit in ((10, "K"), (20, "M"), (30, "G"))
-                           if self.rss < 10 << shift + 10 or unit == "G")
-        return f"{'>=' if self.unknown else '' if self.exact else '<='}{-(-self.rss >> shift)}{unit}"
+# Interpreters, by name without a version. The letters of options that take a program, or a module: "-c", "-lc".
+_INTERPRETERS = {
+    **dict.fromkeys(("sh", "bash", "dash", "ksh", "mksh", "zsh", "ash"), "c"), "python": "cm", "pypy": "cm",
+    "perl": "eE", "ruby": "e", "node": "ep", "nodejs": "ep", "php": "r", "lua": "e", "Rscript": "e", "tclsh": "",
+}
+_WITH_VALUE = {"-o", "+o", "-O", "+O", "-W", "-X", "-I", "-r", "--require", "--import", "--rcfile", "--init-file"}
 
 @functools.lru_cache(maxsize=4096)
-def _column(number: int | None) -> str:
-    """A pid in its column."""
-    return f"{'?' if number is None else number:>7}"
+def _program_name(path: bytes) -> tuple[str, str | None]:
+    """What to call a program, by its first argument; and if it is an interpreter, its line of _INTERPRETERS.
 
-@functools.lru_cache(maxsize=256)
-def _exit_text(status: int) -> str:
-    """How a process ended, by its wait status."""
-    code = _returncode(status)
-    if code is None:
-        return "exit status unknown"
-    return f"exit {code}" if code >= 0 else f"killed by {_signal_name(-code)}{' (core dumped)' * (status >> 7 & 1)}"
-
-@functools.lru_cache(maxsize=4096)
-def _program_name(path: bytes) -> str:
-    """What to call a program, by its first argument. A title such as "sshd: user@pts/0" is no path."""
+    A title such as "sshd: user@pts/0" is no path.
+    """
     name, colon, title = path.decode(errors="backslashreplace").partition(": ")
-    return _printable((name if name.startswith("[") else name.rpartition("/")[2] or name) + colon + title) or "?"
+    is_title = name.startswith("[") or " " in name.partition("/")[0]
+    name = _printable((name if is_title else name.rpartition("/")[2] or name) + colon + title) or "?"
+    return name, _INTERPRETERS.get(name.lstrip("-").rstrip("0123456789."))
+
+def _script_name(name: str, argv: bytes, letters: str) -> str:
+    """What to call what an interpreter runs: a script by its own name, `python3 -m module`, `sh -c`."""
+    words = iter(os.fsdecode(argv).split("\0")[1:-1])
+    for word in words:
+        if word in _WITH_VALUE:
+            next(words, None)
+        elif word.startswith("--eval"):
+            return f"{name} -e"
+        elif word[:1] in ("-", "+") and word[1:]:
+            at = next((i for i, letter in enumerate(word) if letter in letters and not word.startswith("--")), 0)
+            if at and word[at] == "m":
+                return f"{name} -m {_printable(_text(word[at + 1:] or next(words, '')))}"
+            if at:
+                return f"{name} -{word[at]}"
+        else:
+            return _program_name(os.fsencode(word))[0] if word not in ("", "-") else name
+    return name
 
 def _plain(argv: bytes) -> str | None:
     """The command line with a blank between two words, if no word takes quotes."""
@@ -4540,20 +4500,25 @@ class _Image:
     cgroup   the control group; None if that is not known
     renamed  whether the kernel's name of the process may be another by now
     name     what to call it
-    forked   what to call a process that has been forked from it, and has executed nothing
+    program  what to call it where programs are counted: a script by its own name
     """
 
-    __slots__ = ("argv", "cgroup", "comm", "forked", "label", "name", "renamed", "ruid", "titled")
+    __slots__ = ("_interprets", "_program", "argv", "cgroup", "comm", "label", "name", "renamed", "ruid", "titled")
 
     def __init__(self, argv: bytes | None, comm: str | None = None, label: str | None = None, ruid: int | None = None,
                  cgroup: str | None = None, *, titled: bool = False, renamed: bool = True) -> None:
         self.argv, self.comm, self.label, self.titled, self.renamed = argv, comm, label, titled, renamed
         self.ruid, self.cgroup = ruid, cgroup
+        self._interprets: str | None = None
         if label:
             self.name = _printable(label)
+        elif argv:
+            self.name, self._interprets = _program_name(argv.partition(b"\0")[0])
+            if self.name == "?":  # the first argument is empty
+                self.name = f"[{_printable(_text(comm))}]" if comm else "''"
         else:
-            self.name = _program_name(argv.partition(b"\0")[0]) if argv else "?"
-        self.forked = "?" if self.name == "?" else f"({self.name})"
+            self.name = "?"
+        self._program = self.name if self._interprets is None else ""
 
     def copy(self, **changed: Any) -> _Image:
         """The same but for these."""
@@ -4567,151 +4532,541 @@ class _Image:
         return not self.argv or comm in [
             os.fsdecode(word.rpartition(b"/")[2].lstrip(b"-")[:15]) for word in self.argv.split(b"\0")]
 
-_NO_IMAGE, _NO_EXIT = _Image(None), Exit()
-
-class _ProcInfo:
-    """A process, as far as its events are known."""
-
-    __slots__ = ("end_ns", "execs", "executed", "exit", "exit_code", "image", "parent", "parent_pid", "pid", "root",
-                 "start_ns")
-
-    def __init__(self, pid: int, parent: _ProcInfo | None, parent_pid: int | None, start_ns: int | None) -> None:
-        self.pid, self.parent, self.parent_pid, self.start_ns = pid, parent, parent_pid, start_ns
-        if parent:
-            self.root: int = parent.root         # the oldest ancestor that is known
-            self.image: _Image = parent.image
-        else:
-            self.root, self.image = pid, _NO_IMAGE
-        self.executed = False                    # whether the image is its own
-        self.execs = 0                           # how often it has executed a program
-        self.end_ns: int | None = None
-        self.exit_code, self.exit = 0, _NO_EXIT  # once it has ended
-
-    def found(self, stat: _Stat) -> None:
-        """Take from /proc what it runs."""
-        _, ruid, _, cgroup = _proc_ids(self.pid)
-        self.executed = not stat.flags & _PF_FORKNOEXEC
-        self.image = _Image(_raw_cmdline(self.pid), None, None, ruid, cgroup, titled=True)
-
-    def exec(self, event: Any) -> None:
-        """It has executed a program."""
-        argv, comm, rebuilt = event._words, event._comm, event.cpu == _REBUILT
-        _, ruid, _, cgroup, _, _ = event._values()
-        self.executed, self.execs = True, self.execs + 1
-        self.image = _Image(argv, comm, f"[{comm}]" if argv == b"" and comm else None,  # as ps has it
-                            ruid, cgroup, titled=rebuilt, renamed=rebuilt)
-
-    def named(self, comm: str, *, thread: bool) -> None:
-        """A thread has taken a name. That of the main thread is the program that a process is forked for."""
-        label = self.image.label if thread or self.executed else _text(comm)
-        if label != self.image.label or not self.image.renamed:
-            self.image = self.image.copy(label=label, renamed=True)
-
-    def ended(self, event: Any) -> None:
-        """It has ended. A signal kills who fails in an exec when its own program is gone already, and comm remains."""
-        self.end_ns, self.exit_code, self.exit, comm = event.timestamp_ns, event.exit_code, event, event._comm
-        if self.start_ns is None:
-            self.start_ns = event.start_ns
-        if comm and not (self.executed or self.image.renamed or self.image.is_of(comm)):
-            self.image, self.executed = _Image(None, label=f"{_text(comm)} (exec failed)"), True
+    @property
+    def program(self) -> str:
+        if not self._program:
+            self._program = _script_name(self.name, self.argv or b"", self._interprets or "")
+        return self._program
 
     @property
-    def words(self) -> list[str] | None:
-        """Its command line, by _texts()."""
-        return _texts(_split(self.image.argv))
+    def forked(self) -> str:
+        """What to call a process that has been forked from it, and has executed nothing."""
+        program = self.program
+        return program if program == "?" else f"({self.name if program.startswith(f'{self.name} -') else program})"
 
     @property
-    def name(self) -> str:
-        """The name of its program; in parentheses that of its parent, while it has executed none."""
-        return self.image.name if self.executed else self.image.forked
+    def words(self) -> list[str]:
+        """Its command line."""
+        return _split(self.argv) or []
 
     @property
     def command(self) -> str:
-        """Its command line, as a shell would take it; a title as it is."""
-        argv = self.image.argv
-        if not (argv and self.executed):
+        """Its command line, as bash would take it; a title as it is; its name where the command line is not known."""
+        if not self.argv or self.label:
             return self.name
-        plain = _plain(argv)
+        plain = _plain(self.argv)
         if plain:
             return plain
-        import shlex
+        words = self.words
+        if self.titled and len(words) == 1:
+            return _printable(_text(words[0]))
+        return " ".join(map(_quote, words))
 
-        words = self.words or []
-        return _printable(words[0] if self.image.titled and len(words) == 1 else shlex.join(words))
+_NO_IMAGE, _NO_EXIT = _Image(None), Exit()
 
-class _Processes:
-    """The processes of one machine, as their events tell. Forgets a process soon after its end."""
+class Program:
+    """One of the programs that a process has run.
 
-    def __init__(self, host: str | None, boot_id: str | None, *, look: bool, children: bool = True,
-                 threads: bool = False, number: int = 0) -> None:
-        self.host, self.boot_id = host, boot_id
-        self.number = number       # of the machine, if there are several
-        self.known: dict[int, _ProcInfo] = {}
-        self.offset_ns = 0         # from the events' clock to the time of day
-        self.command = 0           # the pid of the command, and its end
-        self.command_exit: Exit | None = None
-        self._look = look          # whether /proc is that of these processes
-        self._children = children  # whether there will be an Exit of each process that is forked
-        self._gone: collections.deque[_ProcInfo] = collections.deque()  # ended, but events of theirs may still come
-        self._kept = 64 if threads else 1                               # so many of them
-        self._me = os.getpid() if look else 0
+    name              what to call it: "gcc"; a script by its own name; "python3 -m pytest", "sh -c"
+    cmdline           its command line, a list of strings; None if it is not known
+    command           its command line as bash would take it
+    start_ns, end_ns  when it ran, CLOCK_MONOTONIC in ns; None if that is not known, or has not happened
+    cwd               its working directory at the start, if the watch was made with paths=True and it is known
+    """
+
+    __slots__ = ("cmdline", "command", "cwd", "end_ns", "name", "start_ns")
+
+    def __init__(self, image: _Image, start_ns: int | None, end_ns: int | None, cwd: str | None) -> None:
+        self.name, self.command, self.cmdline = image.program, image.command, _split(image.argv)
+        self.start_ns, self.end_ns, self.cwd = start_ns, end_ns, cwd
+
+    def __repr__(self) -> str:
+        return f"<Program {self.command}>"
+
+_EARLIER = 16  # so many programs of a process are remembered beside the one that it runs
+
+class Process:
+    """A process, as far as a Tree has been told of it.
+
+    pid, parent_pid   parent_pid is None if it is not known
+    parent            the Process that forked it; None if it is not known
+    children          what it has forked, in that order. A Tree(keep=False) forgets those that have ended
+    start_ns, end_ns  when it was forked and ended, CLOCK_MONOTONIC in ns; None if that is not known or not so yet
+    exit              its Exit; None while it runs
+    cwd               the working directory at its last exec, with Watcher(paths=True)
+    """
+
+    parent_pid: int | None
+    start_ns: int | None
+    end_ns: int | None = None
+    cwd: str | None = None
+    exit_code = 0                     # once it has ended
+    _exit_event: Any = _NO_EXIT        # likewise
+    _root: int                         # the oldest ancestor that is known
+    _depth = 0                         # how many of them there are
+    _image: _Image = _NO_IMAGE         # what it runs
+    _executed = False                  # whether the image is its own
+    _told = False                      # whether that is so by an Exec
+    _since_ns: int | None              # when it began to run what it runs
+    _busy = False                      # whether it has forked since its last exec
+    # What it ran before: image, executed, since_ns, cwd.
+    _earlier: tuple[tuple[_Image, bool, int | None, str | None], ...] = ()
+    _failing = 0                       # how many of its children have failed, and can be why it failed
+    _forgotten = 0                     # how many failures of its descendants are remembered only as a number
+    _unfinished = 0                    # how many of its children are not `finished`
+    _finished = False                  # it has ended, and so have all its descendants
+    _found_running = False             # it was there when the watch began
+    # CPU time in ns, memory in bytes, and whether that is exact: of its Exit, once a view has taken them from there.
+    _cost: tuple[int | None, int | None, bool | None] = (None, None, None)
+    _children: dict[Process, None] | None = None
+
+    def __init__(self, pid: int, parent: Process | None = None, parent_pid: int | None = None,
+                 start_ns: int | None = None) -> None:
+        self.pid, self.parent, self.parent_pid = pid, parent, parent_pid
+        self.start_ns = self._since_ns = start_ns
+        if parent:
+            self._root, self._image, self._depth, parent._busy = parent._root, parent._image, parent._depth + 1, True
+        else:
+            self._root = pid
+
+    @property
+    def children(self) -> list[Process]:
+        """What it has forked, in that order."""
+        return [*(self._children or ())]
+
+    @property
+    def exit(self) -> Exit | None:
+        """Its Exit; None while it runs."""
+        return None if self._exit_event is _NO_EXIT else self._exit_event
+
+    @property
+    def returncode(self) -> int | None:
+        """How it ended, as subprocess has it; None while it runs, or if nobody knows."""
+        return None if self.end_ns is None else _returncode(self.exit_code)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it has ended with another status than 0."""
+        return self.exit_code > 0
+
+    @property
+    def programs(self) -> list[Program]:
+        """The programs that it has executed, in that order: none if it is a fork that has executed nothing."""
+        runs = [*self._earlier, (self._image, self._executed, self._since_ns, self.cwd)]
+        ends = [*(since for _, _, since, _ in runs[1:]), self.end_ns]
+        return [Program(image, since, end, cwd)
+                for (image, executed, since, cwd), end in zip(runs, ends) if executed]
+
+    @property
+    def _words(self) -> list[str] | None:
+        """Its command line, by _texts()."""
+        return _texts(_split(self._image.argv))
+
+    @property
+    def name(self) -> str:
+        """What to call it: the name of its last program; in parentheses that of its parent, if it has executed none."""
+        return self._image.program if self._executed else self._image.forked
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        """What to call it, with what it was before."""
+        if not self._earlier:
+            return (self.name,)
+        return (*(image.program if executed else image.forked for image, executed, _, _ in self._earlier), self.name)
+
+    @property
+    def command(self) -> str:
+        """The command line of its last program, as bash would take it; a title as it is."""
+        return self._image.command if self._executed else self.name
+
+    def __repr__(self) -> str:
+        return f"<Process {self.pid} {self.command}>"
+
+    def _found(self, stat: _Stat) -> None:
+        """Take from /proc what it runs."""
+        _, ruid, _, cgroup = _proc_ids(self.pid)
+        self._executed, self._found_running = not stat.flags & _PF_FORKNOEXEC, True
+        self._image = _Image(_raw_cmdline(self.pid), None, None, ruid, cgroup, titled=True)
+
+    def _exec(self, event: Any) -> None:
+        """It has executed a program."""
+        argv, comm, rebuilt = event._words, event._comm, event.cpu == _REBUILT
+        _, ruid, _, cgroup, _, cwd = event._values()
+        if (self._executed or (self._busy and self._image.name != "?")) and not rebuilt:
+            first, rest = self._earlier[:1], self._earlier[1:]
+            self._earlier = *first, *rest[-_EARLIER + 2:], (self._image, self._executed, self._since_ns, self.cwd)
+        self._executed, self._told, self._busy, self.cwd = True, True, False, cwd
+        if not rebuilt:
+            self._since_ns = event.timestamp_ns
+        self._image = _Image(argv, comm, f"[{comm}]" if argv == b"" and comm else None,  # as ps has it
+                            ruid, cgroup, titled=rebuilt, renamed=rebuilt)
+
+    def _named(self, comm: str, *, thread: bool) -> None:
+        """A thread has taken a name. That of the main thread is the program that a process is forked for."""
+        label = self._image.label if thread or self._executed else _text(comm)
+        if label != self._image.label or not self._image.renamed:
+            self._image = self._image.copy(label=label, renamed=True)
+
+    def _ended(self, event: Any) -> None:
+        """It has ended. A signal kills who fails in an exec when its own program is gone already, and comm remains."""
+        self.end_ns, self.exit_code, self._exit_event, comm = event.timestamp_ns, event.exit_code, event, event._comm
+        if self.start_ns is None:
+            self.start_ns = event.start_ns
+        if comm and not (self._executed or self._image.renamed or self._image.is_of(comm)):
+            self._image, self._executed = _Image(None, label=f"{_text(comm)} (exec failed)"), True
+
+_DEEPEST = 120   # a Tree(keep=False) forgets the ancestors of what lies deeper: else a chain of daemons would grow
+_FAILURES = 20   # so many failed children of a process it remembers
+
+class Tree:
+    """The processes of a watch: programs, parents, children, and which failure made which.
+
+        tree = cnproc.Tree()
+        for event in cnproc.run(["make"]):
+            tree.add(event)
+        for leaf in tree.failures():
+            print(leaf.command, leaf.returncode)
+
+    keep    whether to remember what has ended. With False, a process is forgotten once it and all that it started
+            have ended, so memory does not grow; but the last 20 failed children of one that runs, or has failed, are
+            remembered, and with them what made them fail
+    known   the newest Process of each pid
+    roots   the processes whose parent is not known, in the order of their first events
+    """
+
+    _children = True  # whether there will be an Exit of each process that is forked
+
+    def __init__(self, *, keep: bool = True) -> None:
+        self.known: dict[int, Process] = {}
+        self.finished: list[Callable[[Process], None]] = []  # called with each process before it is forgotten
+        self.causes = 0          # processes that failed, but for those that one of their children made fail
+        self.latest: collections.deque[Process] = collections.deque(maxlen=3)  # the last of them
+        self._keep = keep
+        self._top = Process(0)   # its children are the roots
+        self._ended: list[Process] = []  # to be finished, unless events of theirs come right behind
+        # With keep=False: ended, but events of theirs may still come; and so many of them.
+        self._gone: collections.deque[Process] = collections.deque()
+        self._gone_max = 1
+
+    @property
+    def roots(self) -> list[Process]:
+        """The processes whose parent is not known, in the order of their first events."""
+        return self._top.children
 
     @property
     def alive(self) -> int:
         """How many processes are known and have not ended."""
-        return len(self.known) - len(self._gone)
+        return len(self.known) - len(self._gone) - len(self._ended)
 
-    def update(self, event: Any) -> _ProcInfo | None:
-        """Whose event it is; None for a Lost. Of a Fork it is the child."""
+    def __iter__(self) -> Iterator[Process]:
+        """All processes that are remembered, each behind its parent."""
+        rest = self.roots[::-1]
+        while rest:
+            process = rest.pop()
+            yield process
+            rest += process.children[::-1]
+
+    def add(self, event: Any) -> Process | None:
+        """Take an event, in the order in which a Watcher reports them. Returns whose it is: of a Fork the child, of a
+        Lost None.
+        """
+        if self._ended:
+            self.settle()
         what = event.what
         if not what:
             return None
         pid = event.pid
         if what == _FORK and event.tid == pid:
             return self._fork(event, pid)
-        info = self.known.get(pid)
-        if info is None:  # its Fork has not been reported
+        process = self.known.get(pid)
+        if process is None:  # its Fork has not been reported
             parent_pid = event._values()[0] if what == _EXEC else None
-            info = _ProcInfo(pid, self.known.get(parent_pid or 0), parent_pid, None)
-            if self._children:
-                self.known[pid] = info
+            process = self._make(pid, parent_pid, None, known=self._children)
         if what == _EXEC:
-            info.exec(event)
+            process._exec(event)
         elif what == _EXIT:
             if event.tid == pid and event.exit_signal != _NO_SIGNAL:
-                self._exit(info, event)
+                self._exit(process, event)
         elif what == _COMM:
-            info.named(event.comm, thread=event.tid != pid)
+            process._named(event.comm, thread=event.tid != pid)
         elif what == _UID and event.tid == pid:
-            info.image = info.image.copy(ruid=event.ruid)
-        return info
+            process._image = process._image.copy(ruid=event.ruid)
+        return process
 
-    def _fork(self, event: Any, pid: int) -> _ProcInfo:
-        parent_pid = event.parent_pid
-        info = _ProcInfo(pid, self.known.get(parent_pid), parent_pid, _when(event))
-        rebuilt = event.cpu == _REBUILT
+    def _make(self, pid: int, parent_pid: int | None, start_ns: int | None, *, known: bool) -> Process:
+        """A new process. known: events of its own will come."""
+        parent = self.known.get(parent_pid or 0)
+        if parent and parent._depth >= _DEEPEST and not self._keep:
+            self._cut(parent)
+        process = Process(pid, parent, parent_pid, start_ns)
+        if known:
+            before = self.known.get(pid)
+            self.known[pid] = process
+            if before and before.end_ns is None:  # nobody has heard of its end
+                before.end_ns, before.exit_code = start_ns or 0, -1
+                if not (self._keep or before._unfinished):
+                    self._finish(before)
+            above = parent or self._top
+            if above._children is None:
+                above._children = {}
+            above._children[process] = None
+            above._unfinished += 1
+        return process
+
+    def _fork(self, event: Any, pid: int) -> Process:
+        return self._make(pid, event.parent_pid, _when(event), known=self._children)
+
+    def _cut(self, process: Process) -> None:
+        """Make it a root."""
+        parent, process.parent, process._depth = process.parent, None, 0
+        if parent and parent._children and process in parent._children:
+            del parent._children[process]
+            self._top._children = {**(self._top._children or {}), process: None}
+            self._top._unfinished += 1
+            parent._unfinished -= 1
+            if parent.end_ns is not None and not parent._unfinished:
+                self._finish(parent)
+
+    def _exit(self, process: Process, event: Any) -> None:
+        if process.end_ns is not None:  # an Exit that was taken for lost
+            return
+        process._ended(event)
+        if process.exit_code > 0:
+            if not process._failing:
+                self.causes += 1
+                self.latest.append(process)
+            parent = process.parent
+            if parent and event.parent_pid in (0, parent.pid):  # else its parent has ended before, and did not wait
+                parent._failing += 1
+                self.causes -= parent._failing == 1 and parent.failed
+        self._ended.append(process)
+
+    def settle(self) -> None:
+        """Forget what need not be remembered. No event of it comes any more."""
+        ended, self._ended = self._ended, []
+        if self._keep:
+            return
+        for process in ended:
+            gone = self._gone
+            gone.append(process)
+            if len(gone) > self._gone_max:
+                first = gone.popleft()
+                if self.known.get(first.pid) is first:
+                    del self.known[first.pid]
+            if not process._unfinished:
+                self._finish(process)
+
+    def _finish(self, process: Process) -> None:
+        while not process._finished:
+            process._finished = True
+            for finished in self.finished:
+                finished(process)
+            parent = process.parent or self._top
+            siblings = parent._children or {}
+            if not process.failed:
+                process._children = None  # whatever failed there has not reached it
+            if process not in siblings:
+                return
+            parent._unfinished -= 1
+            if not _reaches(process):
+                del siblings[process]
+            elif parent._failing > _FAILURES or parent is self._top:
+                failed = [sibling for sibling in siblings if sibling._finished]
+                if len(failed) > _FAILURES:
+                    parent._forgotten += self.count_failures(failed[0])
+                    del siblings[failed[0]]
+            if parent.end_ns is None or parent._unfinished:
+                return
+            process = parent
+
+    def failures(self, process: Process | None = None) -> Iterator[Process]:
+        """The failures that made a process fail, the last one first: it matters most, as a rule.
+
+        process    whose failure to explain; by default that of each root
+        Each is a process that failed though none of its children did. All its ancestors up to `process` have failed,
+        too, each while its parent ran: `.parent` leads up. Nothing comes if `process` has not failed, and `process`
+        itself if none of its children has.
+        """
+        rest = [process] if process else _failed_children(self._top)
+        while rest:
+            process = rest.pop()
+            if process.failed:
+                children = _failed_children(process)
+                rest += children
+                if not children:
+                    yield process
+
+    def count_failures(self, process: Process) -> int:
+        """How many failures() yields of a process, with those that are not remembered."""
+        count, rest = 0, [process]
+        while rest:
+            process = rest.pop()
+            if process.failed:
+                children = _failed_children(process)
+                rest += children
+                count += process._forgotten + (not children)
+        return count
+
+def _reaches(process: Process) -> bool:
+    """Whether it has failed, and its parent was there to know it."""
+    parent = process.parent
+    return process.failed and (not parent or process._exit_event.parent_pid in (0, parent.pid))
+
+def _failed_children(process: Process) -> list[Process]:
+    """Those of its children that can be why it failed, the last one last."""
+    return sorted(filter(_reaches, process._children or ()), key=lambda child: child.end_ns or 0)
+
+# -------------------------------------------------------------------------------------------- command line
+
+# Events come from _watch_live() or _load(), pass through _Processes, which knows the processes, and go to the views.
+# A new view is a subclass of _View, a line in _views() and an option.
+
+_PROG = "python3 cnproc.py"
+_EXAMPLES = """examples:
+  python3 -m cnproc -- make -j2               report all that a command starts
+  python3 -m cnproc --tree -- make -j2        draw at the end what ran when, and for how long
+  python3 -m cnproc 1234                      a process and its descendants, until the last has ended
+  python3 -m cnproc --stats                   what is started on this machine, until ctrl-C
+  python3 -m cnproc -e nonzero_exit           what fails
+  python3 -m cnproc --wait 1234               wait for a process, and exit with its status
+  python3 -m cnproc -j -o run.jsonl -- make   record
+  python3 -m cnproc --load run.jsonl --tree   and look later
+-m takes cnproc.py from the current folder or the path, and starts faster than python3 cnproc.py: it is compiled once.
+"""
+
+_DESCRIPTIONS: dict[Any, str] = {  # of the kinds of events that take no more than a format
+    Comm: "named {0.comm!r}", Sid: "leads a new session", Uid: "user {0.ruid}, effective {0.euid}",
+    Gid: "group {0.rgid}, effective {0.egid}", Coredump: "dumps core", Ptrace: "traced by {0.tracer_pid}",
+}
+_FORK_NS = 100_000_000   # a process that has executed nothing for so long is shown as forked
+_CHECK_NS = 500_000_000  # how often to check for a closed pipe
+_GATHER = 0.1            # seconds that events may gather where the kernel has read the names: a third of the CPU
+_FEW, _ROWS = 4, 20      # so many short siblings become one row of a tree; the rows of the statistics
+_LONG = 8                # so many that take over a tenth of the time have their own rows
+_WIDE, _LEAD = 60, 60    # rows below a row of the tree, and columns of its branches
+_COUNTED = 4096          # programs that the statistics know by name
+_DEAREST = 5             # command lines that they name
+_LIVE_NS = 500_000_000   # how often --live draws
+def _columns(text: str) -> int:
+    """How many columns of a terminal the text takes."""
+    if text.isascii():
+        return len(text)
+    import unicodedata
+
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+def _seconds(ns: int) -> str:
+    return _milliseconds((ns + 500_000) // 1_000_000)
+
+@functools.lru_cache(maxsize=4096)
+def _milliseconds(ms: int) -> str:
+    if ms < 100_000:
+        return f"{ms / 1000:.3f} s"
+    minutes, seconds = divmod(ms // 1000, 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
+
+class _Cost:
+    """What several processes cost, as far as it is known: the CPU time of all, and the memory of the largest."""
+
+    __slots__ = ("at_most_ns", "exact", "exact_ns", "known", "rss", "unknown")
+
+    def __init__(self, *processes: Process) -> None:
+        self.exact_ns, self.at_most_ns, self.rss, self.exact = 0, 0, 0, True
+        self.known = self.unknown = 0  # how many have a CPU time, and how many have not
+        for process in processes:
+            self.add(process)
+
+    def add(self, process: Process, *, shared: bool = False) -> None:
+        """One more. shared: a part of its CPU time was another program's."""
+        cpu_ns, rss, exact = process._cost
+        if cpu_ns is None:
+            self.unknown += 1
+        else:
+            self.known += 1
+            if shared:
+                self.at_most_ns += cpu_ns
+            else:
+                self.exact_ns += cpu_ns
+        if rss is not None and (rss > self.rss or (rss == self.rss and exact)):
+            self.rss, self.exact = rss, bool(exact)
+
+    def merge(self, other: _Cost) -> None:
+        """Add what others cost."""
+        self.exact_ns += other.exact_ns
+        self.at_most_ns += other.at_most_ns
+        self.known, self.unknown = self.known + other.known, self.unknown + other.unknown
+        if other.rss > self.rss or (other.rss == self.rss and other.exact):
+            self.rss, self.exact = other.rss, other.exact
+
+    @property
+    def cpu_ns(self) -> int:
+        """The CPU time."""
+        return self.exact_ns + self.at_most_ns
+
+    @property
+    def cpu(self) -> str:
+        """The CPU time; with ">=" if that of some is not known, and "<=" if a part may be another program's."""
+        if self.unknown:
+            return f">={_seconds(self.exact_ns)}" if self.exact_ns else ""
+        return f"{'<=' * bool(self.at_most_ns)}{_seconds(self.cpu_ns)}" if self.known else ""
+
+    @property
+    def memory(self) -> str:
+        """The memory, rounded up; with "<=" if that is no more than a bound, and ">=" if that of some is not known."""
+        if not self.rss or (self.unknown and not self.exact):
+            return ""
+        return f"{'>=' if self.unknown else '' if self.exact else '<='}{_bytes(self.rss)}"
+
+@functools.lru_cache(maxsize=4096)
+def _column(number: int | None) -> str:
+    """A pid in its column."""
+    return f"{'?' if number is None else number:>7}"
+
+@functools.lru_cache(maxsize=256)
+def _exit_text(status: int) -> str:
+    """How a process ended, by its wait status."""
+    code = _returncode(status)
+    if code is None:
+        return "exit status unknown"
+    return f"exit {code}" if code >= 0 else f"killed by {_signal_name(-code)}{' (core dumped)' * (status >> 7 & 1)}"
+
+class _Processes(Tree):
+    """The processes of one machine, as their events tell."""
+
+    def __init__(self, host: str | None, boot_id: str | None, *, look: bool, children: bool = True,
+                 threads: bool = False, number: int = 0) -> None:
+        super().__init__(keep=False)
+        self.host, self.boot_id = host, boot_id
+        self.number = number       # of the machine, if there are several
+        self.offset_ns = 0         # from the events' clock to the time of day
+        self.command = 0           # the pid of the command, and its end
+        self.command_exit: Exit | None = None
+        self.command_process: Process | None = None
+        self._look = look          # whether /proc is that of these processes
+        self._children = children
+        self._gone_max = 64 if threads else 1
+        self._me = os.getpid() if look else 0
+
+    def _fork(self, event: Any, pid: int) -> Process:
+        parent_pid, rebuilt = event.parent_pid, event.cpu == _REBUILT
+        process = self._make(pid, parent_pid, _when(event), known=self._children or rebuilt or pid == self.command)
         if self._look:
             stat = _stat(pid) if rebuilt else None
             if stat:
-                info.found(stat)
-            if parent_pid == self._me and not info.image.argv:
+                process._found(stat)
+            if parent_pid == self._me and not process._image.argv:
                 with open("/proc/thread-self/comm", "rb") as file:
-                    info.image = _Image(b"cnproc\0", os.fsdecode(file.read().removesuffix(b"\n")), renamed=False)
-        if self._children or rebuilt or pid == self.command:
-            self.known[pid] = info
-        return info
+                    process._image = _Image(
+                        b"cnproc\0", os.fsdecode(file.read().removesuffix(b"\n")), renamed=False)
+        if pid == self.command and not self.command_process:
+            self.command_process = process
+        return process
 
-    def _exit(self, info: _ProcInfo, event: Any) -> None:
-        info.ended(event)
-        if info.pid == self.command and not self.command_exit:
+    def _exit(self, process: Process, event: Any) -> None:
+        super()._exit(process, event)
+        if process.pid == self.command and not self.command_exit:
             self.command_exit = event
-        gone = self._gone
-        gone.append(info)
-        if len(gone) > self._kept:
-            first = gone.popleft()
-            first.parent = None  # else the last of a chain of daemons would keep them all
-            if self.known.get(first.pid) is first:
-                del self.known[first.pid]
+            self.command_process = process
 
 class _Out:
     """A file for a view. It writes whole lines, and knows what the reader can see."""
@@ -4724,13 +5079,13 @@ class _Out:
         # By the conventions of NO_COLOR and FORCE_COLOR; Python's own tools do the same.
         self.colour = not os.environ.get("NO_COLOR") and (bool(os.environ.get("FORCE_COLOR")) or (
             self.tty and os.environ.get("TERM") != "dumb"))
-        self.more, self.times, self.arrow, self.bar = "…", "×", "←", "█"
+        self.more, self.times, self.arrow, self.therefore, self.bars = "…", "×", "←", "→", "░▒▓█"
         self.branches = "├─ ", "└─ ", "│  "
         self._encoding = getattr(file, "encoding", None) or "utf-8"
         try:
-            "…×←█├─└│".encode(getattr(file, "encoding", None) or "ascii")
+            "…×←→░▒▓█├─└│".encode(getattr(file, "encoding", None) or "ascii")
         except UnicodeEncodeError:
-            self.more, self.times, self.arrow, self.bar = "...", "x", "<-", "#"
+            self.more, self.times, self.arrow, self.therefore, self.bars = "...", "x", "<-", "->", ".:=#"
             self.branches = "|- ", "`- ", "|  "
         self._closed = select.poll()
         self._fd: int | None = None
@@ -4779,23 +5134,38 @@ class _Out:
 
     def row(self, text: str) -> None:
         """Write a line, truncated to the terminal's width. It may be painted."""
-        width = self.width if self.tty else None
-        if width is not None:
-            import re
+        self.line(self.fitted(text) if self.tty else text)
 
-            text = self.encodable(text)
-            parts = re.split("(\x1b\\[\\d*m)", text)  # every second one is a colour
-            plain, at = self.cut("".join(parts[::2]), width), 0
-            for i in range(0, len(parts), 2):
-                at, parts[i] = at + len(parts[i]), plain[at:at + len(parts[i])]
-            text = "".join(parts)
-        self.line(text)
+    def fitted(self, text: str) -> str:
+        """A line that may be painted, truncated to the terminal's width."""
+        width = self.width
+        if width is None:
+            return text
+        import re
+
+        parts = re.split("(\x1b\\[\\d*m)", self.encodable(text))  # every second one is a colour
+        plain, at = self.cut("".join(parts[::2]), width), 0
+        for i in range(0, len(parts), 2):
+            at, parts[i] = at + len(parts[i]), plain[at:at + len(parts[i])]
+        return "".join(parts)
 
     def transient(self, text: str) -> None:
         """Show a line in the place of the one before, until something else is written."""
-        with contextlib.suppress(OSError):  # the terminal may be gone
-            self._file.write("\r\x1b[K" + self.cut(text, (self.width or 80) - 1))
+        self.now("\r\x1b[K" + self.cut(text, (self.width or 80) - 1))
+
+    def now(self, text: str) -> None:
+        """Write to a terminal, no matter whether it is still there."""
+        with contextlib.suppress(OSError):
+            self._file.write(text)
             self._file.flush()
+
+    @property
+    def height(self) -> int:
+        """The lines of the terminal."""
+        try:
+            return int(os.environ.get("LINES") or os.get_terminal_size(self._file.fileno()).lines) or 24
+        except (OSError, ValueError):
+            return 24
 
     def flush(self) -> None:
         """Whole lines at once: who is killed, or finds the disk full, leaves no half line."""
@@ -4827,15 +5197,15 @@ class _Filter:
         self.longer_ns = max(args.longer or (0,)) * 1e9
         self.any = bool(self._only or self._users or self._cgroups or self.longer_ns)
 
-    def holds(self, info: _ProcInfo) -> bool:
+    def holds(self, info: Process) -> bool:
         """Whether what it runs, as whom and where, is asked for."""
-        image = info.image
-        line = image.name if image.argv is None else " ".join(info.words or ())
+        image = info._image
+        line = image.name if image.argv is None else " ".join(info._words or ())
         return (all(pattern.search(line) for pattern in self._only)
                 and all(image.ruid == user for user in self._users)
                 and all(image.cgroup is not None and pattern.search(image.cgroup) for pattern in self._cgroups))
 
-    def shows(self, info: _ProcInfo | None, when: int) -> bool:
+    def shows(self, info: Process | None, when: int) -> bool:
         """Whether a process is shown at that time. A Lost is, always. If not `any`, there is no need to ask."""
         if not info:
             return True
@@ -4873,7 +5243,7 @@ class _View:
     def on_start(self, now: int) -> None:
         """The watch begins; not called for a recording."""
 
-    def on_event(self, event: Any, info: _ProcInfo | None, processes: _Processes) -> None:
+    def on_event(self, event: Any, info: Process | None, processes: _Processes) -> None:
         """An event, and whose it is: None if it is a Lost."""
         raise NotImplementedError
 
@@ -4900,14 +5270,15 @@ class _Lines(_View):
     def __init__(self, out: _Out, args: Any) -> None:
         super().__init__(out, args)
         # Forks without a line as yet: if an exec follows soon, they get none.
-        self._forks: dict[_ProcInfo | None, tuple[Any, _Processes]] = {}
+        self._forks: dict[Process | None, tuple[Any, _Processes]] = {}
         self._held = not args.events and (args.follow or not (args.pid or args.command))  # else no exec is reported
         self._dim, self._undim, self._write = out.style("2"), out.style("0"), out.row if out.tty else out.line
         self._exit_texts = _ExitTexts(out)
+        self._brief = bool(self._kinds & _EXEC)  # a line of the Exec has had the whole command line
         if out.tty:
             out.row(out.paint(f"{'TIME':15} {'PID':>7} {'PARENT':>7}  EVENT", "2"))
 
-    def on_event(self, event: Any, info: _ProcInfo | None, processes: _Processes) -> None:
+    def on_event(self, event: Any, info: Process | None, processes: _Processes) -> None:
         what, forks = event.what, self._forks
         if forks:
             held = forks.pop(info, None)
@@ -4942,7 +5313,7 @@ class _Lines(_View):
         for info in [*self._forks]:
             self._show_fork(info)
 
-    def _show(self, event: Any, info: _ProcInfo | None, processes: _Processes) -> None:
+    def _show(self, event: Any, info: Process | None, processes: _Processes) -> None:
         what, when, dim, undim = event.what, event.timestamp_ns, self._dim, self._undim
         if when >= _NEVER:
             when = _when(event)
@@ -4954,8 +5325,12 @@ class _Lines(_View):
             text = self.out.paint(f"lost {count}; what /proc knows follows", "31")
             self._write(f"{dim}{at}.{us:06}{undim}{'':18}{text}")
             return
-        pid, start = info.pid, info.start_ns
-        name, rebuilt = info.image.name if info.executed else info.image.forked, event.cpu == _REBUILT
+        pid, start, rebuilt = info.pid, info.start_ns, event.cpu == _REBUILT
+        executed = info._executed
+        if executed and not (self._brief and info._told):
+            name = info.command
+        else:
+            name = info._image.name if executed else info._image.forked
         thread = f"thread {event.tid} " if event.tid != pid or (what == _EXIT and info.end_ns is None) else ""
         if what == _EXIT:
             if thread or start is None:
@@ -4998,23 +5373,48 @@ class _Json(_View):
     def clock(self, second: int) -> str:
         return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 
-    def on_event(self, event: Any, info: _ProcInfo | None, processes: _Processes) -> None:
-        if not self.wants(event) or (self.filter.any and not self.filter.shows(info, _when(event))):
-            return
+    def on_event(self, event: Any, info: Process | None, processes: _Processes) -> None:
+        if info and (info._found_running or (info.parent and info.parent._found_running)):
+            self._introduce(info, event, processes)
+        if self.wants(event) and not (self.filter.any and not self.filter.shows(info, _when(event))):
+            self._write(event, info, processes)
+
+    def _introduce(self, info: Process, event: Any, processes: _Processes) -> None:
+        """Write a Fork and an Exec for each ancestor that was there before, so that who loads this knows its name."""
+        if event.cpu == _REBUILT and event.what in (_FORK, _EXEC):  # it introduces itself
+            info._found_running = False
+        found: list[Process] = []
+        link = info if info._found_running else info.parent
+        while link and link._found_running:
+            found.append(link)
+            link = link.parent
+        for link in reversed(found):
+            link._found_running = False
+            image, pid, parent_pid = link._image, link.pid, link.parent_pid or 0
+            events: list[Any] = [Fork(_FORK, _REBUILT, (link.start_ns or 0) & _NEVER * 2 - 1, parent_pid, parent_pid,
+                                      pid, pid)]
+            if link._executed:
+                events.append(Exec(_EXEC, _REBUILT, event.timestamp_ns, pid, pid, cmdline=_split(image.argv),
+                                   parent_pid=link.parent_pid, ruid=image.ruid, cgroup=image.cgroup))
+            for event_before in events:
+                if self.wants(event_before) and not (self.filter.any and not self.filter.holds(link)):
+                    self._write(event_before, link, processes)
+
+    def _write(self, event: Any, info: Process | None, processes: _Processes) -> None:
         name, when, host, boot_id = type(event).__name__.lower(), _when(event), processes.host, processes.boot_id
         at, us = self.time_of_day(when + processes.offset_ns)
         self.out.line(f'{{"event": "{name}", "time": "{at}.{us:06}Z", "timestamp_ns": {when}, '
                       f'"host": {self._encode(host)}, "boot_id": {self._encode(boot_id)}, '
                       f'{self._fields(event, info, when)}}}')
 
-    def _fields(self, event: Any, info: _ProcInfo | None, when: int) -> str:
+    def _fields(self, event: Any, info: Process | None, when: int) -> str:
         """The rest of the object. The usual kinds by hand: json takes four times as long for them."""
         what = event.what
         if not info or what not in (_FORK, _EXEC, _EXIT):
             shown = event.asdict()
             del shown["event"], shown["timestamp_ns"]
             if info and isinstance(event, Coredump):
-                shown["cmdline"] = info.words
+                shown["cmdline"] = info._words
             return self._encode(shown)[1:-1]
         task = f'"pid": {event.pid}, "tid": {event.tid}'
         rebuilt = "true" if event.cpu == _REBUILT else "false"
@@ -5022,8 +5422,8 @@ class _Json(_View):
         if what == _FORK:
             return (f'{task}, "parent_tid": {event.parent_tid or "null"}, "parent_pid": {event.parent_pid or "null"}, '
                     f'"rebuilt": {rebuilt}')
-        plain = _plain(info.image.argv or b"")
-        words = '["' + plain.replace(" ", '", "') + '"]' if plain else self._encode(info.words)
+        plain = _plain(info._image.argv or b"")
+        words = '["' + plain.replace(" ", '", "') + '"]' if plain else self._encode(info._words)
         if what == _EXEC:
             _, *ids, cgroup, exe, cwd = event._values()
             ruid, euid = ("null" if number is None else number for number in ids)
@@ -5054,7 +5454,7 @@ def _costs_json(event: Any) -> str:
 _NO_COSTS_JSON = ", ".join(f'"{name}": null' for name in Exit._extra)
 
 class _Span(_View):
-    """What the views that end with a summary have in common: when it all began, and what was lost."""
+    """What the views that end with a summary have in common: when it all began, what it cost, why it failed."""
 
     def __init__(self, out: _Out, args: Any) -> None:
         super().__init__(out, args)
@@ -5062,11 +5462,17 @@ class _Span(_View):
         self.last = 0
         self.lost = 0
         self.lost_more = False         # whether more were lost, nobody knows how many
+        self.machines: list[_Processes] = []
+        self._cost = _Cost()           # of all that have ended
+        self._most_ns = 0              # the CPU time of the most expensive process, and what to call that
+        self._most = ""
+        self._peaks = [0, 0]           # the memory of the largest process: the largest bound, the largest exact figure
+        self._largest = ""             # what to call the latter
 
     def on_start(self, now: int) -> None:
         self.begin = now
 
-    def on_event(self, event: Any, info: _ProcInfo | None, processes: _Processes) -> None:
+    def on_event(self, event: Any, info: Process | None, processes: _Processes) -> None:
         what, when = event.what, event.timestamp_ns
         if what != _FORK or event.cpu != _REBUILT:  # else it may be hours old
             if self.begin is None or when < self.begin:
@@ -5076,155 +5482,643 @@ class _Span(_View):
         if not what:
             self.lost += event.count or 0
             self.lost_more |= event.count is None
+        if processes not in self.machines:
+            self.machines.append(processes)
+            processes.finished.append(self.on_finish)
+        if what == _EXIT and info and info._exit_event is event and (
+                not self.filter.any or self.filter.shows(info, when)):
+            cpu_ns, rss, exact, *_ = event._values()
+            info._cost = cpu_ns, rss, exact
+            self._cost.add(info)
+            if cpu_ns and cpu_ns > self._most_ns:
+                self._most_ns, self._most = cpu_ns, _called(info, self.out)
+            if rss and rss > self._peaks[bool(exact)]:
+                self._peaks[bool(exact)] = rss
+                if exact:
+                    self._largest = _called(info, self.out)
+
+    def on_finish(self, process: Process) -> None:
+        """The process and all its descendants have ended. No more events of them come."""
+
+    def settle(self) -> None:
+        for processes in self.machines:
+            processes.settle()
 
     @property
     def losses(self) -> str:
         """What was lost, in words."""
         return f"{self.lost}{'+' if self.lost_more else ''} events lost"
 
+    def failed_roots(self) -> list[tuple[_Processes, Process]]:
+        """The command, or each process that was watched, if it has failed."""
+        roots = [(processes, root) for processes in self.machines
+                 for root in ([processes.command_process] if processes.command_process else processes.roots)]
+        return [(processes, root) for processes, root in roots if root.failed]
+
+    def why(self) -> None:
+        """Write what made the command fail, the failure itself first: the last one, or with --all each."""
+        for processes, root in self.failed_roots():
+            failures = [*processes.failures(root)]
+            for process in failures[:None if self.args.all else 1]:
+                link: Process | None = process
+                links: list[str] = []
+                while link:
+                    if link._executed or link is root:  # else it is a part of the one above
+                        links.append(self._link(link, self.out.therefore if links else ""))
+                    link = link.parent if link is not root else None
+                for text in links:
+                    self.out.line(self.out.encodable(text))
+            others = collections.Counter(_called(process, self.out) for process in failures[1:])
+            if others and not self.args.all:
+                named = ", ".join(name if count == 1 else f"{name} {self.out.times}{count}"
+                                  for name, count in others.most_common(5))
+                more = processes.count_failures(root) - 1 - sum(count for _, count in others.most_common(5))
+                named += f" and {more} more" if more > 0 else ""
+                self.out.line(self.out.encodable(f"other failures that reached it: {named} (--all)"))
+            if failures == [root]:  # nothing else explains it, but this may help
+                for process in processes.latest:
+                    if process is not root:
+                        self.out.line(self.out.encodable(f"  before that, {self._link(process)}"))
+
+    def _link(self, process: Process, arrow: str = "") -> str:
+        """How a process ended, after how long, what it was, and where it ran."""
+        end, out = process.end_ns, self.out
+        after = "" if process.start_ns is None or end is None else f" after {_seconds(end - process.start_ns)}"
+        where = f"  (in {_printable(_text(process.cwd))})" if process.cwd else ""
+        how = out.paint(f"{_exit_text(process.exit_code)}{after}", "31")
+        return f"{arrow}{' ' * bool(arrow)}{how}: {_chain(process, out, whole=True)}{out.paint(where, '2')}"
+
+    def failures(self) -> str:
+        """How much failed, in words."""
+        failed = self.failed_roots()
+        reached = sum(processes.count_failures(root) for processes, root in failed)
+        others = sum(processes.causes for processes in self.machines) - reached
+        ended = failed or not any(root.end_ns is None for processes in self.machines for root in (
+            [processes.command_process] if processes.command_process else processes.roots))
+        if not ended:
+            return f"{others} failed" if others else "nothing failed"
+        which = "the command" if self.args.command or self.args.load else "what was watched"
+        if not failed:
+            return f"{_count(others, 'failure')} did not reach {which}" if others else "nothing failed"
+        processes, root = failed[-1]
+        first = f"{_called(next(processes.failures(root), root), self.out)} failed"
+        if not others and reached == 1:
+            return first
+        return f"{first}; {_count(reached, 'failure')} reached {which}" + (
+            f", {_count(others, 'other')} did not" if others else "")
+
+    def sentence(self, *first: str) -> None:
+        """Write the last line."""
+        cost, parts = self._cost, [*first]
+        if cost.known:
+            parts.append(f"{cost.cpu} of CPU")
+            if self._most and cost.known > 1:
+                parts.append(f"{self._most} took {100 * self._most_ns / max(1, cost.cpu_ns):.0f} %")
+        bound, peak = self._peaks
+        if peak and peak >= bound:
+            parts.append(f"peak {_bytes(peak)} in {self._largest}")
+        elif bound:
+            parts.append(f"peak <={_bytes(bound)}")
+        text = "; ".join([*parts, self.failures(), self.losses])
+        width = self.out.width
+        if width and _columns(text) > width:
+            import textwrap
+
+            for line in textwrap.wrap(text, max(20, width), subsequent_indent="  "):
+                self.out.row(line)
+        else:
+            self.out.row(text)
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+def _bytes(number: int) -> str:
+    """A number of bytes, rounded up."""
+    shift, unit = next((shift, unit) for shift, unit in ((10, "K"), (20, "M"), (30, "G"))
+                       if number < 10 << shift + 10 or unit == "G")
+    return f"{-(-number >> shift)}{unit}"
+
+def _chain(process: Process, out: _Out, *, whole: bool) -> str:
+    """The command lines of a process, one program after the other."""
+    arrow = f" {out.therefore} "
+    if not process._earlier:
+        return process.command
+    before = [image.command if executed and whole else image.program if executed else image.forked
+              for image, executed, _, _ in process._earlier]
+    return arrow.join([*before, process.command])
+
+def _telling(words: list[str]) -> str:
+    """The argument that tells one run of a program from another: as a rule the file that it works on."""
+    files = []
+    for before, word in zip(words, words[1:]):
+        name = word.rpartition("/")[2]
+        stem, _, kind = name.rpartition(".")
+        if (stem and kind.isalnum() and len(kind) < 6 and not word.startswith("-") and " " not in word
+                and not before.startswith(("-o", "--output", "-dump", "-aux", "-M"))):
+            files.append(name)
+    sources = [name for name in files if not name.endswith((".o", ".a", ".so", ".s"))] or files
+    return _printable(_text(sources[-1])) if sources else ""
+
+def _called(process: Process, out: _Out) -> str:
+    """A process in a sentence: its program and the argument that tells most."""
+    while not process._executed and process.parent and process.parent._image is process._image:
+        process = process.parent  # it runs a part of what that runs
+    name, image = process.name, process._image
+    argument = _telling(image.words) if process._executed else ""
+    if argument and argument != name:
+        return f"{name} {argument}"
+    if len(image.words) < 2:
+        return name
+    return name if process._earlier or not name.startswith(image.name) else _short(process, 40, out)
+
+def _short(process: Process, room: int, out: _Out) -> str:
+    """What a process ran, in so many columns: the last program's name first, and the argument that tells most."""
+    image = process._image
+    *before, name = process._names
+    lead = "".join(f"{one} {out.therefore} " for one in before)
+    if not (process._executed and image.argv and not image.label) or (image.titled and len(image.words) == 1):
+        return out.cut(lead + name, room)
+    words = image.words
+    texts = [lead + " ".join(map(_quote, [image.name, *words[1:]])) if words[0].endswith(image.name) else image.command]
+    script = next((i for i, word in enumerate(words) if i and word.endswith(name)), 0)
+    if script:
+        texts.append(lead + " ".join(map(_quote, [name, *words[script + 1:]])))
+    for text in _chain(process, out, whole=True), *texts:
+        if _columns(text) <= room:
+            return text
+    argument = _telling(words)
+    rest_room = room - _columns(argument) - 1
+    if argument and rest_room > _columns(lead + name) and argument not in text[:room - 1]:
+        return f"{out.cut(text, rest_room)} {argument}"
+    return out.cut(text, room)
+
+class _Load:
+    """How much of the time some processes ran, by moments of a millisecond or more: of few moments at most."""
+
+    __slots__ = ("grain", "ran")
+
+    def __init__(self) -> None:
+        self.grain = 1 << 20            # ns from one moment to the next
+        self.ran: dict[int, float] = {}  # ns, by moment
+
+    def add(self, begin: int, end: int, ran_ns: float) -> None:
+        """A process that ran for so long, from begin to end."""
+        grain = self.grain
+        moment = begin // grain
+        if end - moment * grain <= grain:
+            self.ran[moment] = self.ran.get(moment, 0.0) + max(1.0, ran_ns)
+            return
+        while (end - begin) // self.grain > 256:
+            self._coarsen()
+        rate, grain, ran = ran_ns / (end - begin), self.grain, self.ran
+        for moment in range(begin // grain, -(-end // grain)):
+            at = moment * grain
+            ran[moment] = ran.get(moment, 0.0) + max(1.0, rate * (min(end, at + grain) - max(begin, at)))
+        while len(ran) > 512:
+            self._coarsen()
+            ran = self.ran
+
+    def _coarsen(self) -> None:
+        self.grain *= 2
+        coarser: dict[int, float] = {}
+        for moment, ran_ns in self.ran.items():
+            coarser[moment >> 1] = coarser.get(moment >> 1, 0.0) + ran_ns
+        self.ran = coarser
+
+    def merge(self, other: _Load) -> None:
+        """Add what is in another one, which stays as it is."""
+        for moment, ran_ns in other.ran.items():
+            at = moment * other.grain
+            self.add(at, at + other.grain, ran_ns)
+
+class _Row:
+    """A row of the tree: a process, or several that are alike.
+
+    names    what the processes are called
+    info     one of them
+    rows     the rows of their children
+    cost     of several processes, as `load`; else both are None
+    """
+
+    __slots__ = ("cost", "count", "end", "failed", "info", "load", "names", "rows", "running", "start", "total_ns")
+
+    def __init__(self, info: Process, start: int, end: int, rows: _Rows | None) -> None:
+        self.info, self.start, self.end, self.rows = info, start, end, rows
+        self.names = info._names
+        self.count, self.failed, self.running = 1, int(info.failed), int(info.end_ns is None)
+        self.total_ns = end - start
+        self.cost: _Cost | None = None
+        self.load: _Load | None = None
+
+    def copy(self) -> _Row:
+        """A row that can be added to, while this one stays as it is."""
+        row = _Row(self.info, self.start, self.end, self.rows)
+        row.names = self.names
+        if self.cost and self.load:
+            row.count = 0
+            row.cost, row.load, row.rows = _Cost(), _Load(), None
+            row.failed = row.running = row.total_ns = 0
+            row.add(self)
+        return row
+
+    def add(self, other: _Row) -> None:
+        """Put another row, and all that is below it, into this one. The other stays as it is."""
+        if not self.cost or not self.load:
+            self.cost, self.load = _Cost(self.info), _Load()
+            self.load.add(self.start, self.end, self._ran_ns())
+            self.rows = _folded(None, self.rows)
+        if other.cost and other.load:
+            self.cost.merge(other.cost)
+            self.load.merge(other.load)
+        else:
+            self.cost.add(other.info)
+            self.load.add(other.start, other.end, other._ran_ns())
+        self.start, self.end = min(self.start, other.start), max(self.end, other.end)
+        self.count, self.total_ns = self.count + other.count, self.total_ns + other.total_ns
+        self.failed, self.running = self.failed + other.failed, self.running + other.running
+        self.rows = _folded(self.rows, other.rows)
+
+    def _ran_ns(self) -> float:
+        """For how long a process ran: its CPU time if that is known."""
+        cpu_ns = self.info._cost[0]
+        return self.total_ns if cpu_ns is None else cpu_ns
+
+    def density(self, begin: int, cell_ns: float, cells: int) -> list[float]:
+        """How many processors the row took in each cell of its bar; 0 where it was not there."""
+        shares = [0.0] * cells
+        if not self.load:
+            first = min(max(0, int((self.start - begin) / cell_ns)), cells - 1)
+            after = min(max(first + 1, round((self.end - begin) / cell_ns)), cells)
+            rate = self._ran_ns() / self.total_ns if self.total_ns else 1.0
+            shares[first:after] = [max(rate, 1e-9)] * (after - first)
+            return shares
+        grain = self.load.grain
+        for moment, ran_ns in self.load.ran.items():
+            low, width = (moment * grain - begin) / cell_ns, grain / cell_ns
+            high = low + width
+            if width <= 0.5:  # a cell holds several moments: this one is in the cell of its middle
+                shares[max(0, min(int(low + width / 2), cells - 1))] += ran_ns / cell_ns
+                continue
+            for cell in range(max(0, int(low)), min(int(high), cells - 1) + 1):
+                part = min(high, cell + 1) - max(low, cell)
+                if part > 0:
+                    shares[cell] += ran_ns * part / width / cell_ns
+        return shares
+
+_ALIKE, _NAMES = 24, 200  # below a row: processes of one name that have rows of their own, and different names
+_OTHERS = ("others",)
+
+class _Rows:
+    """The rows below a row. Of each name so many processes have their own, and the others share one.
+
+    So memory is bounded by what is shown, and not by how many processes have come and gone.
+    """
+
+    __slots__ = ("groups", "singles")
+
+    def __init__(self) -> None:
+        # Heaps, by name: of those that failed the first is the first, and of the others the shortest, before them.
+        self.singles: dict[tuple[str, ...], list[tuple[int, int, int, _Row]]] = {}
+        self.groups: dict[tuple[str, ...], _Row] = {}
+
+    def __iter__(self) -> Iterator[_Row]:
+        yield from self.groups.values()
+        for alike in self.singles.values():
+            for *_, row in alike:
+                yield row
+
+    def copy(self) -> _Rows:
+        """What can be added to, while this stays as it is. The rows themselves are the same."""
+        rows = _Rows()
+        rows.singles, rows.groups = {name: [*alike] for name, alike in self.singles.items()}, {**self.groups}
+        return rows
+
+    def add(self, row: _Row, most: int) -> None:
+        """A process. most: how many of a name have their own row."""
+        entry = row.failed, row.end if row.failed else row.total_ns, id(row), row
+        alike = self.singles.get(row.names)
+        if alike is None:
+            self.singles[row.names] = [entry]
+            if len(self.singles) > 2 * _NAMES and most == _ALIKE:
+                self._fold_names()
+        elif len(alike) < most:
+            heapq.heappush(alike, entry)
+        else:
+            self._fold(heapq.heappushpop(alike, entry)[-1])
+
+    def _fold_names(self) -> None:
+        """Half of the names into one row."""
+        names = sorted(self.singles, key=lambda name: max(entry[:2] for entry in self.singles[name]))
+        for name in names[:_NAMES]:
+            for *_, row in self.singles.pop(name):
+                self._fold(row, _OTHERS)
+
+    def _fold(self, row: _Row, names: tuple[str, ...] | None = None) -> None:
+        """Put a row into the one of those that are alike."""
+        names = names or row.names
+        group = self.groups.get(names)
+        if group is None and len(self.groups) >= _NAMES:
+            names = _OTHERS
+            group = self.groups.get(names)
+        if group is None:
+            group = self.groups[names] = row.copy()
+            group.names = names
+        else:
+            group.add(row)
+
+    def fold(self, other: _Rows) -> None:
+        """Add what is in another one, in one row for each name. The other stays as it is."""
+        for row in other:
+            self._fold(row)
+
+def _folded(rows: _Rows | None, more: _Rows | None) -> _Rows | None:
+    """Both, in one row for each name. `rows` may be changed, `more` is not."""
+    if more:
+        rows = rows or _Rows()
+        rows.fold(more)
+    return rows
+
 class _Tree(_Span):
     """The tree of processes, with their times as bars on one axis."""
 
     def __init__(self, out: _Out, args: Any) -> None:
         super().__init__(out, args)
-        self._shown: dict[_ProcInfo, None] = {}  # in the order of their first events
-        self._hidden: set[_ProcInfo] = set()     # which may be shown yet
-        self._placed: set[_ProcInfo] = set()     # these and their ancestors
-        self._roots: list[_ProcInfo] = []
-        self._children: dict[_ProcInfo, list[_ProcInfo]] = collections.defaultdict(list)
-        self._end = self._bar = 0                # when the axis ends, and its columns: set by end()
-        self._costs = False                      # whether there is a column for them: likewise
+        self._rows: dict[Process | None, _Rows] = collections.defaultdict(_Rows)  # of what has finished, by parent
+        self._shown: set[Process] = set()        # what has not finished, and has a row
+        self._count = self._alive = self._most_alive = 0
+        self._end = self._cells = 0              # when the axis ends, and its cells: set by _draw()
+        self._costs = False                      # whether there are columns for them: likewise
+        self._reaching: set[Process] = set()     # what made the command fail: likewise
+        self._alike = _NEVER if args.all else _ALIKE
+        self._live = _Region(out) if args.live else None
 
-    def on_event(self, event: Any, info: _ProcInfo | None, processes: _Processes) -> None:
+    def on_start(self, now: int) -> None:
+        super().on_start(now)
+        if self._live:
+            self.due = now + _LIVE_NS
+
+    def on_event(self, event: Any, info: Process | None, processes: _Processes) -> None:
         super().on_event(event, info, processes)
-        if not info or info in self._shown or (event.what == _FORK and processes.known.get(info.pid) is not info):
-            return  # of the last, no end will be reported
-        if not self.filter.any or self.filter.shows(info, _when(event)):
-            self._show(info)
-        elif info.end_ns is None:
-            self._hidden.add(info)
-        else:
-            self._hidden.discard(info)
+        if not info:
+            return
+        if info not in self._shown:
+            if event.what == _FORK and processes.known.get(info.pid) is not info:
+                return  # no end of it will be reported
+            if info._finished or (self.filter.any and not self.filter.shows(info, _when(event))):
+                return
+            self._shown.add(info)
+            self._count += 1
+            self._alive += 1
+            self._most_alive = max(self._most_alive, self._alive)
+        if info._exit_event is event:
+            self._alive -= 1
 
-    def _show(self, info: _ProcInfo) -> None:
-        self._hidden.discard(info)
-        self._shown[info] = None
-        place: _ProcInfo | None = info
-        while place and place not in self._placed:
-            self._placed.add(place)
-            (self._children[place.parent] if place.parent else self._roots).append(place)
-            place = place.parent
+    def on_time(self, now: int, processes: _Processes) -> None:
+        self.due = now + _LIVE_NS
+        if self._live:
+            room = self._live.height
+            self._live.show(self._text(now, room))
+
+    def on_finish(self, process: Process) -> None:
+        rows = self._rows.pop(process, None)
+        if rows or process in self._shown or (self.filter.any and self._is_shown(process, process.end_ns or 0)):
+            below = self._rows[process.parent]
+            row = self._row(process, process.end_ns or 0, rows)
+            below.add(row, self._alike)
+        self._shown.discard(process)
+
+    def _is_shown(self, process: Process, now: int) -> bool:
+        if process not in self._shown and self.filter.any and self.filter.shows(process, now):
+            self._count += 1
+            self._shown.add(process)
+        return process in self._shown
+
+    def _row(self, process: Process, end: int, rows: _Rows | None) -> _Row:
+        begin = self.begin or 0
+        start = begin if process.start_ns is None else max(begin, process.start_ns)
+        return _Row(process, start, max(start, end), rows)
+
+    def _with_running(self, process: Process | None, children: list[Process], now: int) -> _Rows:
+        """The rows below a process: also those of what has not finished, which are not kept."""
+        rows = self._rows[process].copy() if process in self._rows else _Rows()
+        for child in children:
+            if not child._finished:
+                below = self._with_running(child, child.children, now)
+                if self._is_shown(child, now) or below.singles or below.groups:
+                    end = now if child.end_ns is None else child.end_ns
+                    row = self._row(child, end, below)
+                    rows.add(row, _NEVER)
+        return rows
 
     def end(self, now: int) -> None:
-        for info in sorted(self._hidden, key=lambda info: info.start_ns or 0):
-            if self.filter.shows(info, now):
-                self._show(info)
-        out, begin, shown = self.out, now if self.begin is None else self.begin, self._shown
-        columns = os.environ.get("COLUMNS", "")
-        width = out.width or (max(40, int(columns)) if columns.isdecimal() else 100)
-        self._end = max(self.last, now if any(info.end_ns is None for info in shown) else begin)
-        self._costs = any(info.exit.cpu_ns is not None for info in shown)
-        self._bar = width * (2 if self._costs else 3) // 10 if width >= 60 else 0
-        axis = _seconds(self._end - begin)
-        head = f"{'TIME':>14}{self._cost('CPU', 'MEMORY')} {'STATUS':>10}  "
-        room = max(10, width - len(head) - self._bar)
-        scale = f"{'0 s':{max(0, self._bar - len(axis))}}{axis if self._bar else ''}"
-        out.row(out.paint(f"{'COMMAND':{room}}{head}{scale}", "2"))
-        branch, last, trunk = out.branches
-        rows = [(group, "", "") for group in reversed(self._groups(self._roots, fold=False))]
-        while rows:
-            group, lead, under = rows.pop()
-            self._row(group, lead, room)
-            children = [child for info in group for child in self._children.get(info, ())]
+        if self._live:
+            self._live.close()
+        self.settle()
+        for text in self._text(now):
+            self.out.row(text)
+        if not self.args.stats:
+            self.why()
+        how_many = f"{self._count} process{'es' * (self._count != 1)} in {_seconds(self._end - (self.begin or 0))}"
+        self.sentence(how_many, f"at most {self._most_alive} at once")
+        self.out.flush()
+
+    def _layout(self, now: int) -> list[tuple[_Row, str, int]]:
+        """The rows of the tree in order, each with the branches before it, and how deep it lies."""
+        begin = now if self.begin is None else self.begin
+        self._end = max(self.last, now if any(info.end_ns is None for info in self._shown) else begin)
+        self._costs = self._cost.known > 0
+        self._reaching = {process for processes, root in self.failed_roots()
+                          for leaf in processes.failures(root) for process in _with_ancestors(leaf, root)}
+        branch, last, trunk = self.out.branches
+        laid: list[tuple[_Row, str, int]] = []
+        roots = self._with_running(None, [root for processes in self.machines for root in processes.roots], now)
+        rest = [(row, "", "", 0) for row in reversed(self._visible(roots))]
+        while rest:
+            row, lead, under, depth = rest.pop()
+            laid.append((row, lead, depth))
             turn = last, "   "
-            for below in reversed(self._groups(children, fold=len(group) > 1)):
-                deep = len(under) > room  # no more of it is seen
-                rows.append((below, under + turn[0] * (not deep), under + turn[1] * (not deep)))
+            for below in reversed(self._visible(row.rows) if row.rows else []):
+                rest.append((below, under + turn[0], under + turn[1], depth + 1))
                 turn = branch, trunk
-        failed = sum(info.exit_code > 0 for info in shown)
-        failures = out.paint(f"{failed} failed", "31" if failed else "")
-        out.row(f"{len(shown)} process{'es' * (len(shown) != 1)}, {failures}, {self.losses}, {axis}, "
-                f"at most {self._at_once()} at once")
-        out.flush()
+        return laid
 
-    def _span(self, info: _ProcInfo) -> tuple[int, int]:
-        """When it began and ended, as far as that is on the axis."""
-        begin = self.begin or 0
-        start = info.start_ns
-        return begin if start is None or start < begin else start, self._end if info.end_ns is None else info.end_ns
-
-    def _groups(self, infos: list[_ProcInfo], *, fold: bool) -> list[list[_ProcInfo]]:
-        """What becomes a row each, in the order of their starts. fold: they are children of several processes."""
-        infos = sorted(infos, key=self._span)
-        count = collections.Counter(info.name for info in infos)
-        longest = (self._end - (self.begin or 0)) // 10
-        alike: dict[str, list[_ProcInfo]] = collections.defaultdict(list)
-        groups: list[list[_ProcInfo]] = []
-        for info in infos:
-            begin, end = self._span(info)
-            if self.args.all or (end - begin > longest and not fold and count[info.name] <= _ROWS):
-                groups.append([info])
+    def _visible(self, rows: _Rows) -> list[_Row]:
+        """The rows as they are shown, in the order of their starts: few alike, or long ones, have their own."""
+        if self.args.all:
+            return sorted(rows, key=lambda row: row.start)
+        shown: list[_Row] = []
+        long = (self._end - (self.begin or 0)) // 10
+        for names in {**rows.singles, **rows.groups}:
+            group, singles = rows.groups.get(names), [entry[-1] for entry in rows.singles.get(names, ())]
+            if not group and len(singles) < _FEW:
+                shown += singles
                 continue
-            group = alike[info.name]
-            if not group:
-                groups.append(group)
-            group.append(info)
-        few = 1 if fold else _FEW
-        parts = [[group] if len(group) >= few else [[info] for info in group] for group in groups]
-        return sorted((group for part in parts for group in part), key=lambda group: self._span(group[0]))
+            singles = sorted(singles, key=lambda row: (row.info in self._reaching, row.total_ns), reverse=True)
+            own = [row for i, row in enumerate(singles[:_ROWS])
+                   if row.info in self._reaching or (row.total_ns > long and i < _LONG)]
+            rest = [row for row in singles if row not in own]
+            count, total = len(rest), sum(row.total_ns for row in rest)
+            if count > 2 and len(own) < _ROWS and rest[0].total_ns * count > 2 * total and rest[0].total_ns > long // 5:
+                own.append(rest.pop(0))  # it took twice the usual time
+            shown += own
+            if rest or group:
+                group = group or rest.pop()
+                if rest:
+                    group = group.copy()
+                    for row in rest:
+                        group.add(row)
+                shown.append(group)
+        if len(shown) > _WIDE:
+            shown.sort(key=lambda row: (row.info in self._reaching, row.total_ns), reverse=True)
+            others = shown[_WIDE].copy()
+            others.names = _OTHERS
+            for row in shown[_WIDE + 1:]:
+                others.add(row)
+            shown[_WIDE:] = [others]
+        return sorted(shown, key=lambda row: row.start)
 
-    def _row(self, group: list[_ProcInfo], lead: str, room: int) -> None:
-        out, info, begin = self.out, group[0], self.begin or 0
-        failed = sum(one.exit_code > 0 for one in group)
-        if len(group) > 1:
-            label, status = f"{info.name} {out.times}{len(group)}", f"{failed} failed"
-            took = f"{_seconds(sum(end - start for start, end in map(self._span, group)))} total"
-        else:
-            label, status, code = info.command, "", _returncode(info.exit_code)
-            if info.end_ns is not None:
-                status = "?" if code is None else str(code) if code >= 0 else _signal_name(-code)
-            took = _seconds(self._span(info)[1] - (begin if info.start_ns is None else info.start_ns))
-        scale = self._bar / max(1, self._end - begin)
-        cells = bytearray(self._bar)
-        for start, end in map(self._span, group):
-            first = min(int((start - begin) * scale), self._bar - 1)
-            after = min(max(first + 1, round((end - begin) * scale)), self._bar)
-            cells[first:after] = b"\1" * (after - first)
-        bar = "".join(out.bar if cell else " " for cell in cells)
-        lead = out.cut(lead, max(0, room - 8))
-        cost = _Cost(one.exit for one in group)
-        out.row(out.fit(lead + label, room) + out.paint(f"{took:>14}{self._cost(cost.cpu, cost.memory)}", "2")
-                + out.paint(f" {status:>10}", "31" if failed else "") + f"  {bar}".rstrip())
+    def _text(self, now: int, height: int | None = None) -> list[str]:
+        """The rows of the tree as text, painted. height: only so many, those that run and the latest ones."""
+        out, begin = self.out, now if self.begin is None else self.begin
+        laid = self._layout(now)
+        if height is not None and len(laid) >= height:
+            latest = sorted(range(len(laid)), key=lambda i: (laid[i][0].running > 0, laid[i][0].end), reverse=True)
+            laid = [laid[i] for i in sorted(latest[:height - 1])]
+        columns = os.environ.get("COLUMNS", "")
+        width = out.width or (int(columns) if columns.isdecimal() and int(columns) >= 40 else 100)
+        self._cells = max(8, width // 5)
+        axis = _seconds(self._end - begin)
+        wide = width >= 72
+        head = f"{'TIME':>9}{self._cost_columns('CPU', 'MEMORY') if wide else ''}{'    STATUS' if wide else ''}"
+        room = max(10, width - len(head) - self._cells - 4) if out.width else 1 << 20
+        scale = f"0 s{axis:>{self._cells - 3}}" if self._cells > 3 + len(axis) else f"{axis:>{self._cells}}"
+        lines = [out.paint(f"{head}  {scale}  COMMAND", "2")]
+        cell_ns = max(1, self._end - begin) / self._cells
+        for row, lead, depth in laid:
+            if len(lead) > max(9, min(room, _LEAD) // 2):
+                lead = f"{out.more}{depth} {lead[-3:]}"
+            failed = row.failed and (row.cost or row.info in self._reaching or not row.running)
+            status, suffix = self._status(row), ""
+            if not wide and status not in ("", "0"):
+                suffix = f" [{'runs' if status == 'running' else status}]"
+            label = out.encodable(lead) + self._label(row, room - len(lead) - len(suffix)) + suffix
+            bar = "".join(" " if not share else out.bars[min(3, int(share * 4))]
+                          for share in row.density(begin, cell_ns, self._cells))
+            took = row.total_ns
+            if not row.cost and row.info.start_ns is not None:
+                took = row.end - row.info.start_ns  # it may have been there before
+            cost = row.cost or _Cost(row.info)
+            costs = self._cost_columns(cost.cpu, cost.memory) if wide else ""
+            style = "31" if failed and (row.cost or row.info in self._reaching) else ""
+            lines.append(out.paint(f"{_seconds(took):>9}{costs}", "2")
+                         + (out.paint(f" {status:>9}", style) if wide else "") + f"  {bar}  {label}")
+        return lines
 
-    def _cost(self, cpu: str, memory: str) -> str:
+    def _status(self, row: _Row) -> str:
+        if row.cost:
+            if row.running:
+                return f"{row.running} run"
+            return f"{row.failed} failed" if row.failed else ""
+        code = row.info.returncode
+        if row.running:
+            return "running"
+        return "?" if code is None else str(code) if code >= 0 else _signal_name(-code)
+
+    def _label(self, row: _Row, room: int) -> str:
+        out = self.out
+        if row.names is _OTHERS or row.count > 1:
+            name = f" {out.therefore} ".join(row.names)
+            return out.cut(f"{name} {out.times}{row.count}", room)
+        return _short(row.info, room, out) if out.width else out.encodable(_chain(row.info, out, whole=True))
+
+    def _cost_columns(self, cpu: str, memory: str) -> str:
         return f" {cpu:>10} {memory:>7}" if self._costs else ""
 
-    def _at_once(self) -> int:
-        """How many of the processes ran at once at most."""
-        changes: list[tuple[int, int]] = []
-        for info in self._shown:
-            begin, end = self._span(info)
-            changes += [(begin, 1), (end, -1)]
-        return max(itertools.accumulate(change for _, change in sorted(changes)), default=0)
+def _with_ancestors(process: Process, root: Process) -> Iterator[Process]:
+    link: Process | None = process
+    while link:
+        yield link
+        link = link.parent if link is not root else None
+
+class _Region:
+    """The lower part of a terminal, kept for rows that change. What else is written scrolls above it."""
+
+    def __init__(self, out: _Out) -> None:
+        self._out = out
+        self._size = (0, 0)  # lines of the terminal, and of the region
+
+    @property
+    def height(self) -> int:
+        return max(3, min(30, self._out.height // 2))
+
+    def show(self, rows: list[str]) -> None:
+        lines, height = self._out.height, self.height
+        text = ""
+        if self._size != (lines, height):
+            # Room below the cursor; the region; the cursor back where it was.
+            text = "\n" * height + f"\x1b[{height}A\x1b7\x1b[1;{lines - height}r\x1b8"
+            self._size = lines, height
+        text += "\x1b7\x1b[?25l"
+        for i in range(height):
+            row = rows[i] if i < len(rows) else ""
+            text += f"\x1b[{lines - height + 1 + i};1H\x1b[K{self._out.fitted(row)}"
+        self._out.now(text + "\x1b8\x1b[?25h")
+
+    def close(self) -> None:
+        """Give the terminal back whole."""
+        lines, height = self._size
+        if lines:
+            self._size = 0, 0
+            self._out.now(f"\x1b7\x1b[r\x1b[{lines - height + 1};1H\x1b[J\x1b8")
 
 class _Program_Stats:
     """What the statistics know of a program."""
 
-    __slots__ = ("cost", "failed", "longest", "parents", "starts", "total")
+    __slots__ = ("cost", "failed", "longest", "parents", "self_ns", "starts")
 
     def __init__(self) -> None:
         self.cost = _Cost()
-        self.starts = self.failed = self.total = self.longest = 0
+        self.starts = self.failed = self.longest = self.self_ns = 0
         self.parents: dict[str, int] = collections.defaultdict(int)
 
+class _Clock:
+    """What a process runs, since when, and for how long children of it have run meanwhile."""
+
+    __slots__ = ("children", "covered_ns", "covered_since", "name", "parent", "since_ns", "started")
+
+    # name: "" until it has executed something, or if that is not shown. started: during the watch.
+
+    def __init__(self, since_ns: int) -> None:
+        self.since_ns = since_ns
+        self.name, self.parent = "", "?"
+        self.started = False                                     # whether it was started during the watch
+        self.children = self.covered_ns = self.covered_since = 0
+
+    def begin_child(self, when: int) -> None:
+        if not self.children:
+            self.covered_since = when
+        self.children += 1
+
+    def end_child(self, when: int) -> None:
+        self.children -= 1
+        if not self.children:
+            self.covered_ns += max(0, when - self.covered_since)
+
+    def self_ns(self, when: int) -> int:
+        """How long it has run its program while none of its children ran."""
+        covered = self.covered_ns + (max(0, when - self.covered_since) if self.children else 0)
+        return max(0, when - self.since_ns - covered)
+
 class _Stats(_Span):
-    """A table by program: how often it was started, by whom, how long it ran and how often it failed."""
+    """A table by program: how often it was started, by whom, what it took and how often it failed."""
 
     def __init__(self, out: _Out, args: Any) -> None:
         super().__init__(out, args)
         self._programs: dict[str, _Program_Stats] = collections.defaultdict(_Program_Stats)
-        self._running: dict[_ProcInfo, tuple[str, str, int]] = {}  # each one's program, its parent's, and since when
-        self._count = self._counted = self._counted_ns = 0               # events: all, and when last shown; when
+        self._clocks: dict[Process, _Clock] = {}                   # of what runs
+        # The most expensive ones: CPU time, self time; how long each ran, and its command line.
+        self._dearest: list[tuple[tuple[int, int], int, str]] = []
+        self._count = self._counted = self._counted_ns = 0         # events: all, and when last shown; when
         self._status = _Out(sys.stderr) if sys.stderr and sys.stderr.isatty() and not (
             args.command or args.load or args.json) else None
 
@@ -5234,40 +6128,77 @@ class _Stats(_Span):
         if self._status:
             self.due = now + 1_000_000_000
 
-    def on_event(self, event: Any, info: _ProcInfo | None, processes: _Processes) -> None:
+    def on_event(self, event: Any, info: Process | None, processes: _Processes) -> None:
         super().on_event(event, info, processes)
         self._count += 1
         if not info:
             return
         what, when = event.what, event.timestamp_ns
-        if what == _EXEC:
-            program = self._stop(info, when)
-            if program:
-                program.cost.add(_NO_EXIT)
-            before = info.start_ns if event.cpu == _REBUILT else None  # it was there when the watch began
-            self._start(info, when if before is None else before)
-        elif what == _EXIT and event.tid == event.pid and info.end_ns is not None:
-            if info not in self._running and (info.start_ns or 0) >= (self.begin or 0):
-                self._start(info, info.start_ns or 0)  # it has run what its parent runs
-            program = self._stop(info, when)
-            if program:
-                program.failed += info.exit_code > 0
-                program.cost.add(event if info.execs < 2 else _NO_EXIT)  # its cost is not divided by programs
+        if what == _FORK and event.tid == event.pid:
+            if processes.known.get(info.pid) is info:
+                begin = self.begin or 0
+                start = begin if info.start_ns is None else info.start_ns
+                clock = self._clocks[info] = _Clock(max(start, begin))
+                clock.started = start >= begin and event.cpu != _REBUILT
+                if info.parent:
+                    self._clock_of(info.parent).begin_child(clock.since_ns)
+        elif what == _EXEC:
+            clock, rebuilt = self._clock_of(info), event.cpu == _REBUILT
+            if clock.name:
+                self._stop(info, info._earlier[-1][0].command if info._earlier else "?", clock, when)
+            self._name(info, clock)
+            if not rebuilt:
+                clock.started = True
+                if info._earlier:  # else it counts from its fork
+                    clock.since_ns, clock.covered_ns, clock.covered_since = when, 0, when
+        elif info._exit_event is event:
+            clock = self._clock_of(info)
+            del self._clocks[info]
+            if not info._executed or not clock.name:  # it has run what its parent runs, or was there before
+                self._name(info, clock)
+            if clock.name:
+                self._stop(info, info.command, clock, when, ended=True)
+            above = self._clocks.get(info.parent) if info.parent else None
+            if above and above.children:
+                above.end_child(when)
 
-    def _start(self, info: _ProcInfo, when: int) -> None:
-        if self.filter.holds(info):
-            self._running[info] = info.name, info.parent.name if info.parent else "?", when
+    def _clock_of(self, info: Process) -> _Clock:
+        """That of a process which may have been there when the watch began."""
+        clock = self._clocks.get(info)
+        if not clock:
+            clock = self._clocks[info] = _Clock(max(self.begin or 0, info.start_ns or 0))
+            clock.started = (info.start_ns or 0) > (self.begin or 0)
+        return clock
 
-    def _stop(self, info: _ProcInfo, when: int) -> _Program_Stats | None:
-        name, parent, since = self._running.pop(info, (None, "", 0))
-        if name is None or when - since < self.filter.longer_ns:
-            return None
-        program = self._programs[name]
-        program.starts += 1
-        program.parents[parent] += 1
-        program.total += when - since
-        program.longest = max(program.longest, when - since)
-        return program
+    def _name(self, info: Process, clock: _Clock) -> None:
+        shown = not self.filter.any or self.filter.holds(info)
+        clock.name, clock.parent = info.name if shown else "", info.parent.name if info.parent else "?"
+
+    def _stop(self, info: Process, command: str, clock: _Clock, when: int, *, ended: bool = False) -> None:
+        """A program is over. ended: so is its process."""
+        took = max(0, when - clock.since_ns)
+        if took < self.filter.longer_ns:
+            return
+        programs = self._programs
+        program = programs[clock.name if clock.name in programs or len(programs) < _COUNTED else "others"]
+        program.starts += clock.started
+        parents = program.parents
+        parents[clock.parent if clock.parent in parents or len(parents) < _COUNTED // 64 else "others"] += 1
+        self_ns = clock.self_ns(when)
+        program.self_ns += self_ns
+        program.longest = max(program.longest, took)
+        if not ended:
+            program.cost.unknown += 1
+        else:
+            program.cost.add(info, shared=len(info._earlier) > 0)
+        program.failed += info.failed  # if the process has ended, this is its last program
+        dearest = self._dearest
+        rank = (info._cost[0] or 0) if ended else 0, self_ns
+        if len(dearest) < _DEAREST or rank > dearest[-1][0]:
+            dearest.append((rank, took, command))
+            dearest.sort(key=lambda one: one[0], reverse=True)
+            lines = [line for _, _, line in dearest]
+            dearest[:] = [one for i, one in enumerate(dearest) if one[2] not in lines[:i]][:_DEAREST]  # each line once
 
     def on_time(self, now: int, processes: _Processes) -> None:
         if self._status:
@@ -5279,33 +6210,57 @@ class _Stats(_Span):
         out = self.out
         if self._status:
             self._status.transient("")
-        last = max(self.last, now if self._running else 0)
-        for info in [*self._running]:
-            program = self._stop(info, last)
-            if program:
-                program.cost.add(_NO_EXIT)
-        wall = max(1, last - (last if self.begin is None else self.begin))
-        programs = sorted(self._programs.items(), key=lambda item: (-item[1].starts, -item[1].total, item[0]))
+        last = max(self.last, now if self._clocks else 0)
+        for info, clock in self._clocks.items():
+            if clock.name:
+                self._stop(info, info.command, clock, last)
+        wall = max(0, last - (last if self.begin is None else self.begin))
+        costs = any(program.cost.known for program in self._programs.values())
+        cpu_ns = sum(program.cost.cpu_ns for program in self._programs.values())
+        self_ns = sum(program.self_ns for program in self._programs.values())
+        keys: dict[str, Callable[[_Program_Stats], int]] = {
+            "starts": lambda one: one.starts, "failed": lambda one: one.failed, "memory": lambda one: one.cost.rss,
+            "time": lambda one: one.self_ns, "cpu": lambda one: one.cost.cpu_ns,
+        }
+        by = keys[self.args.sort or ("cpu" if costs else "time")]
+        programs = sorted(self._programs.items(), key=lambda item: (
+            -by(item[1]), -item[1].cost.cpu_ns, -item[1].self_ns, item[0]))
         shown = programs if self.args.all else programs[:_ROWS]
-        costs = any(program.cost.known for _, program in programs)
         head = f" {'CPU':>11} {'MEMORY':>7}" if costs else ""
-        out.row(out.paint(
-            f"{'PROGRAM':20} {'STARTS':>7} {'FAILED':>7} {'TOTAL':>11} {'LONGEST':>11}{head}  SHARE  STARTED BY", "2"))
+        wide = 20 if out.width else max([20, *(_columns(name) for name, _ in shown)])
+        head = f"{'PROGRAM':{wide}} {'STARTS':>7} {'FAILED':>7}{head} {'TIME':>11} {'LONGEST':>11}  SHARE  STARTED BY"
+        out.row(out.paint(head, "2"))
         for name, program in shown:
             parents = sorted(program.parents.items(), key=lambda item: -item[1])
             named = ", ".join(f"{parent} {out.times}{count}" for parent, count in parents[:3])
             others = f" and {len(parents) - 3} more" if len(parents) > 3 else ""
             cost = f" {program.cost.cpu:>11} {program.cost.memory:>7}" if costs else ""
-            out.row(f"{out.fit(name, 20)} {program.starts:>7}"
+            share = program.cost.cpu_ns / max(1, cpu_ns) if costs else program.self_ns / max(1, self_ns)
+            out.row(f"{out.fit(name, wide)} {program.starts:>7}"
                     + out.paint(f" {program.failed:>7}", "31" if program.failed else "")
-                    + out.paint(f" {_seconds(program.total):>11} {_seconds(program.longest):>11}{cost}", "2")
-                    + f" {program.total / wall:>6.0%}  {out.arrow} {named}{others}")
+                    + out.paint(f"{cost} {_seconds(program.self_ns):>11} {_seconds(program.longest):>11}", "2")
+                    + f" {share:>6.0%}  {out.arrow} {named}{others}")
+        if len(self._dearest) > 1:
+            out.row("")
+            out.row(out.paint(f"{'CPU' if costs else 'TIME':>11} {'LASTED':>11}  COMMAND", "2"))
+            for (cpu, own), took, command in self._dearest:
+                out.row(out.paint(f"{_seconds(cpu if costs else own):>11} {_seconds(took):>11}  ", "2") + command)
+            out.row("")
+        self.why()
         starts = sum(program.starts for _, program in programs)
-        failed = sum(program.failed for _, program in programs)
-        failures = out.paint(f"{failed} failed", "31" if failed else "")
         more = f" ({len(programs) - len(shown)} not shown: --all)" if len(shown) < len(programs) else ""
-        out.row(f"{starts} starts of {len(programs)} programs{more}, {failures}, {self.losses}, {_seconds(wall)}")
+        self.sentence(f"{_count(starts, 'start')} of {_count(len(programs), 'program')}{more} in {_seconds(wall)}")
         out.flush()
+
+class _Why(_Span):
+    """Why the command failed, and nothing if it has not."""
+
+    def end(self, now: int) -> None:
+        self.settle()
+        if self.failed_roots():
+            self.why()
+            self.out.row(self.failures())
+        self.out.flush()
 
 class _MemorySum:
     """What the processes that ran at a time had of memory at most. It is known for 65,536 moments, or fewer."""
@@ -5347,14 +6302,14 @@ class _Trace(_View):
 
         self._quote = json.JSONEncoder().encode
         self._begin: int | None = None       # when the first event happened
-        self._before: list[_ProcInfo] = []   # what was there already, until that is known
-        self._open: set[_ProcInfo] = set()   # whose slice has not ended
+        self._before: list[Process] = []   # what was there already, until that is known
+        self._open: set[Process] = set()   # whose slice has not ended
         self._named: set[int] = set()        # groups that have a name
         self._flows = self._machine = self._running = 0
         self._memory = _MemorySum()
         self._comma = "["
 
-    def on_event(self, event: Any, info: _ProcInfo | None, processes: _Processes) -> None:
+    def on_event(self, event: Any, info: Process | None, processes: _Processes) -> None:
         what, when = event.what, _when(event)
         self._machine = processes.number * 10_000_000  # above all pids
         if what == _FORK and event.cpu == _REBUILT and self._begin is None and info:
@@ -5373,10 +6328,10 @@ class _Trace(_View):
             parent = info.parent if info.parent in self._open else None
             if parent:
                 self._flows += 1
-                self._record("s", info.root, parent.pid, when, f', "name": "fork", "cat": "fork", "id": {self._flows}')
+                self._record("s", info._root, parent.pid, when, f', "name": "fork", "cat": "fork", "id": {self._flows}')
             self._start(info, when, processes)
             if parent:
-                self._record("f", info.root, info.pid, when,
+                self._record("f", info._root, info.pid, when,
                              f', "name": "fork", "cat": "fork", "id": {self._flows}, "bp": "e"')
         elif what == _EXEC:
             self._stop(info, when)
@@ -5389,27 +6344,27 @@ class _Trace(_View):
             if event.max_rss:
                 self._memory.add(max(info.start_ns or 0, self._begin), when, event.max_rss)
         else:
-            self._record("i", info.root, info.pid, when, f', "name": "{type(event).__name__.lower()}", "s": "t"')
+            self._record("i", info._root, info.pid, when, f', "name": "{type(event).__name__.lower()}", "s": "t"')
         if len(self._open) != self._running:
             self._running = len(self._open)
             self._counter(when, "running processes", "processes", self._running)
 
-    def _start(self, info: _ProcInfo, when: int, processes: _Processes) -> None:
+    def _start(self, info: Process, when: int, processes: _Processes) -> None:
         name, parent = self._quote(info.name), "null" if info.parent_pid is None else info.parent_pid
-        if info.pid == info.root or info.root not in self._named:
-            self._named.add(info.root)
-            root = self._quote(processes.known.get(info.root, info).name)
-            self._record("M", info.root, info.root, None, f', "name": "process_name", "args": {{"name": {root}}}')
-        self._record("M", info.root, info.pid, None, f', "name": "thread_name", "args": {{"name": {name}}}')
-        self._record("B", info.root, info.pid, when,
-                     f', "name": {name}, "cat": "{"exec" if info.executed else "fork"}", "args": {{"pid": {info.pid}, '
+        if info.pid == info._root or info._root not in self._named:
+            self._named.add(info._root)
+            root = self._quote(processes.known.get(info._root, info).name)
+            self._record("M", info._root, info._root, None, f', "name": "process_name", "args": {{"name": {root}}}')
+        self._record("M", info._root, info.pid, None, f', "name": "thread_name", "args": {{"name": {name}}}')
+        self._record("B", info._root, info.pid, when,
+                     f', "name": {name}, "cat": "{"exec" if info._executed else "fork"}", "args": {{"pid": {info.pid}, '
                      f'"parent_pid": {parent}, "cmdline": {self._quote(info.command)}}}')
         self._open.add(info)
 
-    def _stop(self, info: _ProcInfo, when: int, args: str = "") -> None:
+    def _stop(self, info: Process, when: int, args: str = "") -> None:
         if info in self._open:
             self._open.remove(info)
-            self._record("E", info.root, info.pid, when, f', "args": {{{args}}}')
+            self._record("E", info._root, info.pid, when, f', "args": {{{args}}}')
 
     def _record(self, phase: str, group: int, track: int, when: int | None, more: str) -> None:
         """more: the rest of the record, in JSON. Each line by hand: json takes three times as long for it."""
@@ -5524,7 +6479,10 @@ class _Recording:
             processes = self._machines[origin] = _Processes(*origin, look=False, threads=True, number=number)
             self._base = offset if self._base is None else self._base
         processes.offset_ns = offset
-        info = processes.update(event)
+        for view in self._views:
+            if when >= view.due:
+                view.on_time(when, processes)
+        info = processes.add(event)
         if when > self.now:
             self.now = when
         if info and event.what in (_EXEC, _EXIT):  # perhaps no other kinds were recorded
@@ -5532,12 +6490,10 @@ class _Recording:
                 info.parent_pid = parent_pid
             if info.start_ns is None or duration is not None:
                 info.start_ns = when - round((duration or 0) * 1e9)
-            if argv and info.image.argv is None and not info.image.label:
-                info.image, info.executed = info.image.copy(argv=argv), True
+            if argv and info._image.argv is None and not info._image.label:
+                info._image, info._executed = info._image.copy(argv=argv), True
         for view in self._views:
             view.on_event(event, info, processes)
-            if when >= view.due:
-                view.on_time(when, processes)
 
     def _offset(self, text: str, when: int) -> int:
         """How far the time of day is from the events' clock, in microseconds as the time of day is written."""
@@ -5783,7 +6739,7 @@ class _Live:
                 return
 
     def _show(self, events: Iterable[Any]) -> None:
-        found, hidden, processes, update = self._found, self._hidden, self._processes, self._processes.update
+        found, hidden, processes, update = self._found, self._hidden, self._processes, self._processes.add
         on_events = [view.on_event for view in self._views]
         for event in events:
             if not found or event.pid not in found or not self._found_again(event):
@@ -5810,7 +6766,7 @@ def _watch_pids(args: Any, watcher: Watcher, processes: _Processes, mask: int, a
         watcher.watch(None, mask, follow=args.follow)
         if not alone:
             for event in _there(watcher, _pids(), execs=False):
-                processes.update(event)
+                processes.add(event)
         return ()
     for pid in args.pid:
         try:
@@ -5960,6 +6916,9 @@ def _parser() -> Any:
     add("pid", nargs="*", type=pid, metavar="PID", help="these processes, until the last has ended (default: all)")
     add("--tree", action="store_true", help="at the end, draw the tree of processes and when each ran")
     add("--stats", action="store_true", help="at the end, count starts, failures and times by program")
+    add("--why", action="store_true", help="print only why the command failed")
+    add("--live", action="store_true", help="with --tree and COMMAND: on a terminal, show the tree while it grows")
+    add("--sort", choices=["starts", "cpu", "time", "memory", "failed"], help="with --stats: what comes first")
     add("--trace", metavar="FILE", help="write a trace for ui.perfetto.dev, chrome://tracing or speedscope")
     add("-j", "--json", action="store_true", help="one JSON object a line")
     add("--load", metavar="FILE", help="show what -j has recorded (-: standard input), instead of what happens now")
@@ -6045,6 +7004,8 @@ def _views(args: Any, stack: contextlib.ExitStack) -> list[_View]:
         views.append(_Tree(summary, args))
     if args.stats:
         views.append(_Stats(summary, args))
+    if args.why:
+        views.append(_Why(summary, args))
     return views or [_Lines(summary, args)]
 
 def _complain(error: OSError) -> None:
