@@ -18,6 +18,11 @@ the first and pid for the second.
 # pyright: reportPrivateUsage=false
 from __future__ import annotations
 
+if __name__ == "__main__":  # until main() handles it, ctrl-C ends this without a traceback, unless it is ignored
+    _early = __import__("_signal")  # signal itself takes milliseconds to import
+    if _early.getsignal(_early.SIGINT) is _early.default_int_handler:
+        _early.signal(_early.SIGINT, _early.SIG_DFL)
+
 import collections
 import contextlib
 import ctypes
@@ -4017,7 +4022,8 @@ class Watcher:
     def pids(self) -> frozenset[int]:
         """The processes watched now, one by one or because followed; those of watch(None) are not among them.
 
-        It knows what has been read so far: a child whose Fork is still to be read is not in it yet.
+        A child whose Fork has not been read yet is not among them. Who looks for what is left calls read(0) until that
+        is None, and looks then.
         """
         return frozenset(self._table.watched.copy())
 
@@ -4922,16 +4928,21 @@ def _failed_children(process: Process) -> list[Process]:
 # A new view is a subclass of _View, a line in _views() and an option.
 
 _PROG = "python3 cnproc.py"
-_EXAMPLES = """examples:
-  python3 -m cnproc -- make -j2               report all that a command starts
-  python3 -m cnproc --tree -- make -j2        draw at the end what ran when, and for how long
-  python3 -m cnproc 1234                      a process and its descendants, until the last has ended
-  python3 -m cnproc --stats                   what is started on this machine, until ctrl-C
-  python3 -m cnproc -e nonzero_exit           what fails
-  python3 -m cnproc --wait 1234               wait for a process, and exit with its status
-  python3 -m cnproc -j -o run.jsonl -- make   record
-  python3 -m cnproc --load run.jsonl --tree   and look later
--m takes cnproc.py from the current folder or the path, and starts faster than python3 cnproc.py: it is compiled once.
+_HELP = """usage: python3 cnproc.py [options] COMMAND [ARG ...]
+       python3 cnproc.py [options] PID ...
+       python3 cnproc.py [options]
+
+Reports process starts, execs and exits, live from the Linux kernel: of COMMAND
+or of these PIDs, and of all that they start, or of the whole machine.
+Options stand before COMMAND. A COMMAND that is a number stands behind --.
+
+examples:
+  python3 cnproc.py make -j2         report all that a command starts
+  python3 cnproc.py --tree make -j2  draw at the end what ran when
+  python3 cnproc.py --why make       say at the end why it failed
+  python3 cnproc.py --stats          what this machine starts, until ctrl-C
+  python3 cnproc.py --wait 1234      wait for any process, and have its status
+python3 -m cnproc starts faster where it finds cnproc.py: it is compiled once.
 """
 
 _DESCRIPTIONS: dict[Any, str] = {  # of the kinds of events that take no more than a format
@@ -4941,6 +4952,8 @@ _DESCRIPTIONS: dict[Any, str] = {  # of the kinds of events that take no more th
 _FORK_NS = 100_000_000   # a process that has executed nothing for so long is shown as forked
 _CHECK_NS = 500_000_000  # how often to check for a closed pipe
 _GATHER = 0.1            # seconds that events may gather where the kernel has read the names: a third of the CPU
+_REST_NS = 1_000_000_000  # so long after the command's end it is said who has outlived it
+_NAMED = 5               # so many of them are named
 _FEW, _ROWS = 4, 20      # so many short siblings become one row of a tree; the rows of the statistics
 _LONG = 8                # so many that take over a tenth of the time have their own rows
 _WIDE, _LEAD = 60, 60    # rows below a row of the tree, and columns of its branches
@@ -5068,11 +5081,21 @@ class _Processes(Tree):
             self.command_exit = event
             self.command_process = process
 
+@contextlib.contextmanager
+def _named(file: Any) -> Generator[None, None, None]:
+    """Let an error of writing say to what."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = {"<stdout>": "standard output", "<stderr>": "standard error"}.get(file.name, file.name)
+        raise
+
 class _Out:
     """A file for a view. It writes whole lines, and knows what the reader can see."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
+        self.fresh = True  # False if a terminal may have something on the line: the ^C of a ctrl-C
         self._lines: list[str] = []
         self.line = self._lines.append  # writes a line as it is
         self.tty = file.isatty()
@@ -5172,17 +5195,21 @@ class _Out:
         if self._lines:
             text = "\n".join(self._lines) + "\n"
             self._lines.clear()
+            if self.tty and not self.fresh:
+                # So many blanks end on the next line if there is something on this one, and else on this.
+                text, self.fresh = " " * (self.width or 80) + "\r" + text, True
             if self._fd is None:
                 self._file.write(self.encodable(text))
                 return
-            # Python's own files lose the rest of a write into a full pipe that a signal interrupts: seen with 3.11.
-            self._file.flush()
             rest = memoryview(text.encode(self._encoding, "backslashreplace"))
-            while rest:
-                try:
-                    rest = rest[os.write(self._fd, rest):]
-                except BlockingIOError:  # somebody who shares it has made it so
-                    select.select([], [self._fd], [])
+            with _named(self._file):
+                # Python's own files lose the rest of a write into a full pipe that a signal interrupts: seen with 3.11.
+                self._file.flush()
+                while rest:
+                    try:
+                        rest = rest[os.write(self._fd, rest):]
+                    except BlockingIOError:  # somebody who shares it has made it so
+                        select.select([], [self._fd], [])
 
     def check(self) -> None:
         """Raises BrokenPipeError if nobody reads it any longer."""
@@ -6504,31 +6531,102 @@ class _Recording:
             self._day, self._day_ns = text[:20], int(day.timestamp()) * 1_000_000_000
         return self._day_ns + int(text[20:26]) * 1000 - when // 1000 * 1000
 
-def _load(args: Any, views: list[_View], file: Any) -> int:
-    """Show what --json has recorded. Broken lines are left out, and the first of them is named."""
-    recording, number, rest = _Recording(views, align=not args.json), 0, b""
-    broken: list[int] = []
+class _Chosen:
+    """Shows views only some processes of a recording, and their descendants: as if nothing else were in it."""
+
+    def __init__(self, views: list[_View], pids: Iterable[int]) -> None:
+        self._views, self._pids = views, frozenset(pids)
+        self.missing = {*pids}  # which of them the recording does not have
+        self._machines: dict[_Processes, _Processes] = {}  # by those of all processes, those that have only the chosen
+        self._chosen: set[Process] = set()
+        self._gone: collections.deque[Process] = collections.deque()  # ended, but events of theirs may still come
+
+    @property
+    def due(self) -> int:
+        return min(view.due for view in self._views)
+
+    def on_time(self, now: int, processes: _Processes) -> None:
+        for view in self._views:
+            if now >= view.due:
+                view.on_time(now, self._machine(processes))
+
+    def on_event(self, event: Any, info: Process | None, processes: _Processes) -> None:
+        machine = self._machine(processes)
+        if info:
+            chosen, pids = self._chosen, self._pids
+            if not (info in chosen or info.parent in chosen or info.pid in pids or info.parent_pid in pids):
+                return
+            chosen.add(info)
+            self.missing.difference_update((info.pid, info.parent_pid))
+            if event.what == _EXIT and info.end_ns is not None:
+                self._gone.append(info)
+                if len(self._gone) > 1024:
+                    chosen.discard(self._gone.popleft())
+        own = machine.add(event)
+        if own and info:  # some of it may be known from its ancestors, or from the recording alone
+            for name in "parent_pid", "start_ns", "since_ns", "image", "executed":
+                setattr(own, name, getattr(info, name))
+        for view in self._views:
+            view.on_event(event, own, machine)
+
+    def _machine(self, processes: _Processes) -> _Processes:
+        machine = self._machines.get(processes)
+        if not machine:
+            machine = self._machines[processes] = _Processes(
+                processes.host, processes.boot_id, look=False, threads=True, number=processes.number)
+        machine.offset_ns = processes.offset_ns
+        return machine
+
+def _pieces(file: Any) -> Iterator[bytes]:
+    """What a file holds, as it comes; of a gzip file what is packed in it."""
+    if file.peek(2)[:2] != b"\x1f\x8b":
+        yield from iter(lambda: file.read1(1 << 18), b"")
+        return
+    import gzip
+    import zlib
+
     try:
-        while True:
-            part = file.read(1 << 18)
-            whole, newline, rest = (rest + part).rpartition(b"\n") if part else (rest, rest, b"")
-            for line in whole.decode(errors="backslashreplace").split("\n") if newline else ():
-                number += 1
+        yield from iter(functools.partial(gzip.GzipFile(fileobj=file).read1, 1 << 18), b"")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise OSError(errno.EINVAL, f"what is packed in it ends too early, or is broken: {error}") from None
+
+def _load(args: Any, views: list[_View], files: list[Any]) -> int:
+    """Show what --json has recorded. Broken lines are left out, and the first of them in each file is named."""
+    chosen: Any = _Chosen(views, args.pid) if args.pid else None
+    recording = _Recording([chosen] if chosen else views, align=not args.json)
+    complaints: list[OSError] = []
+    try:
+        for path, file in zip(args.load, files):
+            name, number, rest, pieces = "standard input" if path == "-" else path, 0, b"", _pieces(file)
+            broken: list[int] = []
+            while True:
                 try:
-                    recording.add(line)
-                except _BROKEN:
-                    broken.append(number)
-            for view in views:
-                view.out.flush()
-            if not part:
-                break
+                    part = next(pieces, b"")
+                except OSError as error:
+                    complaints.append(OSError(error.errno, f"{name}: {error.strerror}"))
+                    break
+                whole, newline, rest = (rest + part).rpartition(b"\n") if part else (rest, rest, b"")
+                for line in whole.decode(errors="backslashreplace").split("\n") if newline else ():
+                    number += 1
+                    try:
+                        recording.add(line)
+                    except _BROKEN:
+                        broken.append(number)
+                for view in views:
+                    view.out.flush()
+                if not part:
+                    break
+            if broken:
+                more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
+                complaints.append(OSError(errno.EINVAL, f"{name}: line {broken[0]} is no event{more}"))
     finally:  # also on ctrl-C
         _end(views, recording.now)
-    if broken:
-        more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
-        name = "standard input" if args.load == "-" else args.load
-        _complain(OSError(errno.EINVAL, f"{name}: line {broken[0]} is no event{more}"))
-    return 2 if broken else 0
+    status = 2 if complaints else 0
+    for pid in sorted(chosen.missing) if chosen else ():
+        complaints.append(OSError(errno.ESRCH, f"no process {pid} in the recording"))
+    for complaint in complaints:
+        _complain(complaint)
+    return status or bool(complaints)
 
 class _Command:
     """The command that is run, and the signals that are sent to it by way of us."""
@@ -6540,6 +6638,7 @@ class _Command:
         self._early: list[int] = []     # signals that came before it was started
         self._stopped = 0               # a signal that is to end us at the next good moment
         self.watcher: Watcher | None = None  # set while events are shown: a good moment is when this one waits
+        self.outs: set[_Out] = set()         # where the ^C of a ctrl-C may stand
 
     def start(self, watcher: Watcher, processes: _Processes, events: int, follow: bool) -> int:
         """0, or the status of a command that cannot be started, as a shell has it."""
@@ -6551,13 +6650,31 @@ class _Command:
             self.process = watcher.popen(self.words, events, follow=follow, close_fds=False, **self._as_user())
         except OSError as error:
             refused = self._user and error.errno == errno.EPERM
+            why = self._not_found(error.errno)
             _complain(OSError(error.errno, f"-u {self._user} takes root" if refused else
-                              f"{self.words[0]}: {error.strerror}"))
-            return 127 if error.errno in (errno.ENOENT, errno.ENOTDIR) else 126
+                              f"{self.words[0]}: {why or error.strerror}"))
+            return 127 if why or error.errno in (errno.ENOENT, errno.ENOTDIR) else 126
         self._processes, processes.command = processes, self.process.pid
         for number in self._early:
             self.process.send_signal(number)
         return 0
+
+    def _not_found(self, number: int | None) -> str:
+        """What the kernel's error does not say of a command that was not found."""
+        import shutil
+
+        path = self.words[0] if "/" in self.words[0] else shutil.which(self.words[0], os.F_OK)
+        if not path and number in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):  # EACCES: of a folder in PATH
+            return "command not found"
+        if not path or number != errno.ENOENT or not os.path.exists(path):
+            return ""
+        interpreter = ""
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            line = file.readline(256)
+            if line.startswith(b"#!"):  # the \r of a file from Windows belongs to the name
+                words = line[2:].rstrip(b"\n").replace(b"\t", b" ").split(b" ")
+                interpreter = _printable(os.fsdecode(next(filter(None, words), b""))) + " "
+        return f"its interpreter {interpreter}is missing"
 
     def _as_user(self) -> dict[str, Any]:
         """What subprocess.Popen takes to run it as the user of -u, with the user's groups."""
@@ -6583,6 +6700,8 @@ class _Command:
         """
         import signal
 
+        for out in self.outs:
+            out.fresh = False
         running = self.process and self.process.poll() is None
         if self.words and not self.process:
             self._early.append(number)
@@ -6603,15 +6722,27 @@ class _Command:
 
             raise KeyboardInterrupt if self._stopped == signal.SIGINT else SystemExit(128 + self._stopped)
 
-    def status(self) -> int:
-        """Its exit status, as a shell has it."""
+    @property
+    def _reaped(self) -> bool:
+        """Whether the kernel keeps no status for us: subprocess says 0."""
         import signal
 
+        return signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
+
+    def status(self) -> int:
+        """Its exit status, as a shell has it."""
         assert self.process
         code = self.process.wait()
-        if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:  # then subprocess says 0
+        if self._reaped:
             code = (self.exit and self.exit.returncode) or 0
         return code if code >= 0 else 128 - code
+
+    def complete(self, event: Any) -> None:
+        """Give its Exit the status that we have as its parent: with --threads the events may not tell it."""
+        if event.what == _EXIT and event.exit_code < 0 and self.process and event.pid == self.process.pid and (
+                not self._reaped):
+            self.process.wait()
+            event.exit_code = max(-1, self.process.returncode << 8)
 
 def _on_terminal() -> bool:
     """Whether ctrl-C on a terminal reaches this process and those that it has started."""
@@ -6679,9 +6810,12 @@ def _there(watcher: Watcher, pids: Iterable[int], *, execs: bool = True, paths: 
 class _Live:
     """Brings the events of a watcher to the views."""
 
-    def __init__(self, watcher: Watcher, processes: _Processes, views: list[_View], command: _Command,
+    def __init__(self, args: Any, watcher: Watcher, processes: _Processes, views: list[_View], command: _Command,
                  hidden: int) -> None:
         self._watcher, self._processes, self._views, self._command = watcher, processes, views, command
+        self._args = args
+        self._rest_due = 0             # when to look whether anybody has outlived the command, once it has ended
+        self.left = False              # whether somebody has, who must not
         self._hidden = hidden          # kinds that are heard for what they tell of a process, and not shown
         self._now = watcher._subscription.now
         self._threads = _ThreadExits(os.getpid() if command.process else 0) if watcher._table.ends else None
@@ -6728,15 +6862,59 @@ class _Live:
                     out.check()
             if stoppable:
                 self._command.stop()
-            until = min(check, *(view.due for view in views))
+            until = min([check, self._rest_due or check, *(view.due for view in views)])
             events = self._watcher._take(until if deadline is None else min(until, deadline), ending)
             self._update_offset()
             if events:
-                self._show(self._threads.convert(events) if self._threads else events)
-                if self._processes.command_exit:
+                if self._threads:
+                    events = self._threads.convert(events)
+                    for event in events:
+                        self._command.complete(event)
+                self._show(events)
+                end = self._processes.command_exit
+                if end and self._pidfd >= 0:
                     self.close()
+                if end and not self._rest_due:
+                    self._rest_due = end.timestamp_ns + _REST_NS
             elif events is None or (deadline is not None and now_ns() >= deadline):
                 return
+            if stoppable and 0 < self._rest_due <= (_when(events[-1]) if events else now_ns()):
+                for out in outs:
+                    out.flush()
+                if self._name_rest():
+                    return
+
+    def _name_rest(self) -> bool:
+        """Say who has outlived the command. Returns whether that ends the watch."""
+        infos: list[Process] = []
+        for pid in self._watcher.pids:
+            stat = _stat(pid)
+            if stat and not (_ended(pid, stat) or (stat.threads == 1 and stat.flags & _PF_EXITING)):
+                info = self._processes.known.get(pid)
+                if not info:
+                    info = Process(pid, None, None, stat.start_ns)
+                    info.found(stat)
+                infos.append(info)
+        # Who is about to end may have started others, whose Forks are still to be read.
+        self._rest_due = _NEVER if infos else self._now() + _REST_NS // 10
+        end = self._processes.command_exit
+        if not infos or not end:
+            return False
+        infos.sort(key=lambda info: (info.start_ns or 0, info.pid))
+        named = ", ".join(f"{info.pid} {info.command if len(info.command) <= 60 else info.command[:57] + '...'}"
+                          for info in infos[:_NAMED])
+        if len(infos) > _NAMED:
+            named += f" and {len(infos) - _NAMED} more"
+        command, code = _printable(os.path.basename(self._command.words[0])), end.returncode
+        self.left = bool(self._args.no_leftovers)
+        if self.left:
+            _complain(OSError(0, f"left behind by {command}: {named}"))
+        elif _for_people(self._args):
+            ended = "has ended" if code is None else f"has ended with {code}" if code >= 0 else (
+                f"was {_exit_text(end.exit_code)}")
+            _complain(OSError(0, f"{command} {ended}; waiting for {len(infos)}: {named} "
+                                 "(ctrl-C ends this, --no-follow avoids it)"))
+        return self.left
 
     def _show(self, events: Iterable[Any]) -> None:
         found, hidden, processes, update = self._found, self._hidden, self._processes, self._processes.add
@@ -6761,8 +6939,8 @@ def _watch_pids(args: Any, watcher: Watcher, processes: _Processes, mask: int, a
     alone: the names of the processes that are there are not needed.
     """
     if not args.pid:
-        if sys.stderr and sys.stderr.isatty():
-            print(f"{_PROG}: no PID and no COMMAND: watching every process on this machine", file=sys.stderr)
+        if _for_people(args) or (sys.stderr and sys.stderr.isatty()):
+            _complain(OSError(0, "no PID and no COMMAND: watching every process on this machine"))
         watcher.watch(None, mask, follow=args.follow)
         if not alone:
             for event in _there(watcher, _pids(), execs=False):
@@ -6796,23 +6974,25 @@ def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
         if status or there is None:
             return status or 1
         failed = 0
-        live = _Live(watcher, processes, views, command, (_COMM | _UID) & ~args.events)
+        live = _Live(args, watcher, processes, views, command, (_COMM | _UID) & ~args.events)
         try:
             command.watcher = watcher
             try:
                 live.begin(there)
                 live.run(deadline, ending=named, stoppable=True)
             except (KeyboardInterrupt, SystemExit):
-                command.watcher = None
+                command.watcher, failed = None, int(args.no_leftovers)  # nobody knows who would have been left
                 live.run(now())  # what has happened by now
                 _end(views, now())
                 if not command.process:
                     raise
             else:
+                failed = int(live.left)
                 _end(views, now())
         except OSError as error:
             if not command.process:
                 raise
+            failed = int(args.no_leftovers)
             if not isinstance(error, BrokenPipeError):
                 _complain(error)
                 failed = 1
@@ -6845,7 +7025,7 @@ def _wait_for(args: Any) -> int:
                 if code is None:
                     _complain(OSError(errno.ESRCH, f"process {pid} has ended; its exit status is unknown"))
                 elif args.verbose:
-                    with contextlib.suppress(BrokenPipeError):
+                    with contextlib.suppress(BrokenPipeError), _named(sys.stdout):
                         print(pid, _exit_text(code << 8 if code >= 0 else -code), flush=True)
                 if code != 0:
                     status = 1 if code is None else code if code > 0 else 128 - code
@@ -6856,17 +7036,29 @@ def _wait_for(args: Any) -> int:
                 woken.poll(min(waiting.rest() for _, waiting in waitings) * 1000)
     return status
 
-def _parser() -> Any:
-    """The options. A wrong one ends the program with one line and status 2."""
+def _parser() -> tuple[Any, dict[str, bool]]:
+    """What parses the options, and which of them take a value. A wrong one ends the program with one line and 2."""
     import argparse
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> Any:
             self.exit(2, f"{_PROG}: {message} (-h has help)\n")
 
+        def format_help(self) -> str:
+            """Each option in one line where that can be: argparse takes two for most, and not the same everywhere."""
+            lines = [_HELP]
+            for title, actions in groups:
+                lines.append(f"\n{title}:\n")
+                for action in actions:
+                    names = ", ".join(action.option_strings) + f" {action.metavar}" * bool(action.metavar)
+                    for name, text in zip((names, "", ""), (action.help or "").split("\n")):
+                        lines.append(f"  {name:22}  {text}\n")
+            return "".join(lines)
+
     def pid(text: str) -> int:
         if not text.isdecimal() or not int(text):
-            raise argparse.ArgumentTypeError(f"a PID is a number from 1, not {text!r}; a command stands behind --")
+            raise argparse.ArgumentTypeError(f"a PID is a number from 1, not {text!r}; PIDs and a command exclude each "
+                                             "other, and a command that is a number stands behind --")
         return int(text)
 
     def events(text: str) -> int:
@@ -6906,68 +7098,109 @@ def _parser() -> Any:
             raise ValueError
         return number
 
+    def group(title: str) -> None:
+        groups.append((title, []))
+
+    def add(*names: str, **options: Any) -> None:
+        groups[-1][1].append(parser.add_argument(*names, **options))
+
+    groups: list[tuple[str, list[Any]]] = []
     kinds = [*(kind.__name__.upper() for kind in _EVENTS.values()), "NONZERO_EXIT"]
-    parser = Parser(
-        prog=_PROG, usage=f"{_PROG} [options] [PID ...]\n       {_PROG} [options] -- COMMAND [ARG ...]",
-        description="Reports process starts, execs and exits, live from the Linux kernel: of a command and all that\n"
-        "it starts, of processes and their descendants, or of the whole machine.",
-        epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("pid", nargs="*", type=pid, metavar="PID", help="these processes, until the last has ended (default: all)")
-    add("--tree", action="store_true", help="at the end, draw the tree of processes and when each ran")
-    add("--stats", action="store_true", help="at the end, count starts, failures and times by program")
-    add("--why", action="store_true", help="print only why the command failed")
-    add("--live", action="store_true", help="with --tree and COMMAND: on a terminal, show the tree while it grows")
-    add("--sort", choices=["starts", "cpu", "time", "memory", "failed"], help="with --stats: what comes first")
-    add("--trace", metavar="FILE", help="write a trace for ui.perfetto.dev, chrome://tracing or speedscope")
-    add("-j", "--json", action="store_true", help="one JSON object a line")
-    add("--load", metavar="FILE", help="show what -j has recorded (-: standard input), instead of what happens now")
-    add("--wait", action="store_true", help="print nothing, and end with PID's exit status; of several, the last not 0")
-    add("-v", "--verbose", action="store_true", help="with --wait: print how each process ends")
+    parser = Parser(prog=_PROG, add_help=False)
+    parser.add_argument("pid", nargs="*", type=pid, metavar="PID")
+    group("what to watch")
     add("-e", "--events", type=events, action="append", metavar="KIND,...",
-        help=f"of {', '.join(kinds).lower()}, all (default: exec, exit, and a fork that no exec follows)")
-    add("-t", "--threads", action="store_true", help="report the start and end of every thread")
-    add("-u", "--user", type=user, metavar="USER", help="run COMMAND as this user, with the user's groups; takes root")
-    add("--paths", action="store_true", help="with -j: also each exec's executable and working directory")
+        help="fork, exec, exit, uid, gid, sid, ptrace, comm,\ncoredump, nonzero_exit, all (default: exec, exit, and\n"
+             "a fork that no exec follows)")
+    add("-t", "--threads", action="store_true", help="the start and end of every thread, too")
     add("--no-follow", dest="follow", action="store_false", help="leave out the descendants")
-    add("--only", type=pattern, action="append", metavar="PATTERN",
-        help="show only processes whose command line has this regular expression (this and the next three: all hold)")
-    add("--user-id", type=user_id, action="append", metavar="USER", help="show only processes of this real user")
+    add("-d", "--duration", type=seconds, metavar="SECONDS", help="stop reporting after so long")
+    add("-u", "--user", type=user, metavar="USER", help="run COMMAND as this user; takes root")
+    add("--no-leftovers", action="store_true", help="fail if a process outlives COMMAND by a second")
+    add("--wait", action="store_true", help="only end with the status of PID, or the last to fail")
+    add("-v", "--verbose", action="store_true", help="with --wait: print how each process ends")
+    add("--load", action="append", metavar="FILE", help="what -j has recorded (-: standard input), also .gz")
+    group("what to show")
+    add("--tree", action="store_true", help="at the end, the tree of processes, and when each ran")
+    add("--live", action="store_true", help="with --tree: draw it while COMMAND runs, too")
+    add("--stats", action="store_true", help="at the end, starts, failures and costs by program")
+    add("--sort", choices=("starts", "cpu", "time", "memory", "failed"), metavar="KEY",
+        help="with --stats: starts, cpu, time, memory or failed")
+    add("--why", action="store_true", help="at the end, only why COMMAND failed")
+    add("--all", action="store_true", help="with --tree, --stats and --why: every row")
+    add("-j", "--json", action="store_true", help="one JSON object a line")
+    add("--paths", action="store_true", help="with -j: each exec's executable and directory, too")
+    add("--only", type=pattern, action="append", metavar="PATTERN", help="only if the command line has this expression")
+    add("--user-id", type=user_id, action="append", metavar="USER", help="only processes of this real user")
     add("--cgroup", type=pattern, action="append", metavar="PATTERN",
-        help="show only processes whose control group has this regular expression, as /docker/ or sshd.service")
-    add("--longer", type=seconds, action="append", metavar="SECONDS",
-        help="show only what happens to a process when it has run so long, such as its end")
-    add("-d", "--duration", type=seconds, metavar="SECONDS", help="end after so long")
-    add("-o", "--output", metavar="FILE",
-        help="write there, not to standard output (with COMMAND: standard error)")
-    add("--all", action="store_true", help="with --tree and --stats: show every row")
-    add("-V", "--version", action="version", version=f"cnproc {__version__}")
-    return parser
+        help="only if the control group has it: a container's")
+    add("--longer", type=seconds, action="append", metavar="SECONDS", help="only if it has run so long by then")
+    group("where to write")
+    add("-o", "--output", metavar="FILE", help="not to standard output (with COMMAND: error)")
+    add("--trace", metavar="FILE", help="a trace, for ui.perfetto.dev or speedscope")
+    group("about cnproc")
+    add("-h", "--help", action="help", help="this")
+    add("-V", "--version", action="version", version=f"cnproc {__version__}", help="its version")
+    return parser, {name: action.nargs is None for _, actions in groups for action in actions
+                    for name in action.option_strings}
+
+def _first_word(argv: list[str], takes_value: dict[str, bool]) -> int:
+    """Where the first word is that is no option and no option's value. argparse would take options behind it, too."""
+    at = 0
+    while at < len(argv) and argv[at].startswith("-") and argv[at] not in ("-", "--"):
+        option = argv[at]
+        at += 1
+        if option.startswith("--"):
+            name, has_value, _ = option.partition("=")
+            long = [name] if name in takes_value else [other for other in takes_value if other.startswith(name)]
+            wants = not has_value and len(long) == 1 and takes_value[long[0]]
+        else:
+            first = next((i for i in range(1, len(option)) if takes_value.get("-" + option[i], True)), 0)
+            wants = first == len(option) - 1 and "-" + option[first] in takes_value
+        at += wants and argv[at:at + 1] not in ([], ["--"])
+    return at
 
 def _arguments(argv: list[str]) -> Any:
     """The arguments, checked; what excludes what is a wrong option, too."""
-    parser = _parser()
-    cut = (*argv, "--").index("--")
-    args = parser.parse_args(argv[:cut])
-    args.command = argv[cut + 1:]
-    if cut < len(argv) and not args.command:
+    parser, takes_value = _parser()
+    first = _first_word(argv, takes_value)
+    if argv[first:] and argv[first].strip("0123456789.,"):  # else a PID, or meant as one
+        words = argv[first:]
+        cut, command = first, words[1:] if words[0] == "--" else words
+    else:
+        cut = (*argv, "--").index("--", first)
+        command = argv[cut + 1:]
+    args = parser.parse_intermixed_args(argv[:cut])
+    args.command = command
+    if argv[cut:] == ["--"]:
         parser.error("there is no command behind --")
+    view = args.tree or args.stats or args.why
     for one, other, what in (
-        (args.command, args.pid, "a command and PIDs"), (args.load, args.pid, "--load and PIDs"),
-        (args.load, args.command, "--load and a command"), (args.wait, args.command, "--wait and a command"),
-        (args.wait, args.load or args.tree or args.stats or args.trace or args.json, "--wait and other output"),
+        (args.command, args.pid, "a command and PIDs"), (args.load, args.command, "--load and a command"),
+        (args.wait, args.command, "--wait and a command"),
+        (args.wait, args.load or view or args.trace or args.json, "--wait and other output"),
+        (args.no_leftovers, not args.follow, "--no-leftovers and --no-follow"),
+        (args.no_leftovers, args.duration is not None, "--no-leftovers and -d"),
     ):
         if one and other:
             parser.error(f"{what} exclude each other")
-    files = [os.path.realpath(name) for name in (args.load, args.output, args.trace) if name and name != "-"]
+    for option, given, needs in (
+        ("--wait", not args.wait or args.pid, "a PID"), ("-v", not args.verbose or args.wait, "--wait"),
+        ("-u", not args.user or args.command, "a command"),
+        ("--no-leftovers", not args.no_leftovers or args.command, "a command"),
+        ("--why", not args.why or args.command or args.load, "a command"),
+        ("--live", not args.live or (args.tree and args.command), "--tree and a command"),
+        ("--sort", not args.sort or args.stats, "--stats"),
+        ("--all", not args.all or view, "--tree, --stats or --why"),
+    ):
+        if not given:
+            parser.error(f"{option} takes {needs}")
+    files = [name if name == "-" else os.path.realpath(name) for name in args.load or ()]
+    files += [os.path.realpath(name) for name in (args.output, args.trace) if name and name != "-"]
     if len({*files}) < len(files):
         parser.error("--load, -o and --trace take different files")
-    if args.wait and not args.pid:
-        parser.error("--wait takes a PID")
     if args.trace and args.longer:
         parser.error("--trace is written as things happen: --longer cannot choose what is in it")
-    if args.user and not args.command:
-        parser.error("-u takes a command")
     masks, args.events = args.events, 0
     for mask in masks or ():
         args.events |= mask
@@ -6980,7 +7213,9 @@ def _views(args: Any, stack: contextlib.ExitStack) -> list[_View]:
         raise OSError(errno.EBADF, f"standard {'error' if args.command else 'output'} is closed")
 
     def create(path: str) -> _Out:
-        if path == "-" and sys.stdout:
+        if path == "-":
+            if not sys.stdout:
+                raise OSError(errno.EBADF, "standard output is closed")
             return _Out(sys.stdout)
         file = open(path, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
 
@@ -6995,6 +7230,8 @@ def _views(args: Any, stack: contextlib.ExitStack) -> list[_View]:
         standard.reconfigure(errors="backslashreplace")
     given = create(args.output) if args.output else None
     summary = _Out(standard) if args.json and standard else given or _Out(standard)  # -o has the lines, if any
+    if args.live and not summary.tty:
+        raise OSError(errno.ENOTTY, "--live takes a terminal: without it the tree is drawn at the end")
     views: list[_View] = []
     if args.json:
         views.append(_Json(given or _Out(standard), args))
@@ -7008,6 +7245,10 @@ def _views(args: Any, stack: contextlib.ExitStack) -> list[_View]:
         views.append(_Why(summary, args))
     return views or [_Lines(summary, args)]
 
+def _for_people(args: Any) -> bool:
+    """Whether no program reads what is written to standard error."""
+    return not args.json or bool(args.output)
+
 def _complain(error: OSError) -> None:
     with contextlib.suppress(OSError):  # of a standard error that nobody reads
         if not sys.stderr:  # print() would take standard output
@@ -7020,11 +7261,27 @@ def main(argv: list[str] | None = None) -> int:
     Returns the exit status. While it runs it handles SIGTERM, SIGHUP and SIGINT, unless they are ignored: it
     unsubscribes before it ends.
     """
+    status = _main(sys.argv[1:] if argv is None else argv)
+    for stream in sys.stdout, sys.stderr:
+        try:
+            if stream:
+                with _named(stream):
+                    stream.flush()
+        except OSError as error:  # the interpreter tries once more at its end, and would complain
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)
+            if not (status or isinstance(error, BrokenPipeError)):
+                _complain(error)
+                status = 1
+    return status
+
+def _main(argv: list[str]) -> int:
     import signal
 
     handlers: dict[int, Any] = {}
     try:
-        args = _arguments(sys.argv[1:] if argv is None else argv)
+        args = _arguments(argv)
         command = _Command(args.command, args.user)
         if threading.current_thread() is threading.main_thread():
             for name in "SIGTERM", "SIGHUP", "SIGINT", *(["SIGQUIT"] if args.command else []):
@@ -7040,13 +7297,14 @@ def main(argv: list[str] | None = None) -> int:
         with contextlib.ExitStack() as stack:
             try:
                 # What is read is opened before what is written, so that a mistake destroys nothing.
-                file = stack.enter_context(open(0 if args.load == "-" else args.load, "rb", buffering=0,
-                                                closefd=args.load != "-")) if args.load else None
+                files = [stack.enter_context(open(0 if path == "-" else path, "rb", closefd=path != "-"))
+                         for path in args.load or ()]
                 views = _views(args, stack)
             except OSError as error:
                 _complain(error)
                 return 2
-            return _load(args, views, file) if args.load else _watch_live(args, views, command)
+            command.outs = {view.out for view in views}
+            return _load(args, views, files) if files else _watch_live(args, views, command)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -7060,14 +7318,6 @@ def main(argv: list[str] | None = None) -> int:
         for number, handler in handlers.items():
             if handler is not None:  # else it was set by C
                 signal.signal(number, handler)
-        for stream in sys.stdout, sys.stderr:
-            try:
-                if stream:
-                    stream.flush()
-            except OSError:  # the interpreter tries once more at its end, and would complain
-                null = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(null, stream.fileno())
-                os.close(null)
 
 globals().pop("__annotations__", None)  # of private names: help() would show them
 

@@ -22,6 +22,7 @@ import errno
 import faulthandler
 import fcntl
 import gc
+import gzip
 import inspect
 import io
 import json
@@ -4649,7 +4650,8 @@ class Shown(unittest.TestCase):
             for name in {"NO_COLOR", "FORCE_COLOR", "COLUMNS"} - dict(environ).keys():
                 os.environ.pop(name, None)
             out = cnproc._Out(screen)
-            view = view(out, cnproc._arguments([*args]))
+            option = {cnproc._Tree: ["--tree"], cnproc._Stats: ["--stats"]}.get(view, [])
+            view = view(out, cnproc._arguments([*option, *args]))
             processes = cnproc._Processes("here", "0" * 36, look=False)
             for event in events:
                 view.on_event(event, processes.add(event), processes)
@@ -5282,6 +5284,54 @@ def in_process(*args: str) -> tuple[int, str, str]:
 
 
 @pure
+class Options(unittest.TestCase):
+    """What is an option, a PID, or the command."""
+
+    def test_the_command_begins_with_the_first_word_that_is_no_number(self) -> None:
+        cases: list[tuple[str, str, list[int], dict[str, Any] | None]] = [
+            ("make -j2", "make -j2", [], {}), ("-o FILE make -o x", "make -o x", [], {"output": "FILE"}),
+            ("-oFILE make", "make", [], {"output": "FILE"}), ("--output=FILE make", "make", [], {"output": "FILE"}),
+            ("--output FILE make", "make", [], {"output": "FILE"}), ("--out x make", "make", [], {"output": "x"}),
+            ("-d 5 make", "make", [], {"duration": 5}), ("-d=5 make", "make", [], {"duration": 5}),
+            ("-jt make -v", "make -v", [], {"json": True, "threads": True}),
+            ("-jd 5 make", "make", [], {"json": True, "duration": 5}), ("-jd5 8 --tree", "", [8], {
+                "json": True, "duration": 5, "tree": True}),
+            ("--tree make -- -x", "make -- -x", [], {"tree": True}), ("-- 1234", "1234", [], {}),
+            ("-- -- x", "-- x", [], {}), ("-- make", "make", [], {}), ("-o - make", "make", [], {"output": "-"}),
+            ("make --t --s -d", "make --t --s -d", [], {}), ("7z x 5", "7z x 5", [], {}), ("- x", "- x", [], {}),
+            ("./12", "./12", [], {}), ("-e exec,exit true", "true", [], {"events": What.EXEC | What.EXIT}),
+            ("1234 --tree", "", [1234], {"tree": True}), ("1 -j 2 --tr x 3", "", [1, 2, 3], None),
+            ("1 -j 2 --trac x 3", "", [1, 2, 3], {"json": True, "trace": "x"}), ("", "", [], {}),
+            ("--user root id", "id", [], {"user": "root"}),
+            ("--load x 5", "", [5], {"load": ["x"]}), ("--load x --load=y", "", [], {"load": ["x", "y"]}),
+        ]
+        for line, command, pids, options in cases:
+            with self.subTest(line), contextlib.redirect_stderr(io.StringIO()) as err:
+                if options is None:
+                    with self.assertRaises(SystemExit):
+                        cnproc._arguments(line.split())
+                    self.assertIn("ambiguous", err.getvalue())
+                    continue
+                args: dict[str, Any] = cnproc._arguments(line.split()).__dict__
+                self.assertEqual((" ".join(args.pop("command")), args.pop("pid"), args.pop("follow")),
+                                 (command, pids, True))
+                self.assertEqual({name: value for name, value in args.items() if value}, options)
+
+    def test_a_pid_and_a_command_exclude_each_other(self) -> None:
+        for words in ["1234", "make"], ["1234", "--", "make"], ["1234", "-j", "make"], ["1234", "1x"]:
+            status, _, err = in_process(*words)
+            self.assertEqual(status, 2)
+            self.assertRegex(err, "PIDs and a command exclude each other|a command and PIDs exclude each other")
+
+    def test_the_readme_has_the_options_in_the_order_of_the_help(self) -> None:
+        if not (HERE / "README.md").exists():
+            self.skipTest("there is no README here")
+        helped = re.findall(r"(?m)^  ((?:-.*?)?--[a-z-]+)", in_process("-h")[1])
+        table = re.findall(r"(?m)^\| (`-.*?) \|", (HERE / "README.md").read_text())
+        self.assertEqual(*([re.findall(r"--[a-z-]+", names)[0] for names in rows] for rows in (table, helped)))
+
+
+@pure
 class Loading(unittest.TestCase):
     """--load: what -j has recorded."""
 
@@ -5305,6 +5355,52 @@ class Loading(unittest.TestCase):
                 status, _, err = in_process("--load", file.name, *options)
                 self.assertEqual((status, err.count("\n")), (2, 1))
             self.assertEqual(pathlib.Path(file.name).read_text(), self.LINE)
+
+    def record(self, event: str, when: int, pid: int, parent: int, host: str = "vm", *command: str) -> str:
+        """A line of a recording."""
+        record = {**json.loads(self.LINE), "event": event, "timestamp_ns": when * 10**9, "host": host, "pid": pid,
+                  "tid": pid, "parent_pid": parent, "parent_tid": parent, "exit_code": 0, "returncode": 0,
+                  "duration": None, "start_ns": None, "cmdline": command or None, "truncated": False,
+                  "time": f"2026-11-22T14:32:{when:02}.000000Z"}
+        return json.dumps(record) + "\n"
+
+    def test_of_a_recording_only_some_processes_and_their_descendants(self) -> None:
+        r = self.record
+        forks = [r("fork", 1, 20, 10), r("fork", 2, 30, 20), r("fork", 2, 40, 10), r("fork", 2, 41, 40)]
+        text = "".join([*forks, r("exec", 3, 20, 10, "vm", "make"), r("exec", 3, 40, 10, "vm", "other"),
+                        r("exec", 4, 30, 20, "vm", "cc", "x.c"), r("exit", 5, 20, 10),
+                        r("exec", 6, 30, 1, "vm", "late"),
+                        *(r("exit", 6, pid, 1) for pid in range(100, 200)),  # the first to end are forgotten
+                        r("fork", 7, 50, 30), r("exec", 8, 50, 30, "vm", "last"), r("exit", 9, 50, 30)])
+        for pids, said in ((["20"], "make|cc x.c|late|last"), (["30"], "cc x.c|late|last"), (["41"], ""),
+                           (["50", "40"], "other|last"), (["10"], "make|other|cc x.c|late|last")):
+            status, out, err = self.load(text, "-e", "exec", *pids)
+            self.assertEqual((status, err, "|".join(line[38:] for line in out.splitlines())), (0, "", said))
+        self.assertEqual(self.load(text, "-e", "exec", "99", "40"), (
+            1, self.load(text, "-e", "exec", "40")[1], "python3 cnproc.py: no process 99 in the recording\n"))
+        self.assertEqual(self.load(text, "--tree", "40")[1].count("\n"), 4)  # the head, two rows and the sum
+        lines = self.load(text, "-j", "40")[1].splitlines()
+        self.assertEqual([json.loads(line)["pid"] for line in lines], [40, 41, 40])
+        # Without forks, who started a process is known from its exec.
+        self.assertEqual(self.load("".join(text.splitlines(True)[4:]), "-e", "exec", "20")[1].count("\n"), 4)
+
+    def test_recordings_come_in_the_order_given_packed_or_not(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            plain, packed, cut = (os.path.join(folder, name) for name in ("plain", "packed", "cut"))
+            pathlib.Path(plain).write_text(self.record("exec", 5, 5, 1, "a", "one") + "x\n")
+            data = b"".join(gzip.compress(self.record("exec", 5, 5, 1, host, "two").encode()) for host in "bc")
+            pathlib.Path(packed).write_bytes(data)
+            pathlib.Path(cut).write_bytes(data[:-4])
+            status, out, err = in_process("--load", packed, "--load", plain, "-e", "exec")
+            self.assertEqual([line.split()[-1] for line in out.splitlines()], ["two", "two", "one"])
+            self.assertEqual((status, err), (2, f"python3 cnproc.py: {plain}: line 2 is no event\n"))
+            self.assertIn("3 processes", in_process("--load", packed, "--load", plain, "--tree")[1])
+            status, out, err = in_process("--load", plain, "--load", cut, "-e", "exec")
+            self.assertEqual((status, out.count("\n"), err.count("\n")), (2, 3, 2))
+            self.assertIn(f"{cut}: what is packed in it ends too early", err)
+            with open(packed, "rb") as file:
+                run = subprocess.run([*CNPROC, "--load", "-"], stdin=file, stdout=subprocess.PIPE, timeout=PATIENCE)
+            self.assertEqual((run.returncode, run.stdout.count(b"two")), (0, 2))
 
     def test_broken_lines_are_named_and_the_rest_is_read(self) -> None:
         for broken in ("x", "[]", "{}", "5", "null", '"a"', '{"event": "exec"}', "[" * 9999,
@@ -5562,11 +5658,19 @@ class CommandLine(Case):
 
     def test_wrong_arguments_get_one_line_and_status_2(self) -> None:
         with tempfile.NamedTemporaryFile() as mark:
-            for args in (["0"], ["-e", "fork,nothing", "1"], ["x"], ["--what"], ["-d", "x"], ["-d", "-1"], ["-5"],
-                         ["1.5"], ["--"], ["1", "--", "rm", mark.name], ["-o", "/nonexistent/x", "--", "rm", mark.name],
-                         ["--trace", "/nonexistent/x", "--", "rm", mark.name], ["--wait"], ["--wait", "--tree", "1"],
-                         ["--wait", "--", "rm", mark.name], ["--load", "/nonexistent"], ["--load", "x", "1"],
-                         ["--load", "x", "--", "rm", mark.name]):
+            for args in (["0"], ["-e", "fork,nothing", "1"], ["--what"], ["-d", "x"], ["-d", "-1"], ["-5"], [""],
+                         ["1.5"], ["1,2"], ["--"], ["1", "--", "rm", mark.name], ["1", "rm", mark.name],
+                         ["-o"], ["-o", "--", "rm", mark.name],
+                         ["-o", "/nonexistent/x", "rm", mark.name], ["--trace", "/nonexistent/x", "rm", mark.name],
+                         ["--wait"], ["--wait", "--tree", "1"], ["--wait", "rm", mark.name], ["--wait", "--why", "1"],
+                         ["--load", "/nonexistent"], ["--load", mark.name, "rm", mark.name],
+                         ["--load", mark.name, "--load", mark.name], ["--load", "-", "--load", "-"],
+                         ["--t", "rm", mark.name], ["-jx", "rm", mark.name], ["-j=1", "rm", mark.name],
+                         ["-v", "1"], ["--all"], ["--all", "-j", "rm", mark.name], ["--sort", "cpu", "--tree", "1"],
+                         ["--stats", "--sort", "x", "rm", mark.name], ["--why"], ["--why", "1"], ["--no-leftovers"],
+                         ["--no-leftovers", "--no-follow", "rm", mark.name],
+                         ["--no-leftovers", "-d", "0", "rm", mark.name], ["--live", "rm", mark.name],
+                         ["--live", "--tree", "1"], ["--live", "--tree", "rm", mark.name]):
                 with self.subTest(args=args):
                     status, out, err = in_process(*args)
                     self.assertEqual((status, out, err.count("\n")), (2, "", 1))
@@ -5578,8 +5682,14 @@ class CommandLine(Case):
         self.assertEqual(said, f"cnproc {cnproc.__version__}\n")
         self.output("--what", status=2)
         _, out, _ = in_process("-h")
-        for part in "examples:", "--no-follow", "nonzero_exit", "--duration", "usage: python3 cnproc.py", "-- COMMAND":
+        for part in "--no-follow", "nonzero_exit", "--duration", "usage: python3 cnproc.py", "COMMAND [ARG":
             self.assertIn(part, out)
+        self.assertEqual([line for line in out.splitlines() if len(line) > 79], [])
+        examples = re.findall(r"(?m)^  python3 cnproc\.py (.*?)  ", out)
+        self.assertEqual(len(examples), 5)
+        for example in examples:
+            cnproc._arguments(example.split())
+        self.assertLess(out.index("examples:"), out.index("--events"))
 
     @live
     def test_a_command_s_output_and_status_are_its_own(self) -> None:
@@ -5603,6 +5713,143 @@ class CommandLine(Case):
                                    env={**os.environ, "PATH": os.defpath})
             self.assertEqual((out, err.count("\n")), ("", 1))
             self.assertIn(command, err)
+            self.assertEqual("command not found" in err, command == "nonexistent-command")
+        with tempfile.TemporaryDirectory() as folder:
+            for text, said in (("#!/no/such -x\n", "its interpreter /no/such is missing"),
+                               ("#! \t/bin/sh\r\n", r"its interpreter /bin/sh\r is missing")):
+                script = pathlib.Path(folder, "script")
+                script.write_text(text)
+                script.chmod(0o755)
+                for command, path in (str(script), os.defpath), ("script", folder):
+                    _, err = self.output(command, status=127, env={**os.environ, "PATH": path})
+                    self.assertEqual(err, f"python3 cnproc.py: {command}: {said}\n")
+
+    @live
+    def test_a_command_needs_no_dashes_and_has_its_options(self) -> None:
+        for args, shown in ((["-e", "exit", "sh", "-c", "echo $0 $*; exit 3", "--tree", "-d", "--", "-j"],
+                             "--tree -d -- -j\n"), (["sh", "-c", "echo $*; exit 3", "--", "-h"], "-h\n")):
+            out, err = self.output(*args, status=3)
+            self.assertEqual(out, shown)
+            self.assertIn("exit 3 after", err)
+        with tempfile.TemporaryDirectory() as folder:
+            number = pathlib.Path(folder, "1234")
+            number.write_text("#!/bin/sh\nexit 7\n")
+            number.chmod(0o755)
+            self.output("--", "1234", status=7, env={**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"})
+
+    @live
+    def test_who_goes_on_when_the_command_has_ended_is_named(self) -> None:
+        for script, status, said in ("exit 4", 4, "has ended with 4"), ("kill $$", 143, "was killed by SIGTERM"):
+            for number in 1, 7:
+                read, write = os.pipe()
+                starts = f"cat <&{read} >/dev/null 2>&1 & echo $!; " * number
+                run = self.cnproc("-o", os.devnull, "sh", "-c", starts + script, pass_fds=[read])
+                assert run.stdout and run.stderr
+                pids = [int(run.stdout.readline()) for _ in range(number)]
+                os.close(read)
+                line = run.stderr.readline()
+                more = "" if number == 1 else " and 2 more"
+                self.assertEqual(line, f"python3 cnproc.py: sh {said}; waiting for {number}: " + ", ".join(
+                    f"{pid} cat" for pid in pids[:5]) + f"{more} (ctrl-C ends this, --no-follow avoids it)\n")
+                self.assertIsNone(run.poll())
+                os.close(write)
+                self.assertEqual((run.wait(PATIENCE), run.stderr.read()), (status, ""))
+
+    @live
+    def test_json_on_standard_error_is_not_disturbed(self) -> None:
+        read, write = os.pipe()
+        run = self.cnproc("-j", "sh", "-c", f"(read x; sleep 1.2; exit 6) <&{read} & exit 0", pass_fds=[read])
+        os.close(read)
+        os.write(write, b"\n")  # longer than the second after which others are told
+        os.close(write)
+        _, err = run.communicate(timeout=PATIENCE)
+        self.assertIn(6, [json.loads(line).get("returncode") for line in err.splitlines()])
+        run = self.cnproc("-j", "-d", "0")
+        self.assertEqual((run.communicate(timeout=PATIENCE)[1], run.returncode), ("", 0))
+        self.assertIn("no PID and no COMMAND: watching every", self.output("-d", "0")[1])
+
+    @live
+    def test_with_threads_the_end_has_the_command_s_status(self) -> None:
+        code = "import ctypes, os, sys, threading, time\nlibc = ctypes.CDLL(None)\n" + ALONE
+        run = self.cnproc("-t", "-e", "exit", sys.executable, "-c", code, stdin=subprocess.PIPE)
+        self.ready(run)
+        _, err = run.communicate("\n", timeout=PATIENCE)
+        self.assertEqual(run.returncode, 7)
+        self.assertRegex(err.splitlines()[-1], r"  exit 7 after \d")
+
+    @live
+    def test_no_leftovers_fails_if_a_process_outlives_the_command(self) -> None:
+        for code, status in (0, 1), (4, 4):
+            read, write = os.pipe()
+            options = "-o", os.devnull, "--no-leftovers", "sh", "-c"
+            out, err = self.output(*options, f"cat <&{read} >/dev/null 2>&1 & echo $!; exit {code}", pass_fds=[read],
+                                   status=status)
+            os.close(read)
+            self.assertEqual(err, f"python3 cnproc.py: left behind by sh: {int(out)} cat\n")
+            self.assertEqual(state(int(out)), "S")  # it runs on
+            os.close(write)
+            # Who ends with the command, or soon, is not left behind.
+            _, err = self.output(*options, f"sleep 0.2 & exit {code}", status=code)
+            self.assertEqual(err, "")
+
+    @live
+    def test_who_is_about_to_end_is_no_leftover_but_who_it_starts_is(self) -> None:
+        read, write = os.pipe()
+        os.set_inheritable(read, True)
+        real = cnproc._stat
+        looked: list[int] = []
+
+        def stat(pid: int) -> Any:
+            found = real(pid)
+            if found and b"cat" in (cnproc._raw_cmdline(pid) or b""):
+                looked.append(pid)
+                found = found._replace(flags=found.flags | cnproc._PF_EXITING * (len(looked) == 1))
+            return found
+
+        with unittest.mock.patch.object(cnproc, "_stat", stat):
+            status, _, err = in_process("-e", "sid", "--no-leftovers", "sh", "-c", f"cat <&{read} & exit 0")
+        os.close(read)
+        os.close(write)
+        self.assertEqual((status, len(looked)), (1, 2))
+        self.assertRegex(err, rf"left behind by sh: {looked[0]} cat\n$")
+
+    @live
+    def test_an_early_ctrl_c_is_quiet(self) -> None:
+        ctrl_c = "import os\nos.write(1, b'here')\nos.kill(os.getpid(), 2)\n"
+        for module in "ctypes", "mmap", "argparse":  # while each is imported
+            with self.subTest(module), tempfile.TemporaryDirectory() as folder:
+                pathlib.Path(folder, module + ".py").write_text(ctrl_c)
+                code = f"import runpy, sys; sys.argv[1:] = ['-V']; sys.path.insert(0, {folder!r})\n" \
+                       f"sys.modules.pop({module!r}, 0); runpy.run_path({CNPROC[1]!r}, run_name='__main__')"
+                run = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                     timeout=PATIENCE)
+                self.assertEqual((run.returncode, run.stdout, run.stderr), (-signal.SIGINT, b"here", b""))
+
+    @live
+    def test_ctrl_c_leaves_the_summary_a_line_of_its_own(self) -> None:
+        def lines(shown: str, width: int) -> list[str]:
+            """What a terminal shows of it: a line that is full is continued only by one more character."""
+            rows, column = [""], 0
+            for char in re.sub(r"\x1b\[[\d;]*[mK]", "", shown):
+                if char == "\n":
+                    rows.append("")
+                elif char == "\r":
+                    column = 0
+                else:
+                    if column == width:
+                        rows.append("")
+                        column = 0
+                    rows[-1] = rows[-1][:column].ljust(column) + char + rows[-1][column + 1:]
+                    column += 1
+            return [row.rstrip() for row in rows]
+
+        for script, above in (("echo rea''dy", "^C"), ("stty -echo; echo rea''dy", "ready"),
+                              ("printf rea''dy", "ready^C")):
+            shown, status = self.in_terminal("--tree", "sh", "-c", f"{script}; exec sleep 100",
+                                             keys=[(b"ready", b"\x03")])
+            rows = lines(shown, 80)
+            at = next(i for i, row in enumerate(rows) if re.match(" +TIME .*COMMAND$", row))
+            self.assertEqual((rows[at - 1], status), (above, 130), rows)
 
     @live
     def test_it_ends_with_the_last_descendant_or_with_no_follow_with_the_command(self) -> None:
@@ -5684,7 +5931,7 @@ class CommandLine(Case):
                     eventually(lambda: b"exit 4 after" in events.read() or events.seek(0))
                     run.send_signal(number)
                     _, err = run.communicate(timeout=PATIENCE)
-                    self.assertEqual((run.returncode, err, state(pid)), (4, "", "S"))
+                    self.assertEqual((run.returncode, err, state(pid) in ("R", "S")), (4, "", True))
                 finally:
                     os.kill(pid, signal.SIGKILL)
 
@@ -6048,7 +6295,17 @@ leave()
             run = self.cnproc(child.pid, stdout=full)
             assert run.stderr
             self.assertEqual((run.wait(PATIENCE), run.stderr.read()),
-                             (1, "python3 cnproc.py: No space left on device\n"))
+                             (1, "python3 cnproc.py: standard output: No space left on device\n"))
+            quick = self.start("sh", "-c", "read x", stdin=subprocess.PIPE)
+            buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+            for args in ["-h"], ["--wait", "-v", quick.pid]:
+                run = self.cnproc(*args, stdout=full, env=buffered)
+                if args[0] == "--wait":
+                    self.settle(run)
+                    self.go(quick)
+                assert run.stderr
+                self.assertEqual((run.wait(PATIENCE), run.stderr.read()),
+                                 (1, "python3 cnproc.py: standard output: No space left on device\n"))
         run = self.cnproc(child.pid, stdout=None, preexec_fn=lambda: os.close(1))
         assert run.stderr
         self.assertEqual((run.wait(PATIENCE), run.stderr.read()),
@@ -6058,7 +6315,7 @@ leave()
                 script = f"/bin/true; sleep 0.2; echo on; exit {code}"
                 out, err = self.output(option, "/dev/full", "--", "sh", "-c", script, status=status)
                 self.assertEqual(out, "on\n")
-                self.assertIn("python3 cnproc.py: No space left on device\n", err)
+                self.assertIn("python3 cnproc.py: /dev/full: No space left on device\n", err)
 
     def test_ctrl_c_is_quiet_with_unwritten_output_and_a_closed_pipe(self) -> None:
         code = """if True:
@@ -6117,6 +6374,15 @@ leave()
             run = subprocess.run(["sh", "-c", script.format(shlex.join(CNPROC)) + "; echo $?"], stdout=subprocess.PIPE,
                                  stderr=subprocess.DEVNULL, text=True, timeout=PATIENCE)
             self.assertEqual(run.stdout.split()[0], str(status), script)
+
+    @live
+    def test_a_dash_is_no_file_if_standard_output_is_closed(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            for option in "-o", "--trace":
+                _, err = self.output(option, "-", "true", status=2, stdout=None, cwd=folder,
+                                     preexec_fn=lambda: os.close(1))
+                self.assertEqual(err, "python3 cnproc.py: standard output is closed\n")
+            self.assertEqual(os.listdir(folder), [])
 
     @live
     def test_a_dash_is_standard_output(self) -> None:
@@ -6908,7 +7174,7 @@ class Readme(Case):
         text = re.sub(r"\d\d:\d\d:\d\d\.\d+|\d+\.\d+ s\b|\d+%", "TIME", text)
         text = re.sub(r" +", " ", re.sub(r"(<=)?\b\d+[KMG]\b", "MEMORY", text))
         for _ in "pid", "parent":
-            text = re.sub(r'(?m)(^TIME (?:PID\d+ )?|[pt]id": )(\d+)', number, text)
+            text = re.sub(r'(?m)(^TIME (?:PID\d+ )?|[pt]id": |left behind by sh: )(\d+)', number, text)
         return [line.strip() for line in text.splitlines()]
 
     def test_the_examples_print_what_they_should(self) -> None:
