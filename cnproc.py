@@ -6564,7 +6564,7 @@ class _Chosen:
                     chosen.discard(self._gone.popleft())
         own = machine.add(event)
         if own and info:  # some of it may be known from its ancestors, or from the recording alone
-            for name in "parent_pid", "start_ns", "since_ns", "image", "executed":
+            for name in "parent_pid", "start_ns", "_since_ns", "_image", "_executed":
                 setattr(own, name, getattr(info, name))
         for view in self._views:
             view.on_event(event, own, machine)
@@ -6874,6 +6874,8 @@ class _Live:
                 end = self._processes.command_exit
                 if end and self._pidfd >= 0:
                     self.close()
+                if end and self._command.process:
+                    self._command.process.poll()  # else it stays a zombie while we wait for what it has left
                 if end and not self._rest_due:
                     self._rest_due = end.timestamp_ns + _REST_NS
             elif events is None or (deadline is not None and now_ns() >= deadline):
@@ -6893,7 +6895,7 @@ class _Live:
                 info = self._processes.known.get(pid)
                 if not info:
                     info = Process(pid, None, None, stat.start_ns)
-                    info.found(stat)
+                    info._found(stat)
                 infos.append(info)
         # Who is about to end may have started others, whose Forks are still to be read.
         self._rest_due = _NEVER if infos else self._now() + _REST_NS // 10
@@ -7201,6 +7203,7 @@ def _arguments(argv: list[str]) -> Any:
         parser.error("--load, -o and --trace take different files")
     if args.trace and args.longer:
         parser.error("--trace is written as things happen: --longer cannot choose what is in it")
+    args.paths |= args.why  # in which folder something failed is a part of the answer
     masks, args.events = args.events, 0
     for mask in masks or ():
         args.events |= mask

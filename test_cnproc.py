@@ -4650,7 +4650,8 @@ class Shown(unittest.TestCase):
             for name in {"NO_COLOR", "FORCE_COLOR", "COLUMNS"} - dict(environ).keys():
                 os.environ.pop(name, None)
             out = cnproc._Out(screen)
-            option = {cnproc._Tree: ["--tree"], cnproc._Stats: ["--stats"]}.get(view, [])
+            option = {cnproc._Tree: ["--tree"], cnproc._Stats: ["--stats"],
+                      cnproc._Why: ["--why", "--load", "-"]}.get(view, [])
             view = view(out, cnproc._arguments([*option, *args]))
             processes = cnproc._Processes("here", "0" * 36, look=False)
             for event in events:
@@ -5115,7 +5116,7 @@ class Rows(Shown):
         events = self.lives((7, 1, 0, 100, "pytest", 256), (8, 7, 10, 50, "worker"), (9, 8, 20, 30, "tool a.json", 256))
         self.assertEqual(self.show(cnproc._Why, events).splitlines(), [
             "exit 1 after 0.100 s: pytest", "  before that, exit 1 after 0.010 s: tool a.json",
-            "pytest failed; 1 failure reached what was watched, 1 other did not"])
+            "pytest failed; 1 failure reached the command, 1 other did not"])
 
     def test_bars_are_as_dense_as_the_rows_ran(self) -> None:
         events = self.lives((7, 1, 0, 1000, "make"), (8, 7, 0, 500, "busy"), (9, 7, 500, 1000, "half"),
