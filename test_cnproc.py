@@ -5975,6 +5975,17 @@ leave()
             self.assertEqual(command.status(), 128 + signal.SIGINT)
 
     @live
+    def test_a_live_tree_changes_in_place_and_ends_as_the_usual_one(self) -> None:
+        script = "echo one; read x; echo two; exit 3"
+        text, status = self.in_terminal("--tree", "--live", "sh", "-c", script, LINES="24", keys=[(b"running", b"\n")])
+        self.assertEqual(status, 3)
+        grown, _, final = text.rpartition("\x1b[r")  # the terminal is whole again
+        self.assertIn("\x1b[1;12r", grown)            # what the command writes scrolls above the tree
+        self.assertRegex(grown, r"running.*  sh -c 'echo one; read x")
+        self.assertRegex(re.sub(r"\x1b\[\d*m", "", final), r"(?s)COMMAND\r\n.* 3  .*  sh -c 'echo one.*failed")
+        self.assertNotIn("running", final)
+
+    @live
     def test_a_full_screen_program_has_the_terminal(self) -> None:
         code = ("import sys, termios, tty; old = termios.tcgetattr(0); tty.setraw(0); "
                 "print('raw', end='', flush=True); key = sys.stdin.read(1); termios.tcsetattr(0, 0, old); "
