@@ -4772,7 +4772,7 @@ class Tree:
             yield process
             rest += process.children[::-1]
 
-    def add(self, event: Any) -> Process | None:
+    def add(self, event: Event) -> Process | None:
         """Take an event, in the order in which a Watcher reports them. Returns whose it is: of a Fork the child, of a
         Lost None.
         """
@@ -4786,16 +4786,16 @@ class Tree:
             return self._fork(event, pid)
         process = self.known.get(pid)
         if process is None:  # its Fork has not been reported
-            parent_pid = event._values()[0] if what == _EXEC else None
+            parent_pid = event.parent_pid if isinstance(event, Exec) else None
             process = self._make(pid, parent_pid, None, known=self._children)
         if what == _EXEC:
             process._exec(event)
         elif what == _EXIT:
-            if event.tid == pid and event.exit_signal != _NO_SIGNAL:
+            if event.tid == pid and isinstance(event, Exit) and event.exit_signal != _NO_SIGNAL:
                 self._exit(process, event)
-        elif what == _COMM:
+        elif isinstance(event, Comm):
             process._named(event.comm, thread=event.tid != pid)
-        elif what == _UID and event.tid == pid:
+        elif isinstance(event, Uid) and event.tid == pid:
             process._image = process._image.copy(ruid=event.ruid)
         return process
 
@@ -5636,7 +5636,7 @@ def _chain(process: Process, out: _Out, *, whole: bool) -> str:
 
 def _telling(words: list[str]) -> str:
     """The argument that tells one run of a program from another: as a rule the file that it works on."""
-    files = []
+    files: list[str] = []
     for before, word in zip(words, words[1:]):
         name = word.rpartition("/")[2]
         stem, _, kind = name.rpartition(".")
@@ -5670,9 +5670,10 @@ def _short(process: Process, room: int, out: _Out) -> str:
     script = next((i for i, word in enumerate(words) if i and word.endswith(name)), 0)
     if script:
         texts.append(lead + " ".join(map(_quote, [name, *words[script + 1:]])))
-    for text in _chain(process, out, whole=True), *texts:
-        if _columns(text) <= room:
-            return text
+    for whole in _chain(process, out, whole=True), *texts:
+        if _columns(whole) <= room:
+            return whole
+    text = texts[-1]
     argument = _telling(words)
     rest_room = room - _columns(argument) - 1
     if argument and rest_room > _columns(lead + name) and argument not in text[:room - 1]:

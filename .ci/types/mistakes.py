@@ -26,6 +26,10 @@ for event in cnproc.watch(1):
         event.returncode + 1                            # mistake 18
         event.exitcode                                  # mistake 19
 
+cnproc.Tree(keeps=True)                                 # mistake 21
+cnproc.Tree().add(5)                                    # mistake 22
+cnproc.Tree().roots.pid                                 # mistake 23
+
 
 async def wait() -> int:
     return await cnproc.wait_async(1)                   # mistake 20

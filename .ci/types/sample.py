@@ -56,8 +56,16 @@ def everything() -> int | None:
         names: dict[cnproc.Event, str] = {cnproc.Exit(cnproc.What.EXIT, pid=3): "by value"}
         print(names)
         print(pids, watcher.lost + 1, watcher.source.upper(), watcher.source_error, watcher.fileno())
+    tree = cnproc.Tree()
     for event in cnproc.run(["make"], events=What.EXEC, timeout=5, cwd="/"):
         describe(event)
+        found: cnproc.Process | None = tree.add(event)
+        print(found and found.name.upper())
+    for one in tree:
+        parent: cnproc.Process | None = one.parent
+        programs: list[cnproc.Program] = one.programs
+        print(parent, [program.cmdline for program in programs], one.exit and one.exit.cpu_ns, one.children)
+    print([leaf.command + str(leaf.returncode) for leaf in tree.failures()], tree.roots, tree.known[1].failed)
     return cnproc.wait(1, timeout=0.5)
 
 
