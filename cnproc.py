@@ -4516,6 +4516,7 @@ class _Image:
         self.argv, self.comm, self.label, self.titled, self.renamed = argv, comm, label, titled, renamed
         self.ruid, self.cgroup = ruid, cgroup
         self._interprets: str | None = None
+        self._program = ""
         if label:
             self.name = _printable(label)
         elif argv:
@@ -4524,7 +4525,6 @@ class _Image:
                 self.name = f"[{_printable(_text(comm))}]" if comm else "''"
         else:
             self.name = "?"
-        self._program = self.name if self._interprets is None else ""
 
     def copy(self, **changed: Any) -> _Image:
         """The same but for these."""
@@ -4540,6 +4540,8 @@ class _Image:
 
     @property
     def program(self) -> str:
+        if self._interprets is None:
+            return self.name
         if not self._program:
             self._program = _script_name(self.name, self.argv or b"", self._interprets or "")
         return self._program
@@ -4620,7 +4622,8 @@ class Process:
     _failing = 0                       # how many of its children have failed, and can be why it failed
     _forgotten = 0                     # how many failures of its descendants are remembered only as a number
     _unfinished = 0                    # how many of its children are not `finished`
-    _finished = False                  # it has ended, and so have all its descendants
+    _past = False                      # it has ended, and no events of its own come any more
+    _finished = False                  # it is past, and so are all its descendants
     _found_running = False             # it was there when the watch began
     # CPU time in ns, memory in bytes, and whether that is exact: of its Exit, once a view has taken them from there.
     _cost: tuple[int | None, int | None, bool | None] = (None, None, None)
@@ -4697,7 +4700,7 @@ class Process:
     def _exec(self, event: Any) -> None:
         """It has executed a program."""
         argv, comm, rebuilt = event._words, event._comm, event.cpu == _REBUILT
-        _, ruid, _, cgroup, _, cwd = event._values()
+        _, ruid, _, cgroup, _, cwd = event._more
         if (self._executed or (self._busy and self._image.name != "?")) and not rebuilt:
             first, rest = self._earlier[:1], self._earlier[1:]
             self._earlier = *first, *rest[-_EARLIER + 2:], (self._image, self._executed, self._since_ns, self.cwd)
@@ -4749,7 +4752,6 @@ class Tree:
         self.latest: collections.deque[Process] = collections.deque(maxlen=3)  # the last of them
         self._keep = keep
         self._top = Process(0)   # its children are the roots
-        self._ended: list[Process] = []  # to be finished, unless events of theirs come right behind
         # With keep=False: ended, but events of theirs may still come; and so many of them.
         self._gone: collections.deque[Process] = collections.deque()
         self._gone_max = 1
@@ -4762,7 +4764,7 @@ class Tree:
     @property
     def alive(self) -> int:
         """How many processes are known and have not ended."""
-        return len(self.known) - len(self._gone) - len(self._ended)
+        return len(self.known) - len(self._gone)
 
     def __iter__(self) -> Iterator[Process]:
         """All processes that are remembered, each behind its parent."""
@@ -4776,8 +4778,6 @@ class Tree:
         """Take an event, in the order in which a Watcher reports them. Returns whose it is: of a Fork the child, of a
         Lost None.
         """
-        if self._ended:
-            self.settle()
         what = event.what
         if not what:
             return None
@@ -4810,8 +4810,8 @@ class Tree:
             self.known[pid] = process
             if before and before.end_ns is None:  # nobody has heard of its end
                 before.end_ns, before.exit_code = start_ns or 0, -1
-                if not (self._keep or before._unfinished):
-                    self._finish(before)
+                if not self._keep:
+                    self._forget(before)
             above = parent or self._top
             if above._children is None:
                 above._children = {}
@@ -4830,7 +4830,7 @@ class Tree:
             self._top._children = {**(self._top._children or {}), process: None}
             self._top._unfinished += 1
             parent._unfinished -= 1
-            if parent.end_ns is not None and not parent._unfinished:
+            if parent._past and not parent._unfinished:
                 self._finish(parent)
 
     def _exit(self, process: Process, event: Any) -> None:
@@ -4845,43 +4845,44 @@ class Tree:
             if parent and event.parent_pid in (0, parent.pid):  # else its parent has ended before, and did not wait
                 parent._failing += 1
                 self.causes -= parent._failing == 1 and parent.failed
-        self._ended.append(process)
+        if not self._keep:
+            self._gone.append(process)
+            if len(self._gone) > self._gone_max:
+                self._forget(self._gone.popleft())
 
     def settle(self) -> None:
         """Forget what need not be remembered. No event of it comes any more."""
-        ended, self._ended = self._ended, []
-        if self._keep:
-            return
-        for process in ended:
-            gone = self._gone
-            gone.append(process)
-            if len(gone) > self._gone_max:
-                first = gone.popleft()
-                if self.known.get(first.pid) is first:
-                    del self.known[first.pid]
-            if not process._unfinished:
-                self._finish(process)
+        while self._gone:
+            self._forget(self._gone.popleft())
+
+    def _forget(self, process: Process) -> None:
+        """It has ended, and no events of its own come any more."""
+        process._past = True
+        if self.known.get(process.pid) is process:
+            del self.known[process.pid]
+        if not process._unfinished:
+            self._finish(process)
 
     def _finish(self, process: Process) -> None:
-        while not process._finished:
+        """It has ended, and so have all its descendants. Perhaps that is so for its parent now, too."""
+        while True:
             process._finished = True
             for finished in self.finished:
                 finished(process)
             parent = process.parent or self._top
-            siblings = parent._children or {}
-            if not process.failed:
-                process._children = None  # whatever failed there has not reached it
-            if process not in siblings:
+            siblings = parent._children
+            if not siblings or process not in siblings:
                 return
-            parent._unfinished -= 1
-            if not _reaches(process):
+            if process.exit_code <= 0 or not _reaches(process):
+                process._children = None  # whatever failed there has not reached it
                 del siblings[process]
             elif parent._failing > _FAILURES or parent is self._top:
                 failed = [sibling for sibling in siblings if sibling._finished]
                 if len(failed) > _FAILURES:
                     parent._forgotten += self.count_failures(failed[0])
                     del siblings[failed[0]]
-            if parent.end_ns is None or parent._unfinished:
+            parent._unfinished -= 1
+            if not parent._past or parent._unfinished:
                 return
             process = parent
 
