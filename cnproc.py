@@ -6566,8 +6566,8 @@ class _Chosen:
                     chosen.discard(self._gone.popleft())
         own = machine.add(event)
         if own and info:  # some of it may be known from its ancestors, or from the recording alone
-            for name in "parent_pid", "start_ns", "_since_ns", "_image", "_executed":
-                setattr(own, name, getattr(info, name))
+            own.parent_pid, own.start_ns, own._since_ns = info.parent_pid, info.start_ns, info._since_ns
+            own._image, own._executed = info._image, info._executed
         for view in self._views:
             view.on_event(event, own, machine)
 
@@ -6817,7 +6817,7 @@ class _Live:
         self._watcher, self._processes, self._views, self._command = watcher, processes, views, command
         self._args = args
         self._rest_due = 0             # when to look whether anybody has outlived the command, once it has ended
-        self.left = False              # whether somebody has, who must not
+        self.left = ""                 # who has, and must not
         self._hidden = hidden          # kinds that are heard for what they tell of a process, and not shown
         self._now = watcher._subscription.now
         self._threads = _ThreadExits(os.getpid() if command.process else 0) if watcher._table.ends else None
@@ -6910,15 +6910,14 @@ class _Live:
         if len(infos) > _NAMED:
             named += f" and {len(infos) - _NAMED} more"
         command, code = _printable(os.path.basename(self._command.words[0])), end.returncode
-        self.left = bool(self._args.no_leftovers)
-        if self.left:
-            _complain(OSError(0, f"left behind by {command}: {named}"))
-        elif _for_people(self._args):
+        if self._args.no_leftovers:
+            self.left = f"left behind by {command}: {named}"
+        elif _for_people(self._args) and not self._args.live:  # a live tree shows who is running
             ended = "has ended" if code is None else f"has ended with {code}" if code >= 0 else (
                 f"was {_exit_text(end.exit_code)}")
             _complain(OSError(0, f"{command} {ended}; waiting for {len(infos)}: {named} "
                                  "(ctrl-C ends this, --no-follow avoids it)"))
-        return self.left
+        return bool(self.left)
 
     def _show(self, events: Iterable[Any]) -> None:
         found, hidden, processes, update = self._found, self._hidden, self._processes, self._processes.add
@@ -6991,8 +6990,10 @@ def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
                 if not command.process:
                     raise
             else:
-                failed = int(live.left)
                 _end(views, now())
+                if live.left:
+                    _complain(OSError(0, live.left))
+                    failed = 1
         except OSError as error:
             if not command.process:
                 raise
