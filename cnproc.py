@@ -2067,16 +2067,21 @@ class _Program:
             ):
                 self.fds[name] = _bpf(_BPF_MAP_CREATE, _bpf_map_create(kind, key, value, room, flags))
             self.fds["program"] = self._load(_BPF_PROG_TYPE_SOCKET_FILTER, *_instructions(threads, paths))
-            if not threads and _layout(paths).keys() >= _PEAK_MEMBERS:
-                with contextlib.suppress(OSError):  # before Linux 6.16; max_rss_exact says so
-                    self._attach_to_exits(paths)
         except BaseException:
             self.close()
             raise
+        self._paths = paths
+        self._can_keep_peaks = not threads and _layout(paths).keys() >= _PEAK_MEMBERS  # and has not been asked to yet
 
-    def _attach_to_exits(self, paths: bool) -> None:
-        """Have the peaks kept until this descriptor is closed."""
-        program = self._load(_BPF_PROG_TYPE_RAW_TRACEPOINT, *_instructions(False, paths, peak=True))
+    def keep_peaks(self) -> None:
+        """Have the peaks of memory kept until close(), where the kernel can."""
+        if self._can_keep_peaks:
+            self._can_keep_peaks = False
+            with contextlib.suppress(OSError):  # before Linux 6.16; max_rss_exact says so
+                self._attach_to_exits()
+
+    def _attach_to_exits(self) -> None:
+        program = self._load(_BPF_PROG_TYPE_RAW_TRACEPOINT, *_instructions(False, self._paths, peak=True))
         name = ctypes.create_string_buffer(b"sched_process_exit")
         try:
             self.fds["exits"] = _bpf(_BPF_RAW_TRACEPOINT_OPEN, _bpf_raw_tracepoint(ctypes.addressof(name), program))
@@ -2472,6 +2477,8 @@ class _RingSource:
         control.everything = control.passing = control.sender = 0
 
     def add(self, pid: int, kinds: int, inherited: int) -> bool:
+        if (kinds | inherited) & _ENDS:
+            self._program.keep_peaks()
         own = _EXIT | (_FORK | _EXEC if self._threads else 0)
         kinds, inherited = (kinds and kinds | own) | (inherited and _FORK), inherited and inherited | _FORK | _EXIT
         value = _process_entry(kinds=kinds, inherited=inherited, tasks=_UNCOUNTED, since_ns=self._subscription.now())
@@ -2511,6 +2518,8 @@ class _RingSource:
             self._element(_BPF_MAP_DELETE_ELEM, pid)
 
     def watch_all(self, kinds: int) -> None:
+        if kinds & _ENDS:
+            self._program.keep_peaks()
         self._control.passing = kinds | (_FORK | _EXIT if kinds & _ENDS else 0)
         self._control.everything = kinds
         if not kinds & _ENDS:
@@ -4864,7 +4873,7 @@ class Tree:
             self._finish(process)
 
     def _finish(self, process: Process) -> None:
-        """It has ended, and so have all its descendants. Perhaps that is so for its parent now, too."""
+        """It is past, and so are all its descendants. Perhaps that is so for its parent now, too."""
         while True:
             process._finished = True
             for finished in self.finished:
@@ -4874,8 +4883,9 @@ class Tree:
             if not siblings or process not in siblings:
                 return
             if process.exit_code <= 0 or not _reaches(process):
-                process._children = None  # whatever failed there has not reached it
                 del siblings[process]
+                if process._children:  # whatever failed there has not reached it
+                    process._children = None
             elif parent._failing > _FAILURES or parent is self._top:
                 failed = [sibling for sibling in siblings if sibling._finished]
                 if len(failed) > _FAILURES:
@@ -5053,8 +5063,7 @@ class _Processes(Tree):
         self.host, self.boot_id = host, boot_id
         self.number = number       # of the machine, if there are several
         self.offset_ns = 0         # from the events' clock to the time of day
-        self.command = 0           # the pid of the command, and its end
-        self.command_exit: Exit | None = None
+        self.command = 0           # the pid of the command
         self.command_process: Process | None = None
         self._look = look          # whether /proc is that of these processes
         self._children = children
@@ -5076,11 +5085,12 @@ class _Processes(Tree):
             self.command_process = process
         return process
 
-    def _exit(self, process: Process, event: Any) -> None:
-        super()._exit(process, event)
-        if process.pid == self.command and not self.command_exit:
-            self.command_exit = event
-            self.command_process = process
+    @property
+    def command_exit(self) -> Exit | None:
+        """The command's end, once it has been reported."""
+        if not self.command_process and self.command:  # its Fork has not been reported
+            self.command_process = self.known.get(self.command)
+        return self.command_process.exit if self.command_process else None
 
 @contextlib.contextmanager
 def _named(file: Any) -> Generator[None, None, None]:

@@ -5163,7 +5163,7 @@ class Rows(Shown):
         processes, chance = cnproc._Processes("here", "", look=False), random.Random(1)
         for i in range(scale(60_000)):
             when = i * 10_000
-            events = [fork(10, 1, when), fork(11, 10, when + 1), Exec(
+            events: list[Any] = [fork(10, 1, when), fork(11, 10, when + 1), Exec(
                 What.EXEC, 0, when + 2, 11, 11, cmdline=[f"p{chance.randrange(10 ** chance.randrange(5))}", f"f{i}"]),
                 ended(11, 256 * chance.randrange(2), when + chance.randrange(5, 9000)), ended(10, 0, when + 9500)]
             for event in events:
