@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 """Report every process start, exec and exit on Linux, live from the kernel's process connector.
 
-    python3 cnproc.py PID                  # a process and its descendants, until the last has ended
+    python3 cnproc.py --why make           # what made a command fail
+    python3 cnproc.py --tree make -j2      # what it ran, and what took the time and the memory
     status = cnproc.wait(pid)              # wait for any process, not only for a child
     for event in cnproc.watch(pid): ...    # what a process and its descendants do, as it happens
 
@@ -4575,7 +4576,7 @@ class _Image:
         if plain:
             return plain
         words = self.words
-        if self.titled and len(words) == 1:
+        if len(words) == 1 and (self.titled or words[0].startswith("[")):  # a title, or a name as ps has it
             return _printable(_text(words[0]))
         return " ".join(map(_quote, words))
 
@@ -5065,7 +5066,7 @@ class _Processes(Tree):
         self.offset_ns = 0         # from the events' clock to the time of day
         self.command = 0           # the pid of the command
         self.command_process: Process | None = None
-        self._look = look          # whether /proc is that of these processes
+        self.look = look          # whether /proc is that of these processes
         self._children = children
         self._gone_max = 64 if threads else 1
         self._me = os.getpid() if look else 0
@@ -5073,7 +5074,7 @@ class _Processes(Tree):
     def _fork(self, event: Any, pid: int) -> Process:
         parent_pid, rebuilt = event.parent_pid, event.cpu == _REBUILT
         process = self._make(pid, parent_pid, _when(event), known=self._children or rebuilt or pid == self.command)
-        if self._look:
+        if self.look:
             stat = _stat(pid) if rebuilt else None
             if stat:
                 process._found(stat)
@@ -5502,6 +5503,7 @@ class _Span(_View):
         self.lost_more = False         # whether more were lost, nobody knows how many
         self.machines: list[_Processes] = []
         self._cost = _Cost()           # of all that have ended
+        self._failed = 0               # so many of them have failed
         self._most_ns = 0              # the CPU time of the most expensive process, and what to call that
         self._most = ""
         self._peaks = [0, 0]           # the memory of the largest process: the largest bound, the largest exact figure
@@ -5528,6 +5530,7 @@ class _Span(_View):
             cpu_ns, rss, exact, *_ = event._values()
             info._cost = cpu_ns, rss, exact
             self._cost.add(info)
+            self._failed += info.failed
             if cpu_ns and cpu_ns > self._most_ns:
                 self._most_ns, self._most = cpu_ns, _called(info, self.out)
             if rss and rss > self._peaks[bool(exact)]:
@@ -5588,6 +5591,8 @@ class _Span(_View):
 
     def failures(self) -> str:
         """How much failed, in words."""
+        if self.filter.any:
+            return f"{self._failed} failed" if self._failed else "nothing failed"
         failed = self.failed_roots()
         reached = sum(processes.count_failures(root) for processes, root in failed)
         others = sum(processes.causes for processes in self.machines) - reached
@@ -5610,7 +5615,7 @@ class _Span(_View):
         cost, parts = self._cost, [*first]
         if cost.known:
             parts.append(f"{cost.cpu} of CPU")
-            if self._most and cost.known > 1:
+            if self._most and cost.known > 1 and not cost.unknown:
                 parts.append(f"{self._most} took {100 * self._most_ns / max(1, cost.cpu_ns):.0f} %")
         bound, peak = self._peaks
         if peak and peak >= bound:
@@ -5665,27 +5670,32 @@ def _called(process: Process, out: _Out) -> str:
     argument = _telling(image.words) if process._executed else ""
     if argument and argument != name:
         return f"{name} {argument}"
-    if len(image.words) < 2:
-        return name
-    return name if process._earlier or not name.startswith(image.name) else _short(process, 40, out)
+    short = name == image.name or name.startswith(f"{image.name} -")
+    return image.command if short and len(image.words) > 1 and _columns(image.command) <= 40 else name
 
 def _short(process: Process, room: int, out: _Out) -> str:
-    """What a process ran, in so many columns: the last program's name first, and the argument that tells most."""
-    image = process._image
+    """What a process ran, in so many columns."""
+    image, whole = process._image, _chain(process, out, whole=True)
+    if _columns(whole) <= room:
+        return whole
     *before, name = process._names
     lead = "".join(f"{one} {out.therefore} " for one in before)
-    if not (process._executed and image.argv and not image.label) or (image.titled and len(image.words) == 1):
-        return out.cut(lead + name, room)
-    words = image.words
-    texts = [lead + " ".join(map(_quote, [image.name, *words[1:]])) if words[0].endswith(image.name) else image.command]
+    return _shortened(image, lead, room, out) if process._executed else out.cut(lead + name, room)
+
+def _shortened(image: _Image, lead: str, room: int, out: _Out) -> str:
+    """A command line, in so many columns: the program's name first, and the argument that tells most."""
+    words, name = image.words, image.program
+    if not words or image.label or (image.titled and len(words) == 1):
+        return out.cut(lead + image.command, room)
+    texts = [image.command, " ".join(map(_quote, [image.name, *words[1:]]))
+             if words[0].endswith(image.name) else image.command]
     script = next((i for i, word in enumerate(words) if i and word.endswith(name)), 0)
     if script:
-        texts.append(lead + " ".join(map(_quote, [name, *words[script + 1:]])))
-    for whole in _chain(process, out, whole=True), *texts:
-        if _columns(whole) <= room:
-            return whole
-    text = texts[-1]
-    argument = _telling(words)
+        texts.append(" ".join(map(_quote, [name, *words[script + 1:]])))
+    for text in texts:
+        if _columns(lead + text) <= room:
+            return lead + text
+    argument, text = _telling(words), lead + texts[-1]
     rest_room = room - _columns(argument) - 1
     if argument and rest_room > _columns(lead + name) and argument not in text[:room - 1]:
         return f"{out.cut(text, rest_room)} {argument}"
@@ -5735,14 +5745,16 @@ class _Row:
 
     names    what the processes are called
     info     one of them
+    ran_ns   its CPU time if that is known, else how long it was there
     rows     the rows of their children
     cost     of several processes, as `load`; else both are None
     """
 
-    __slots__ = ("cost", "count", "end", "failed", "info", "load", "names", "rows", "running", "start", "total_ns")
+    __slots__ = ("cost", "count", "end", "failed", "info", "load", "names", "ran_ns", "rows", "running", "start",
+                 "total_ns")
 
-    def __init__(self, info: Process, start: int, end: int, rows: _Rows | None) -> None:
-        self.info, self.start, self.end, self.rows = info, start, end, rows
+    def __init__(self, info: Process, start: int, end: int, ran_ns: int, rows: _Rows | None) -> None:
+        self.info, self.start, self.end, self.ran_ns, self.rows = info, start, end, ran_ns, rows
         self.names = info._names
         self.count, self.failed, self.running = 1, int(info.failed), int(info.end_ns is None)
         self.total_ns = end - start
@@ -5751,7 +5763,7 @@ class _Row:
 
     def copy(self) -> _Row:
         """A row that can be added to, while this one stays as it is."""
-        row = _Row(self.info, self.start, self.end, self.rows)
+        row = _Row(self.info, self.start, self.end, self.ran_ns, self.rows)
         row.names = self.names
         if self.cost and self.load:
             row.count = 0
@@ -5764,31 +5776,29 @@ class _Row:
         """Put another row, and all that is below it, into this one. The other stays as it is."""
         if not self.cost or not self.load:
             self.cost, self.load = _Cost(self.info), _Load()
-            self.load.add(self.start, self.end, self._ran_ns())
+            self.load.add(self.start, self.end, self.ran_ns)
             self.rows = _folded(None, self.rows)
         if other.cost and other.load:
             self.cost.merge(other.cost)
             self.load.merge(other.load)
         else:
             self.cost.add(other.info)
-            self.load.add(other.start, other.end, other._ran_ns())
+            self.load.add(other.start, other.end, other.ran_ns)
         self.start, self.end = min(self.start, other.start), max(self.end, other.end)
         self.count, self.total_ns = self.count + other.count, self.total_ns + other.total_ns
         self.failed, self.running = self.failed + other.failed, self.running + other.running
         self.rows = _folded(self.rows, other.rows)
 
-    def _ran_ns(self) -> float:
-        """For how long a process ran: its CPU time if that is known."""
-        cpu_ns = self.info._cost[0]
-        return self.total_ns if cpu_ns is None else cpu_ns
+    def density(self, begin: int, cell_ns: float, cells: int, by_cpu: bool) -> list[float]:
+        """How many processors the row took in each cell of its bar; 0 where it was not there.
 
-    def density(self, begin: int, cell_ns: float, cells: int) -> list[float]:
-        """How many processors the row took in each cell of its bar; 0 where it was not there."""
+        by_cpu: else it counts how many processes there were.
+        """
         shares = [0.0] * cells
         if not self.load:
             first = min(max(0, int((self.start - begin) / cell_ns)), cells - 1)
             after = min(max(first + 1, round((self.end - begin) / cell_ns)), cells)
-            rate = self._ran_ns() / self.total_ns if self.total_ns else 1.0
+            rate = self.ran_ns / self.total_ns if self.total_ns and by_cpu else 1.0
             shares[first:after] = [max(rate, 1e-9)] * (after - first)
             return shares
         grain = self.load.grain
@@ -5935,7 +5945,15 @@ class _Tree(_Span):
     def _row(self, process: Process, end: int, rows: _Rows | None) -> _Row:
         begin = self.begin or 0
         start = begin if process.start_ns is None else max(begin, process.start_ns)
-        return _Row(process, start, max(start, end), rows)
+        end = max(start, end)
+        cpu_ns = process._cost[0]
+        if process.end_ns is None and any(machine.look for machine in self.machines):
+            with contextlib.suppress(ValueError):  # it is gone
+                utime, stime = (_stat_fields(process.pid) or [])[11:13]  # proc_pid_stat(5)
+                cpu_ns = (int(utime) + int(stime)) * _TICK
+        if cpu_ns is None or self._cost.unknown:  # one measure for all rows
+            cpu_ns = end - start
+        return _Row(process, start, end, cpu_ns, rows)
 
     def _with_running(self, process: Process | None, children: list[Process], now: int) -> _Rows:
         """The rows below a process: also those of what has not finished, which are not kept."""
@@ -6033,6 +6051,7 @@ class _Tree(_Span):
         scale = f"0 s{axis:>{self._cells - 3}}" if self._cells > 3 + len(axis) else f"{axis:>{self._cells}}"
         lines = [out.paint(f"{head}  {scale}  COMMAND", "2")]
         cell_ns = max(1, self._end - begin) / self._cells
+        by_cpu = not self._cost.unknown  # one measure for all rows
         for row, lead, depth in laid:
             if len(lead) > max(9, min(room, _LEAD) // 2):
                 lead = f"{out.more}{depth} {lead[-3:]}"
@@ -6042,7 +6061,7 @@ class _Tree(_Span):
                 suffix = f" [{'runs' if status == 'running' else status}]"
             label = out.encodable(lead) + self._label(row, room - len(lead) - len(suffix)) + suffix
             bar = "".join(" " if not share else out.bars[min(3, int(share * 4))]
-                          for share in row.density(begin, cell_ns, self._cells))
+                          for share in row.density(begin, cell_ns, self._cells, by_cpu))
             took = row.total_ns
             if not row.cost and row.info.start_ns is not None:
                 took = row.end - row.info.start_ns  # it may have been there before
@@ -6155,8 +6174,8 @@ class _Stats(_Span):
         super().__init__(out, args)
         self._programs: dict[str, _Program_Stats] = collections.defaultdict(_Program_Stats)
         self._clocks: dict[Process, _Clock] = {}                   # of what runs
-        # The most expensive ones: CPU time, self time; how long each ran, and its command line.
-        self._dearest: list[tuple[tuple[int, int], int, str]] = []
+        # The most expensive ones: CPU time, self time; how long each ran, and what it was.
+        self._dearest: list[tuple[tuple[int, int], int, _Image]] = []
         self._count = self._counted = self._counted_ns = 0         # events: all, and when last shown; when
         self._status = _Out(sys.stderr) if sys.stderr and sys.stderr.isatty() and not (
             args.command or args.load or args.json) else None
@@ -6184,7 +6203,7 @@ class _Stats(_Span):
         elif what == _EXEC:
             clock, rebuilt = self._clock_of(info), event.cpu == _REBUILT
             if clock.name:
-                self._stop(info, info._earlier[-1][0].command if info._earlier else "?", clock, when)
+                self._stop(info, info._earlier[-1][0] if info._earlier else _NO_IMAGE, clock, when)
             self._name(info, clock)
             if not rebuilt:
                 clock.started = True
@@ -6196,7 +6215,7 @@ class _Stats(_Span):
             if not info._executed or not clock.name:  # it has run what its parent runs, or was there before
                 self._name(info, clock)
             if clock.name:
-                self._stop(info, info.command, clock, when, ended=True)
+                self._stop(info, info._image, clock, when, ended=True)
             above = self._clocks.get(info.parent) if info.parent else None
             if above and above.children:
                 above.end_child(when)
@@ -6213,7 +6232,7 @@ class _Stats(_Span):
         shown = not self.filter.any or self.filter.holds(info)
         clock.name, clock.parent = info.name if shown else "", info.parent.name if info.parent else "?"
 
-    def _stop(self, info: Process, command: str, clock: _Clock, when: int, *, ended: bool = False) -> None:
+    def _stop(self, info: Process, image: _Image, clock: _Clock, when: int, *, ended: bool = False) -> None:
         """A program is over. ended: so is its process."""
         took = max(0, when - clock.since_ns)
         if took < self.filter.longer_ns:
@@ -6234,10 +6253,10 @@ class _Stats(_Span):
         dearest = self._dearest
         rank = (info._cost[0] or 0) if ended else 0, self_ns
         if len(dearest) < _DEAREST or rank > dearest[-1][0]:
-            dearest.append((rank, took, command))
+            dearest.append((rank, took, image))
             dearest.sort(key=lambda one: one[0], reverse=True)
-            lines = [line for _, _, line in dearest]
-            dearest[:] = [one for i, one in enumerate(dearest) if one[2] not in lines[:i]][:_DEAREST]  # each line once
+            lines = [image.argv for _, _, image in dearest]  # each is named once
+            dearest[:] = [one for i, one in enumerate(dearest) if one[2].argv not in lines[:i]][:_DEAREST]
 
     def on_time(self, now: int, processes: _Processes) -> None:
         if self._status:
@@ -6252,7 +6271,7 @@ class _Stats(_Span):
         last = max(self.last, now if self._clocks else 0)
         for info, clock in self._clocks.items():
             if clock.name:
-                self._stop(info, info.command, clock, last)
+                self._stop(info, info._image, clock, last)
         wall = max(0, last - (last if self.begin is None else self.begin))
         costs = any(program.cost.known for program in self._programs.values())
         cpu_ns = sum(program.cost.cpu_ns for program in self._programs.values())
@@ -6282,7 +6301,8 @@ class _Stats(_Span):
         if len(self._dearest) > 1:
             out.row("")
             out.row(out.paint(f"{'CPU' if costs else 'TIME':>11} {'LASTED':>11}  COMMAND", "2"))
-            for (cpu, own), took, command in self._dearest:
+            for (cpu, own), took, image in self._dearest:
+                command = _shortened(image, "", max(20, out.width - 25), out) if out.width else image.command
                 out.row(out.paint(f"{_seconds(cpu if costs else own):>11} {_seconds(took):>11}  ", "2") + command)
             out.row("")
         self.why()
@@ -6656,7 +6676,7 @@ class _Command:
         """0, or the status of a command that cannot be started, as a shell has it."""
         invoker = os.environ.get("SUDO_USER", "root")
         if not self._user and invoker != "root" and os.geteuid() == 0:
-            _complain(OSError(0, f'the command runs as root; -u "$SUDO_USER" runs it as {invoker}'))
+            _complain(OSError(0, f"the command runs as root; -u {invoker} runs it as {invoker}"))
         try:
             # Descriptors that we were given are the command's, as if it had been run directly: make's job server.
             self.process = watcher.popen(self.words, events, follow=follow, close_fds=False, **self._as_user())
@@ -7057,6 +7077,9 @@ def _parser() -> tuple[Any, dict[str, bool]]:
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> Any:
+            if message.startswith("argument "):  # "argument -u/--user: ..."
+                names, _, message = message.partition(" ")[2].partition(": ")
+                message = f"{names.partition('/')[0]}: {message}"
             self.exit(2, f"{_PROG}: {message} (-h has help)\n")
 
         def format_help(self) -> str:
@@ -7132,26 +7155,27 @@ def _parser() -> tuple[Any, dict[str, bool]]:
     add("-d", "--duration", type=seconds, metavar="SECONDS", help="stop reporting after so long")
     add("-u", "--user", type=user, metavar="USER", help="run COMMAND as this user; takes root")
     add("--no-leftovers", action="store_true", help="fail if a process outlives COMMAND by a second")
-    add("--wait", action="store_true", help="only end with the status of PID, or the last to fail")
+    add("--wait", action="store_true", help="end with the status of PID, or of the last to fail")
     add("-v", "--verbose", action="store_true", help="with --wait: print how each process ends")
     add("--load", action="append", metavar="FILE", help="what -j has recorded (-: standard input), also .gz")
     group("what to show")
     add("--tree", action="store_true", help="at the end, the tree of processes, and when each ran")
-    add("--live", action="store_true", help="with --tree: draw it while COMMAND runs, too")
+    add("--live", action="store_true", help="on a terminal, draw it while COMMAND runs, too")
     add("--stats", action="store_true", help="at the end, starts, failures and costs by program")
     add("--sort", choices=("starts", "cpu", "time", "memory", "failed"), metavar="KEY",
         help="with --stats: starts, cpu, time, memory or failed")
     add("--why", action="store_true", help="at the end, only why COMMAND failed")
     add("--all", action="store_true", help="with --tree, --stats and --why: every row")
     add("-j", "--json", action="store_true", help="one JSON object a line")
-    add("--paths", action="store_true", help="with -j: each exec's executable and directory, too")
-    add("--only", type=pattern, action="append", metavar="PATTERN", help="only if the command line has this expression")
+    add("--paths", action="store_true", help="with -j: each exec's file and folder (--why has it)")
+    add("--only", type=pattern, action="append", metavar="PATTERN",
+        help="only command lines with this regular expression")
     add("--user-id", type=user_id, action="append", metavar="USER", help="only processes of this real user")
     add("--cgroup", type=pattern, action="append", metavar="PATTERN",
         help="only if the control group has it: a container's")
     add("--longer", type=seconds, action="append", metavar="SECONDS", help="only if it has run so long by then")
     group("where to write")
-    add("-o", "--output", metavar="FILE", help="not to standard output (with COMMAND: error)")
+    add("-o", "--output", metavar="FILE", help="write there, not to stdout (with COMMAND: stderr)")
     add("--trace", metavar="FILE", help="a trace, for ui.perfetto.dev or speedscope")
     group("about cnproc")
     add("-h", "--help", action="help", help="this")
@@ -7203,7 +7227,7 @@ def _arguments(argv: list[str]) -> Any:
         ("--wait", not args.wait or args.pid, "a PID"), ("-v", not args.verbose or args.wait, "--wait"),
         ("-u", not args.user or args.command, "a command"),
         ("--no-leftovers", not args.no_leftovers or args.command, "a command"),
-        ("--why", not args.why or args.command or args.load, "a command"),
+        ("--why", not args.why or args.command or args.load, "a command or --load"),
         ("--live", not args.live or (args.tree and args.command), "--tree and a command"),
         ("--sort", not args.sort or args.stats, "--stats"),
         ("--all", not args.all or view, "--tree, --stats or --why"),

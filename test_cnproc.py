@@ -6242,7 +6242,7 @@ leave()
     @unittest.skipUnless(os.geteuid() == 0, "takes root")
     def test_under_sudo_a_line_says_how_to_run_the_command_as_oneself(self) -> None:
         environ = {**os.environ, "SUDO_USER": "nobody"}
-        told = 'python3 cnproc.py: the command runs as root; -u "$SUDO_USER" runs it as nobody\n'
+        told = 'python3 cnproc.py: the command runs as root; -u nobody runs it as nobody\n'
         for options in [], ["-u", "root"], ["-u", "nobody"]:
             self.assertEqual(self.output("-o", os.devnull, *options, "--", "sh", "-c", ":", env=environ)[1],
                              "" if options else told)
