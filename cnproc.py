@@ -6234,6 +6234,7 @@ class _Stats(_Span):
 
     def _stop(self, info: Process, image: _Image, clock: _Clock, when: int, *, ended: bool = False) -> None:
         """A program is over. ended: so is its process."""
+        clock.since_ns = max(clock.since_ns, self.begin or 0)  # of a recording that was not known at its Fork
         took = max(0, when - clock.since_ns)
         if took < self.filter.longer_ns:
             return

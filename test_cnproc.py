@@ -5084,6 +5084,27 @@ class Rows(Shown):
         self.assertIn("─ sh -c → rm ×10\n", text)
         self.assertIn("─ sh -c → mv ×10\n", text)
 
+    def test_a_fork_that_has_forked_before_its_exec_was_something_before(self) -> None:
+        events = self.lives((7, 1, 0, 100, "sh x"), (8, 7, 10, 90, "date"))
+        events[3:3] = [fork(9, 8, 10_000_000), ended(9, 0, 10_000_000)]  # `(sleep 1; exec date)`
+        self.assertIn("─ (x) → date\n", self.show(cnproc._Tree, events))
+        self.assertIn("─ date\n", self.show(cnproc._Tree, [*events[:3], *events[5:]]))
+
+    def test_where_some_cpu_times_are_unknown_all_bars_count_processes(self) -> None:
+        events = self.lives((7, 1, 0, 100, "make"), (8, 7, 0, 50, "idle"), (9, 7, 60, 90, "gone"))
+        events[-2].cpu_ns = 1
+        for gone, bars in ((None, "█"), (1, "░")):
+            for event in events:
+                if isinstance(event, Exit):
+                    event.cpu_ns = gone if event.pid == 9 else 1
+            rows = [line for line in self.show(cnproc._Tree, events).splitlines() if line.endswith("─ idle")]
+            self.assertEqual([re.sub("[^░▒▓█]", "", row)[:1] for row in rows], [bars])
+
+    def test_statistics_count_as_started_what_was_started_during_the_watch(self) -> None:
+        events = [Fork(What.FORK, cnproc._REBUILT, 5, 1, 1, 7, 7),
+                  Exec(What.EXEC, cnproc._REBUILT, 10**9, 7, 7, cmdline=["old"]), ended(7, 256, 2 * 10**9)]
+        self.assertRegex(self.show(cnproc._Stats, events), r"(?m)^old +0 +1 +1\.000 s +1\.000 s +100% ")
+
     def test_what_made_the_command_fail_has_rows_of_its_own_and_its_chain_below(self) -> None:
         events = self.lives((7, 1, 0, 1000, "make -k", 512), *(
             life for i in range(60) for life in (
