@@ -5292,6 +5292,9 @@ class _View:
     def end(self, now: int) -> None:
         """No more events."""
 
+    def close(self) -> None:
+        """Leave the terminal as it was, also after an error."""
+
 class _ExitTexts(dict[int, str]):
     """How a process ended, by its wait status, painted. There are a few hundred at most."""
 
@@ -5967,9 +5970,12 @@ class _Tree(_Span):
                     rows.add(row, _NEVER)
         return rows
 
-    def end(self, now: int) -> None:
+    def close(self) -> None:
         if self._live:
             self._live.close()
+
+    def end(self, now: int) -> None:
+        self.close()
         self.settle()
         for text in self._text(now):
             self.out.row(text)
@@ -7035,6 +7041,8 @@ def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
         finally:
             command.watcher = None
             live.close()
+            for view in views:
+                view.close()
     # Whatever became of the views: the command goes on, and its status is ours.
     return command.status() or failed if command.process else 0
 
