@@ -199,6 +199,12 @@ if TYPE_CHECKING:
         pid: int
         timestamp_ns: int
 
+    class _Options(NamedTuple):
+        program: str
+        value: str
+        attached: str
+        long: tuple[str, ...]
+
     class _Stat(NamedTuple):
         state: str
         ppid: int
@@ -220,6 +226,7 @@ else:
     _EventType, _FlagType = map(_short_dir, (ctypes.Structure, enum.IntFlag))
     _Event = ctypes.Structure
     Any = object  # for typing.get_type_hints(); to import typing takes 5 ms
+    _Options = collections.namedtuple("_Options", ("program", "value", "attached", "long"))  # of an interpreter
     # With threads=True a source puts it behind the last Exit of a process. It is never reported.
     _End = collections.namedtuple("_End", ("what", "pid", "timestamp_ns"))
     # Fields of /proc/PID/stat (proc_pid_stat(5)). start_ns: on CLOCK_MONOTONIC, cut to a tick; too early if the machine
@@ -4458,16 +4465,23 @@ def _escaped(character: str) -> str:
         return f"\\x{number & 0xFF:02x}"
     return f"\\u{number:04x}" if number <= 0xFFFF else f"\\U{number:08x}"
 
-# Interpreters, by name without a version. The letters of options that take a program, or a module: "-c", "-lc".
-_INTERPRETERS = {
-    **dict.fromkeys(("sh", "bash", "dash", "ksh", "mksh", "zsh", "ash"), "c"), "python": "cm", "pypy": "cm",
-    "perl": "eE", "ruby": "e", "node": "ep", "nodejs": "ep", "php": "r", "lua": "e", "Rscript": "e", "tclsh": "",
+# The options of an interpreter that stand before the script: letters of those that take a program (or "m" a module),
+# letters of those that take a value (the rest of the word, or else the next one), letters of those whose value can only
+# be the rest of the word, and long ones that take the next word.
+_SHELL = _Options("c", "oO", "", ("--rcfile", "--init-file"))
+_PYTHON = _Options("cm", "WX", "", ("--check-hash-based-pycs",))
+_NODE = _Options("ep", "rC", "", (
+    "--require", "--import", "--loader", "--experimental-loader", "--env-file", "--conditions"))
+_INTERPRETERS = {  # by name, without a version
+    **dict.fromkeys(("sh", "bash", "dash", "ksh", "mksh", "zsh", "ash"), _SHELL), "python": _PYTHON, "pypy": _PYTHON,
+    "perl": _Options("eE", "I", "MmixCDFVd", ()), "ruby": _Options("e", "IrCE", "xKTWFi", ()), "node": _NODE,
+    "nodejs": _NODE, "php": _Options("r", "dczStBRFE", "", ()), "lua": _Options("e", "l", "", ()),
+    "Rscript": _Options("e", "", "", ()), "tclsh": _Options("", "", "", ()),
 }
-_WITH_VALUE = {"-o", "+o", "-O", "+O", "-W", "-X", "-I", "-r", "--require", "--import", "--rcfile", "--init-file"}
 
 @functools.lru_cache(maxsize=4096)
-def _program_name(path: bytes) -> tuple[str, str | None]:
-    """What to call a program, by its first argument; and if it is an interpreter, its line of _INTERPRETERS.
+def _program_name(path: bytes) -> tuple[str, _Options | None]:
+    """What to call a program, by its first argument; and if it is an interpreter, its options.
 
     A title such as "sshd: user@pts/0" is no path.
     """
@@ -4476,22 +4490,36 @@ def _program_name(path: bytes) -> tuple[str, str | None]:
     name = _printable((name if is_title else name.rpartition("/")[2] or name) + colon + title) or "?"
     return name, _INTERPRETERS.get(name.lstrip("-").rstrip("0123456789."))
 
-def _script_name(name: str, argv: bytes, letters: str) -> str:
+def _script_name(name: str, argv: bytes, options: _Options) -> str:
     """What to call what an interpreter runs: a script by its own name, `python3 -m module`, `sh -c`."""
     words = iter(os.fsdecode(argv).split("\0")[1:-1])
     for word in words:
-        if word in _WITH_VALUE:
-            next(words, None)
-        elif word.startswith("--eval"):
-            return f"{name} -e"
-        elif word[:1] in ("-", "+") and word[1:]:
-            at = next((i for i, letter in enumerate(word) if letter in letters and not word.startswith("--")), 0)
-            if at and word[at] == "m":
-                return f"{name} -m {_printable(_text(word[at + 1:] or next(words, '')))}"
-            if at:
-                return f"{name} -{word[at]}"
+        if word in ("", "-"):  # a script comes by standard input
+            return name
+        if word.startswith("--"):
+            if word in ("--eval", "--print") or word.startswith(("--eval=", "--print=")):
+                return f"{name} -e"
+            if word in options.long:
+                next(words, None)
+        elif word[0] in "-+":
+            for at, letter in enumerate(word[1:], 1):
+                if letter in options.program:
+                    if letter != "m":
+                        return f"{name} -{letter}"
+                    return f"{name} -m {_printable(_text(word[at + 1:] or next(words, '')))}"
+                if options is _SHELL:
+                    if letter == "s":  # likewise, and what follows are its arguments
+                        return name
+                    if letter in options.value:  # never the rest of the word
+                        next(words, None)
+                elif letter in options.value:
+                    if not word[at + 1:]:
+                        next(words, None)
+                    break
+                elif letter in options.attached:
+                    break
         else:
-            return _program_name(os.fsencode(word))[0] if word not in ("", "-") else name
+            return _program_name(os.fsencode(word))[0]
     return name
 
 def _plain(argv: bytes) -> str | None:
@@ -4525,7 +4553,7 @@ class _Image:
                  cgroup: str | None = None, *, titled: bool = False, renamed: bool = True) -> None:
         self.argv, self.comm, self.label, self.titled, self.renamed = argv, comm, label, titled, renamed
         self.ruid, self.cgroup = ruid, cgroup
-        self._interprets: str | None = None
+        self._interprets: _Options | None = None
         self._program = ""
         if label:
             self.name = _printable(label)
@@ -4553,7 +4581,7 @@ class _Image:
         if self._interprets is None:
             return self.name
         if not self._program:
-            self._program = _script_name(self.name, self.argv or b"", self._interprets or "")
+            self._program = _script_name(self.name, self.argv or b"", self._interprets)
         return self._program
 
     @property
@@ -4601,7 +4629,7 @@ class Program:
     def __repr__(self) -> str:
         return f"<Program {self.command}>"
 
-_EARLIER = 16  # so many programs of a process are remembered beside the one that it runs
+_EARLIER = 16  # so many programs of a process are remembered beside the one that it runs: the first, and the last
 
 class Process:
     """A process, as far as a Tree has been told of it.
@@ -4629,9 +4657,14 @@ class Process:
     _busy = False                      # whether it has forked since its last exec
     # What it ran before: image, executed, since_ns, cwd.
     _earlier: tuple[tuple[_Image, bool, int | None, str | None], ...] = ()
+    _skipped = 0                       # how many programs behind the first of them are not remembered
     _failing = 0                       # how many of its children have failed, and can be why it failed
     _forgotten = 0                     # how many failures of its descendants are remembered only as a number
+    _failed_children: list[Process] | None = None  # those of the failed ones that are finished
     _unfinished = 0                    # how many of its children are not `finished`
+    _threads = 0                       # a Tree that counts them: how many live beside the first
+    _codes: frozenset[int] | set[int] = frozenset()  # likewise: what threads have ended with
+    _leader: Exit | None = None        # likewise: the first thread's Exit, while others live
     _past = False                      # it has ended, and no events of its own come any more
     _finished = False                  # it is past, and so are all its descendants
     _found_running = False             # it was there when the watch began
@@ -4670,7 +4703,9 @@ class Process:
 
     @property
     def programs(self) -> list[Program]:
-        """The programs that it has executed, in that order: none if it is a fork that has executed nothing."""
+        """The programs that it has executed, in that order: none if it is a fork that has executed nothing, and of over
+        17 only the first and the last 16.
+        """
         runs = [*self._earlier, (self._image, self._executed, self._since_ns, self.cwd)]
         ends = [*(since for _, _, since, _ in runs[1:]), self.end_ns]
         return [Program(image, since, end, cwd)
@@ -4691,7 +4726,9 @@ class Process:
         """What to call it, with what it was before."""
         if not self._earlier:
             return (self.name,)
-        return (*(image.program if executed else image.forked for image, executed, _, _ in self._earlier), self.name)
+        names = [image.program if executed else image.forked for image, executed, _, _ in self._earlier]
+        names[1:1] = ["..."] * bool(self._skipped)
+        return (*names, self.name)
 
     @property
     def command(self) -> str:
@@ -4713,8 +4750,11 @@ class Process:
         _, ruid, _, cgroup, _, cwd = event._more
         if (self._executed or (self._busy and self._image.name != "?")) and not rebuilt:
             first, rest = self._earlier[:1], self._earlier[1:]
+            self._skipped += len(rest) > _EARLIER - 2
             self._earlier = *first, *rest[-_EARLIER + 2:], (self._image, self._executed, self._since_ns, self.cwd)
         self._executed, self._told, self._busy, self.cwd = True, True, False, cwd
+        if self._threads or self._leader:  # the thread that executes is the only one left, and the first
+            self._threads, self._codes, self._leader = 0, frozenset(), None
         if not rebuilt:
             self._since_ns = event.timestamp_ns
         self._image = _Image(argv, comm, f"[{comm}]" if argv == b"" and comm else None,  # as ps has it
@@ -4748,12 +4788,16 @@ class Tree:
 
     keep    whether to remember what has ended. With False, a process is forgotten once it and all that it started
             have ended, so memory does not grow; but the last 20 failed children of one that runs, or has failed, are
-            remembered, and with them what made them fail
+            remembered, and with them what made them fail. Of a long line of daemons, each started by the one before
+            and alone, the last 120 are known as one tree
     known   the newest Process of each pid
     roots   the processes whose parent is not known, in the order of their first events
+    With threads=True of the Watcher, a process has ended when all its threads have, and its returncode is None if they
+    ended with different codes.
     """
 
-    _children = True  # whether there will be an Exit of each process that is forked
+    _children = True        # whether there will be an Exit of each process that is forked
+    _counts_threads = True  # whether events of threads are to be counted; else the last Exit says that it is that
 
     def __init__(self, *, keep: bool = True) -> None:
         self.known: dict[int, Process] = {}
@@ -4762,6 +4806,8 @@ class Tree:
         self.latest: collections.deque[Process] = collections.deque(maxlen=3)  # the last of them
         self._keep = keep
         self._top = Process(0)   # its children are the roots
+        self._orphans: dict[int, dict[Process, None]] = {}  # roots by parent_pid: of that, an event may come yet
+        self._most_failed = _FAILURES                       # so many failed children of a process are remembered
         # With keep=False: ended, but events of theirs may still come; and so many of them.
         self._gone: collections.deque[Process] = collections.deque()
         self._gone_max = 1
@@ -4796,13 +4842,19 @@ class Tree:
             return self._fork(event, pid)
         process = self.known.get(pid)
         if process is None:  # its Fork has not been reported
-            parent_pid = event.parent_pid if isinstance(event, Exec) else None
-            process = self._make(pid, parent_pid, None, known=self._children)
+            parent_pid = event.parent_pid if isinstance(event, (Exec, Exit)) else None
+            process = self._make(pid, parent_pid or None, None, known=self._children)
+            for child in self._orphans.pop(pid, ()):
+                self._adopt(process, child)
         if what == _EXEC:
             process._exec(event)
-        elif what == _EXIT:
-            if event.tid == pid and isinstance(event, Exit) and event.exit_signal != _NO_SIGNAL:
+        elif isinstance(event, Exit):
+            if self._counts_threads and (event.tid != pid or process._threads):
+                self._thread_exit(process, event)
+            elif event.tid == pid and event.exit_signal != _NO_SIGNAL:
                 self._exit(process, event)
+        elif what == _FORK:
+            process._threads += self._counts_threads
         elif isinstance(event, Comm):
             process._named(event.comm, thread=event.tid != pid)
         elif isinstance(event, Uid) and event.tid == pid:
@@ -4812,7 +4864,8 @@ class Tree:
     def _make(self, pid: int, parent_pid: int | None, start_ns: int | None, *, known: bool) -> Process:
         """A new process. known: events of its own will come."""
         parent = self.known.get(parent_pid or 0)
-        if parent and parent._depth >= _DEEPEST and not self._keep:
+        if parent and parent._depth >= _DEEPEST and not self._keep and parent.parent and (
+                parent.parent.end_ns is not None):
             self._cut(parent)
         process = Process(pid, parent, parent_pid, start_ns)
         if known:
@@ -4827,7 +4880,34 @@ class Tree:
                 above._children = {}
             above._children[process] = None
             above._unfinished += 1
+            if not parent and parent_pid:
+                self._orphans.setdefault(parent_pid, {})[process] = None
         return process
+
+    def _adopt(self, parent: Process, child: Process) -> None:
+        """Put a root below its parent, of which the first event has come only now."""
+        roots = self._top._children or {}
+        if child in roots and child is not parent:
+            del roots[child]
+            child.parent = parent
+            parent._children = {**(parent._children or {}), child: None}
+            self._top._unfinished -= not child._finished
+            parent._unfinished += not child._finished
+            parent._failing += child.failed and _reaches(child)
+
+    def _thread_exit(self, process: Process, event: Exit) -> None:
+        """A thread of a process that has, or had, several: the last one ends the process."""
+        process._codes = {*process._codes, event.exit_code}
+        if event.tid == process.pid:
+            process._leader = event
+        else:
+            process._threads = max(0, process._threads - 1)
+        leader = process._leader
+        if leader and not process._threads:
+            process._leader = None
+            self._exit(process, leader if len(process._codes) == 1 else Exit(
+                _EXIT, event.cpu, event.timestamp_ns, process.pid, process.pid, -1, leader.exit_signal,
+                leader.parent_pid, leader.parent_pid))
 
     def _fork(self, event: Any, pid: int) -> Process:
         return self._make(pid, event.parent_pid, _when(event), known=self._children)
@@ -4887,11 +4967,17 @@ class Tree:
                 del siblings[process]
                 if process._children:  # whatever failed there has not reached it
                     process._children = None
-            elif parent._failing > _FAILURES or parent is self._top:
-                failed = [sibling for sibling in siblings if sibling._finished]
-                if len(failed) > _FAILURES:
-                    parent._forgotten += self.count_failures(failed[0])
-                    del siblings[failed[0]]
+                if parent is self._top:
+                    orphans = self._orphans.get(process.parent_pid or 0)
+                    if orphans and orphans.pop(process, process) is None and not orphans:
+                        del self._orphans[process.parent_pid or 0]
+            else:
+                failed = parent._failed_children = parent._failed_children or []
+                failed.append(process)
+                if len(failed) > self._most_failed:
+                    first = failed.pop(0)
+                    parent._forgotten += self.count_failures(first)
+                    siblings.pop(first, None)
             parent._unfinished -= 1
             if not parent._past or parent._unfinished:
                 return
@@ -5061,6 +5147,7 @@ class _Processes(Tree):
     def __init__(self, host: str | None, boot_id: str | None, *, look: bool, children: bool = True,
                  threads: bool = False, number: int = 0) -> None:
         super().__init__(keep=False)
+        self._counts_threads = False  # the Exit of a process stands behind those of its threads: _ThreadExits
         self.host, self.boot_id = host, boot_id
         self.number = number       # of the machine, if there are several
         self.offset_ns = 0         # from the events' clock to the time of day
@@ -5504,6 +5591,7 @@ class _Span(_View):
         self.last = 0
         self.lost = 0
         self.lost_more = False         # whether more were lost, nobody knows how many
+        self._attached = False         # whether processes were there before
         self.machines: list[_Processes] = []
         self._cost = _Cost()           # of all that have ended
         self._failed = 0               # so many of them have failed
@@ -5522,11 +5610,15 @@ class _Span(_View):
                 self.begin = when
             if when > self.last:
                 self.last = when
+        else:
+            self._attached = True
         if not what:
             self.lost += event.count or 0
             self.lost_more |= event.count is None
         if processes not in self.machines:
             self.machines.append(processes)
+            if self.args.all:
+                processes._most_failed = _NEVER
             processes.finished.append(self.on_finish)
         if what == _EXIT and info and info._exit_event is event and (
                 not self.filter.any or self.filter.shows(info, when)):
@@ -5562,26 +5654,28 @@ class _Span(_View):
     def why(self) -> None:
         """Write what made the command fail, the failure itself first: the last one, or with --all each."""
         for processes, root in self.failed_roots():
-            failures = [*processes.failures(root)]
+            alone = next(processes.failures(root)) is root
+            failures = [*dict.fromkeys(_own(process, root) for process in processes.failures(root))]
+            shown: set[Process] = set()
             for process in failures[:None if self.args.all else 1]:
-                link: Process | None = process
-                links: list[str] = []
-                while link:
-                    if link._executed or link is root:  # else it is a part of the one above
-                        links.append(self._link(link, self.out.therefore if links else ""))
-                    link = link.parent if link is not root else None
-                for text in links:
-                    self.out.line(self.out.encodable(text))
-            others = collections.Counter(_called(process, self.out) for process in failures[1:])
+                link, arrow = process, ""
+                while True:
+                    shown.add(link)
+                    self.out.line(self.out.encodable(self._link(link, arrow)))
+                    if link is root or not link.parent:
+                        break
+                    link, arrow = _own(link.parent, root), self.out.therefore
+            others = collections.Counter(
+                _called(process, self.out) for process in failures[1:] if process not in shown)
             if others and not self.args.all:
                 named = ", ".join(name if count == 1 else f"{name} {self.out.times}{count}"
                                   for name, count in others.most_common(5))
                 more = processes.count_failures(root) - 1 - sum(count for _, count in others.most_common(5))
                 named += f" and {more} more" if more > 0 else ""
                 self.out.line(self.out.encodable(f"other failures that reached it: {named} (--all)"))
-            if failures == [root]:  # nothing else explains it, but this may help
+            if alone:  # nothing else explains it, but this may help
                 for process in processes.latest:
-                    if process is not root:
+                    if process is not root and (process.end_ns or 0) < (root.end_ns or 0) and _is_below(process, root):
                         self.out.line(self.out.encodable(f"  before that, {self._link(process)}"))
 
     def _link(self, process: Process, arrow: str = "") -> str:
@@ -5597,17 +5691,18 @@ class _Span(_View):
         if self.filter.any:
             return f"{self._failed} failed" if self._failed else "nothing failed"
         failed = self.failed_roots()
-        reached = sum(processes.count_failures(root) for processes, root in failed)
+        reached = sum(processes.count_failures(root) for processes, root in failed) + sum(
+            processes._top._forgotten for processes in self.machines if not processes.command_process)
         others = sum(processes.causes for processes in self.machines) - reached
         ended = failed or not any(root.end_ns is None for processes in self.machines for root in (
             [processes.command_process] if processes.command_process else processes.roots))
         if not ended:
             return f"{others} failed" if others else "nothing failed"
-        which = "the command" if self.args.command or self.args.load else "what was watched"
+        which = "what was watched" if self._attached else "the command"
         if not failed:
             return f"{_count(others, 'failure')} did not reach {which}" if others else "nothing failed"
         processes, root = failed[-1]
-        first = f"{_called(next(processes.failures(root), root), self.out)} failed"
+        first = f"{_called(_own(next(processes.failures(root), root), root), self.out)} failed"
         if not others and reached == 1:
             return first
         return f"{first}; {_count(reached, 'failure')} reached {which}" + (
@@ -5628,12 +5723,25 @@ class _Span(_View):
         text = "; ".join([*parts, self.failures(), self.losses])
         width = self.out.width
         if width and _columns(text) > width:
-            import textwrap
-
-            for line in textwrap.wrap(text, max(20, width), subsequent_indent="  "):
-                self.out.row(line)
+            line = ""
+            for word in text.split(" "):
+                if line.strip() and _columns(line) + 1 + _columns(word) > width:
+                    self.out.row(line)
+                    line = " "
+                line += " " * bool(line) + word
+            self.out.row(line)
         else:
             self.out.row(text)
+
+def _own(process: Process, root: Process) -> Process:
+    """The process, or the one of which it is a part: a subshell that ended as that did."""
+    while (process is not root and process.parent and not process._executed
+            and process.parent._image is process._image and process.parent.exit_code == process.exit_code):
+        process = process.parent
+    return process
+
+def _is_below(process: Process, root: Process) -> bool:
+    return any(link is root for link in _with_ancestors(process, root))
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
@@ -5651,6 +5759,7 @@ def _chain(process: Process, out: _Out, *, whole: bool) -> str:
         return process.command
     before = [image.command if executed and whole else image.program if executed else image.forked
               for image, executed, _, _ in process._earlier]
+    before[1:1] = [out.more] * bool(process._skipped)
     return arrow.join([*before, process.command])
 
 def _telling(words: list[str]) -> str:
@@ -5659,7 +5768,8 @@ def _telling(words: list[str]) -> str:
     for before, word in zip(words, words[1:]):
         name = word.rpartition("/")[2]
         stem, _, kind = name.rpartition(".")
-        if (stem and kind.isalnum() and len(kind) < 6 and not word.startswith("-") and " " not in word
+        if (stem and kind.isalnum() and not kind[:1].isdigit() and len(kind) < 6
+                and not word.startswith("-") and " " not in word
                 and not before.startswith(("-o", "--output", "-dump", "-aux", "-M"))):
             files.append(name)
     sources = [name for name in files if not name.endswith((".o", ".a", ".so", ".s"))] or files
@@ -5667,8 +5777,6 @@ def _telling(words: list[str]) -> str:
 
 def _called(process: Process, out: _Out) -> str:
     """A process in a sentence: its program and the argument that tells most."""
-    while not process._executed and process.parent and process.parent._image is process._image:
-        process = process.parent  # it runs a part of what that runs
     name, image = process.name, process._image
     argument = _telling(image.words) if process._executed else ""
     if argument and argument != name:
@@ -5698,6 +5806,8 @@ def _shortened(image: _Image, lead: str, room: int, out: _Out) -> str:
     for text in texts:
         if _columns(lead + text) <= room:
             return lead + text
+    if lead and _columns(lead + name) > room - 8:
+        lead = f"{out.more} {out.therefore} "
     argument, text = _telling(words), lead + texts[-1]
     rest_room = room - _columns(argument) - 1
     if argument and rest_room > _columns(lead + name) and argument not in text[:room - 1]:
@@ -5764,7 +5874,7 @@ class _Row:
         self.cost: _Cost | None = None
         self.load: _Load | None = None
 
-    def copy(self) -> _Row:
+    def copy(self, depth: int = 0) -> _Row:
         """A row that can be added to, while this one stays as it is."""
         row = _Row(self.info, self.start, self.end, self.ran_ns, self.rows)
         row.names = self.names
@@ -5772,15 +5882,15 @@ class _Row:
             row.count = 0
             row.cost, row.load, row.rows = _Cost(), _Load(), None
             row.failed = row.running = row.total_ns = 0
-            row.add(self)
+            row.add(self, depth)
         return row
 
-    def add(self, other: _Row) -> None:
-        """Put another row, and all that is below it, into this one. The other stays as it is."""
+    def add(self, other: _Row, depth: int = 0) -> None:
+        """Put another row, and all that is below it, into this one. The other stays as it is. depth: below a group."""
         if not self.cost or not self.load:
             self.cost, self.load = _Cost(self.info), _Load()
             self.load.add(self.start, self.end, self.ran_ns)
-            self.rows = _folded(None, self.rows)
+            self.rows = _folded(None, self.rows, depth)
         if other.cost and other.load:
             self.cost.merge(other.cost)
             self.load.merge(other.load)
@@ -5790,7 +5900,7 @@ class _Row:
         self.start, self.end = min(self.start, other.start), max(self.end, other.end)
         self.count, self.total_ns = self.count + other.count, self.total_ns + other.total_ns
         self.failed, self.running = self.failed + other.failed, self.running + other.running
-        self.rows = _folded(self.rows, other.rows)
+        self.rows = _folded(self.rows, other.rows, depth)
 
     def density(self, begin: int, cell_ns: float, cells: int, by_cpu: bool) -> list[float]:
         """How many processors the row took in each cell of its bar; 0 where it was not there.
@@ -5819,6 +5929,7 @@ class _Row:
 
 _ALIKE, _NAMES = 24, 200  # below a row: processes of one name that have rows of their own, and different names
 _OTHERS = ("others",)
+_DEEPEST_GROUP = 60  # levels below a row of several processes
 
 class _Rows:
     """The rows below a row. Of each name so many processes have their own, and the others share one.
@@ -5865,7 +5976,7 @@ class _Rows:
             for *_, row in self.singles.pop(name):
                 self._fold(row, _OTHERS)
 
-    def _fold(self, row: _Row, names: tuple[str, ...] | None = None) -> None:
+    def _fold(self, row: _Row, names: tuple[str, ...] | None = None, depth: int = 0) -> None:
         """Put a row into the one of those that are alike."""
         names = names or row.names
         group = self.groups.get(names)
@@ -5873,21 +5984,21 @@ class _Rows:
             names = _OTHERS
             group = self.groups.get(names)
         if group is None:
-            group = self.groups[names] = row.copy()
+            group = self.groups[names] = row.copy(depth)
             group.names = names
         else:
-            group.add(row)
+            group.add(row, depth)
 
-    def fold(self, other: _Rows) -> None:
-        """Add what is in another one, in one row for each name. The other stays as it is."""
+    def fold(self, other: _Rows, depth: int) -> None:
+        """Add what is in another one, in one row for each name. The other stays as it is. depth: of these rows."""
         for row in other:
-            self._fold(row)
+            self._fold(row, None, depth)
 
-def _folded(rows: _Rows | None, more: _Rows | None) -> _Rows | None:
-    """Both, in one row for each name. `rows` may be changed, `more` is not."""
-    if more:
+def _folded(rows: _Rows | None, more: _Rows | None, depth: int) -> _Rows | None:
+    """Both, in one row for each name; nothing if they lie too deep. `rows` may be changed, `more` is not."""
+    if more and depth < _DEEPEST_GROUP:
         rows = rows or _Rows()
-        rows.fold(more)
+        rows.fold(more, depth + 1)
     return rows
 
 class _Tree(_Span):
@@ -5958,17 +6069,28 @@ class _Tree(_Span):
             cpu_ns = end - start
         return _Row(process, start, end, cpu_ns, rows)
 
-    def _with_running(self, process: Process | None, children: list[Process], now: int) -> _Rows:
-        """The rows below a process: also those of what has not finished, which are not kept."""
-        rows = self._rows[process].copy() if process in self._rows else _Rows()
-        for child in children:
-            if not child._finished:
-                below = self._with_running(child, child.children, now)
-                if self._is_shown(child, now) or below.singles or below.groups:
-                    end = now if child.end_ns is None else child.end_ns
-                    row = self._row(child, end, below)
-                    rows.add(row, _NEVER)
-        return rows
+    def _with_running(self, now: int) -> _Rows:
+        """All rows: also those of what has not finished, which are not kept."""
+        unfinished: list[Process] = []
+        rest = [root for processes in self.machines for root in processes.roots]
+        while rest:
+            process = rest.pop()
+            if not process._finished:
+                unfinished.append(process)
+                rest += process.children
+        rows: dict[Process | None, _Rows] = {}
+
+        def below(process: Process | None) -> _Rows:
+            if process not in rows:
+                rows[process] = self._rows[process].copy() if process in self._rows else _Rows()
+            return rows[process]
+
+        for process in reversed(unfinished):  # the deepest first
+            own = below(process)
+            if self._is_shown(process, now) or own.singles or own.groups:
+                row = self._row(process, now if process.end_ns is None else process.end_ns, own)
+                below(process.parent).add(row, _NEVER)
+        return below(None)
 
     def close(self) -> None:
         if self._live:
@@ -5982,20 +6104,20 @@ class _Tree(_Span):
         if not self.args.stats:
             self.why()
         how_many = f"{self._count} process{'es' * (self._count != 1)} in {_seconds(self._end - (self.begin or 0))}"
-        self.sentence(how_many, f"at most {self._most_alive} at once")
+        self.sentence(how_many, *([] if self.filter.any else [f"at most {self._most_alive} at once"]))
         self.out.flush()
 
     def _layout(self, now: int) -> list[tuple[_Row, str, int]]:
         """The rows of the tree in order, each with the branches before it, and how deep it lies."""
         begin = now if self.begin is None else self.begin
-        self._end = max(self.last, now if any(info.end_ns is None for info in self._shown) else begin)
+        runs = not self._count or any(info.end_ns is None for info in self._shown)
+        self._end = max(self.last, now if runs else begin)
         self._costs = self._cost.known > 0
         self._reaching = {process for processes, root in self.failed_roots()
                           for leaf in processes.failures(root) for process in _with_ancestors(leaf, root)}
         branch, last, trunk = self.out.branches
         laid: list[tuple[_Row, str, int]] = []
-        roots = self._with_running(None, [root for processes in self.machines for root in processes.roots], now)
-        rest = [(row, "", "", 0) for row in reversed(self._visible(roots))]
+        rest = [(row, "", "", 0) for row in reversed(self._visible(self._with_running(now)))]
         while rest:
             row, lead, under, depth = rest.pop()
             laid.append((row, lead, depth))
@@ -6016,9 +6138,11 @@ class _Tree(_Span):
             if not group and len(singles) < _FEW:
                 shown += singles
                 continue
-            singles = sorted(singles, key=lambda row: (row.info in self._reaching, row.total_ns), reverse=True)
-            own = [row for i, row in enumerate(singles[:_ROWS])
-                   if row.info in self._reaching or (row.total_ns > long and i < _LONG)]
+            singles = sorted(singles, key=lambda row: (
+                row.info in self._reaching, row.failed, row.total_ns), reverse=True)
+            few = sum(row.failed for row in singles) + (group.failed if group else 0) < _FEW
+            own = [row for i, row in enumerate(singles[:_ROWS]) if row.info in self._reaching or (
+                row.failed and few) or (row.total_ns > long and i < _LONG)]
             rest = [row for row in singles if row not in own]
             count, total = len(rest), sum(row.total_ns for row in rest)
             if count > 2 and len(own) < _ROWS and rest[0].total_ns * count > 2 * total and rest[0].total_ns > long // 5:
@@ -6032,7 +6156,8 @@ class _Tree(_Span):
                         group.add(row)
                 shown.append(group)
         if len(shown) > _WIDE:
-            shown.sort(key=lambda row: (row.info in self._reaching, row.total_ns), reverse=True)
+            shown.sort(key=lambda row: (
+                row.names is not _OTHERS, row.info in self._reaching, row.total_ns), reverse=True)
             others = shown[_WIDE].copy()
             others.names = _OTHERS
             for row in shown[_WIDE + 1:]:
@@ -6182,6 +6307,7 @@ class _Stats(_Span):
         self._clocks: dict[Process, _Clock] = {}                   # of what runs
         # The most expensive ones: CPU time, self time; how long each ran, and what it was.
         self._dearest: list[tuple[tuple[int, int], int, _Image]] = []
+        self._folded = 0                                           # how often a name has become one of the others
         self._count = self._counted = self._counted_ns = 0         # events: all, and when last shown; when
         self._status = _Out(sys.stderr) if sys.stderr and sys.stderr.isatty() and not (
             args.command or args.load or args.json) else None
@@ -6245,7 +6371,9 @@ class _Stats(_Span):
         if took < self.filter.longer_ns:
             return
         programs = self._programs
-        program = programs[clock.name if clock.name in programs or len(programs) < _COUNTED else "others"]
+        if clock.name not in programs and len(programs) >= _COUNTED:
+            self._fold_programs()
+        program = programs[clock.name]
         program.starts += clock.started
         parents = program.parents
         parents[clock.parent if clock.parent in parents or len(parents) < _COUNTED // 64 else "others"] += 1
@@ -6264,6 +6392,20 @@ class _Stats(_Span):
             dearest.sort(key=lambda one: one[0], reverse=True)
             lines = [image.argv for _, _, image in dearest]  # each is named once
             dearest[:] = [one for i, one in enumerate(dearest) if one[2].argv not in lines[:i]][:_DEAREST]
+
+    def _fold_programs(self) -> None:
+        """The cheaper half of the programs into one."""
+        programs = self._programs
+        names = sorted(programs.keys() - {"others"}, key=lambda name: (
+            programs[name].failed, programs[name].cost.cpu_ns, programs[name].self_ns))
+        others = programs["others"]
+        for name in names[:_COUNTED // 2]:
+            program = programs.pop(name)
+            others.starts, others.failed = others.starts + program.starts, others.failed + program.failed
+            others.self_ns, others.longest = others.self_ns + program.self_ns, max(others.longest, program.longest)
+            others.cost.merge(program.cost)
+            others.parents["others"] += sum(program.parents.values())
+        self._folded += len(names[:_COUNTED // 2])
 
     def on_time(self, now: int, processes: _Processes) -> None:
         if self._status:
@@ -6291,20 +6433,29 @@ class _Stats(_Span):
         programs = sorted(self._programs.items(), key=lambda item: (
             -by(item[1]), -item[1].cost.cpu_ns, -item[1].self_ns, item[0]))
         shown = programs if self.args.all else programs[:_ROWS]
-        head = f" {'CPU':>11} {'MEMORY':>7}" if costs else ""
-        wide = 20 if out.width else max([20, *(_columns(name) for name, _ in shown)])
-        head = f"{'PROGRAM':{wide}} {'STARTS':>7} {'FAILED':>7}{head} {'TIME':>11} {'LONGEST':>11}  SHARE  STARTED BY"
-        out.row(out.paint(head, "2"))
+        room = out.width or 1 << 20
+        wide = 12 if room < 60 else 20 if out.width else max([20, *(_columns(name) for name, _ in shown)])
+        columns = {"STARTS": 7, "FAILED": 7, "CPU": 11, "MEMORY": 7, "TIME": 11, "LONGEST": 11, "SHARE": 6}
+        for column in () if costs else ("CPU", "MEMORY"):
+            del columns[column]
+        for column in "LONGEST", "TIME", "MEMORY", "STARTS":  # what a narrow terminal does without
+            if room < wide + sum(columns.values()) + len(columns) + 16 and (costs or column != "TIME"):
+                columns.pop(column, None)
+        started_by = room >= wide + sum(columns.values()) + len(columns) + 12
+        out.row(out.paint(f"{'PROGRAM':{wide}}" + "".join(f" {name:>{size}}" for name, size in columns.items())
+                          + "  STARTED BY" * started_by, "2"))
         for name, program in shown:
             parents = sorted(program.parents.items(), key=lambda item: -item[1])
             named = ", ".join(f"{parent} {out.times}{count}" for parent, count in parents[:3])
             others = f" and {len(parents) - 3} more" if len(parents) > 3 else ""
-            cost = f" {program.cost.cpu:>11} {program.cost.memory:>7}" if costs else ""
             share = program.cost.cpu_ns / max(1, cpu_ns) if costs else program.self_ns / max(1, self_ns)
-            out.row(f"{out.fit(name, wide)} {program.starts:>7}"
-                    + out.paint(f" {program.failed:>7}", "31" if program.failed else "")
-                    + out.paint(f"{cost} {_seconds(program.self_ns):>11} {_seconds(program.longest):>11}", "2")
-                    + f" {share:>6.0%}  {out.arrow} {named}{others}")
+            values = {"STARTS": program.starts, "FAILED": program.failed, "CPU": program.cost.cpu,
+                      "MEMORY": program.cost.memory, "TIME": _seconds(program.self_ns),
+                      "LONGEST": _seconds(program.longest), "SHARE": f"{share:.0%}"}
+            out.row(out.fit(name, wide) + "".join(
+                out.paint(f" {values[column]:>{size}}", "31" if column == "FAILED" and program.failed else
+                          "2" if column in ("CPU", "MEMORY", "TIME", "LONGEST") else "")
+                for column, size in columns.items()) + f"  {out.arrow} {named}{others}" * started_by)
         if len(self._dearest) > 1:
             out.row("")
             out.row(out.paint(f"{'CPU' if costs else 'TIME':>11} {'LASTED':>11}  COMMAND", "2"))
@@ -6315,7 +6466,8 @@ class _Stats(_Span):
         self.why()
         starts = sum(program.starts for _, program in programs)
         more = f" ({len(programs) - len(shown)} not shown: --all)" if len(shown) < len(programs) else ""
-        self.sentence(f"{_count(starts, 'start')} of {_count(len(programs), 'program')}{more} in {_seconds(wall)}")
+        named = f"over {len(programs)} programs" if self._folded else _count(len(programs), "program")
+        self.sentence(f"{_count(starts, 'start')} of {named}{more} in {_seconds(wall)}")
         out.flush()
 
 class _Why(_Span):
@@ -6326,6 +6478,8 @@ class _Why(_Span):
         if self.failed_roots():
             self.why()
             self.out.row(self.failures())
+        elif any(processes.command_process and not processes.command_exit for processes in self.machines):
+            self.out.row("the watch has ended before the command")
         self.out.flush()
 
 class _MemorySum:
@@ -6546,7 +6700,7 @@ class _Recording:
             self._base = offset if self._base is None else self._base
         processes.offset_ns = offset
         for view in self._views:
-            if when >= view.due:
+            if when >= view.due and event.cpu != _REBUILT:
                 view.on_time(when, processes)
         info = processes.add(event)
         if when > self.now:

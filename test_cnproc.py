@@ -4794,7 +4794,7 @@ class Views(Shown):
             "  0.600 s  1  ████████████  ├─ cc -c long.c",
             "  0.400 s  ████████  └─ cc ×10",
             "  0.380 s  ████████  └─ as ×10",
-            "22 processes in 1.000 s; at most 3 at once; 1 failure did not reach what was watched; 0 events lost"])
+            "22 processes in 1.000 s; at most 3 at once; 1 failure did not reach the command; 0 events lost"])
         self.assertTrue(all(len(line) <= 100 for line in lines))
         self.assertTrue(lines[3].index("█") > lines[2].rindex("█"))
         self.assertEqual(self.show(cnproc._Tree, events, "--all").count("\n"), 24)
@@ -4829,7 +4829,7 @@ class Views(Shown):
         lines = [re.sub(" +", " ", line) for line in self.show(cnproc._Stats, events).splitlines()]
         self.assertEqual(lines[1:4], ["backup 1 0 0.500 s 0.500 s 50% ← cron ×1", "cron 1 0 0.350 s 1.000 s 35% ← ? ×1",
                                       "sh -c 30 1 0.150 s 0.005 s 15% ← cron ×30"])
-        self.assertEqual(lines[-1], "32 starts of 3 programs in 1.000 s; 1 failure did not reach what was watched; "
+        self.assertEqual(lines[-1], "32 starts of 3 programs in 1.000 s; 1 failure did not reach the command; "
                          "0 events lost")
         for key, first in (("starts", "sh -c"), ("failed", "sh -c"), ("time", "backup"), ("cpu", "backup")):
             row = self.show(cnproc._Stats, events, "--sort", key).splitlines()[1]
@@ -5118,20 +5118,56 @@ class Rows(Shown):
         self.assertEqual(text.splitlines()[-5:], [
             "exit 1 after 0.001 s: false", "→ exit 1 after 0.005 s: grep -q x", "→ exit 2 after 1.000 s: make -k",
             "other failures that reached it: cc1 f37.c (--all)",
-            "124 processes in 1.000 s; at most 3 at once; false failed; 2 failures reached what was watched; "
+            "124 processes in 1.000 s; at most 3 at once; false failed; 2 failures reached the command; "
             "0 events lost"])
         why = self.show(cnproc._Why, events, "--all").splitlines()
         self.assertEqual([line.partition(": ")[2] for line in why[:-1]],
                          ["false", "grep -q x", "make -k", "cc1 f37.c", "gcc -c f37.c", "make -k"])
         harmless = [*events[:-1], ended(7, 0, 10**9)]
         self.assertEqual(self.show(cnproc._Why, harmless), "")
-        self.assertIn("; 2 failures did not reach what was watched; ", self.show(cnproc._Tree, harmless))
+        self.assertIn("; 2 failures did not reach the command; ", self.show(cnproc._Tree, harmless))
 
     def test_a_fork_that_executed_nothing_is_explained_by_what_its_parent_runs(self) -> None:
         events = self.lives((7, 1, 0, 100, "sh ./missing makeinfo", 127 << 8))
         events[2:2] = [fork(8, 7, 10_000_000), ended(8, 127 << 8, 20_000_000)]
         self.assertEqual(self.show(cnproc._Why, events).splitlines(), [
             "exit 127 after 0.100 s: sh ./missing makeinfo", "missing failed"])
+        events[3].exit_code = 11  # that is another matter
+        self.assertEqual(self.show(cnproc._Why, events).splitlines(), [
+            "killed by SIGSEGV after 0.010 s: (missing)", "→ exit 127 after 0.100 s: sh ./missing makeinfo",
+            "(missing) failed"])
+
+    def test_with_all_each_failure_is_explained(self) -> None:
+        events = self.lives((7, 1, 0, 1000, "sh x", 256), *(
+            (10 + i, 7, 10 * i, 10 * i + 5, f"ls {i}", 512) for i in range(30)))
+        self.assertEqual(self.show(cnproc._Why, events, "--all").count("\nexit 2 "), 29)
+        self.assertIn("other failures that reached it: ls 28, ls 27, ls 26, ls 25, ls 24 and 24 more (--all)\n",
+                      self.show(cnproc._Why, events))
+
+    def test_what_failed_after_the_command_is_no_reason(self) -> None:
+        events = self.lives((7, 1, 0, 50, "sh x", 256), (8, 7, 10, 100, "sleep 1", 256))
+        events[-1].parent_pid = 1
+        self.assertEqual(self.show(cnproc._Why, events).splitlines(), [
+            "exit 1 after 0.050 s: sh x", "x failed; 1 failure reached the command, 1 other did not"])
+
+    def test_the_sentence_is_wrapped_by_columns_and_the_statistics_leave_out_columns(self) -> None:
+        events = self.lives((7, 1, 0, 1000, "make " + "漢字" * 15, 256), (8, 7, 0, 500, "ls " + "漢字" * 15, 256))
+        for columns in 40, 60, 80, 100:
+            for view in cnproc._Tree, cnproc._Stats:
+                lines = self.show(view, events, screen=Screen(tty=True), environ={
+                    "COLUMNS": str(columns), "NO_COLOR": "1"}.items()).splitlines()
+                for line in lines:
+                    if "exit 1" not in line:  # the chain is whole
+                        self.assertLessEqual(cnproc._columns(line), columns)
+                self.assertTrue(lines[-1].endswith("lost"), lines)
+            self.assertIn("TIME", next(line for line in lines if "PROGRAM" in line))
+            self.assertNotIn("…", next(line for line in lines if "PROGRAM" in line))
+
+    def test_programs_that_are_expensive_or_fail_are_never_among_the_others(self) -> None:
+        events = self.lives(*((10 + i, 1, i, i + 1, f"p{i}") for i in range(6000)), (9000, 1, 10, 9000, "late", 256))
+        text = self.show(cnproc._Stats, events, "--sort", "failed")
+        self.assertRegex(text.splitlines()[1], r"^late +1 +1 ")
+        self.assertRegex(text, r"(?m)^6001 starts of over \d{4} programs \(")
 
     def test_if_nothing_explains_a_failure_the_last_ones_before_it_are_named(self) -> None:
         events = self.lives((7, 1, 0, 100, "pytest", 256), (8, 7, 10, 50, "worker"), (9, 8, 20, 30, "tool a.json", 256))
@@ -5270,6 +5306,53 @@ class Failures(unittest.TestCase):
         self.assertLess(len(last.programs), 20)
         self.assertEqual([last.programs[0].name, last.programs[-1].name], ["p1999", "x999"])
 
+    def test_no_level_of_nested_failures_is_lost(self) -> None:
+        tree = cnproc.Tree(keep=False)
+        for pid in range(10, 1010):
+            tree.add(fork(pid, pid - 1, pid))
+        root = tree.known[10]
+        for pid in range(1009, 9, -1):
+            end = ended(pid, 256, 5000 - pid)
+            end.parent_pid = pid - 1
+            tree.add(end)
+        leaf, = tree.failures(root)
+        self.assertEqual((leaf.pid, tree.count_failures(root), tree.causes), (1009, 1, 1))
+
+    def test_a_process_of_several_threads_ends_with_the_last(self) -> None:
+        def thread(pid: int, tid: int, code: int, when: int) -> Any:
+            end = ended(pid, code, when, tid=tid)
+            end.exit_signal = 17 if tid == pid else cnproc._NO_SIGNAL
+            return end
+
+        for codes, returncode in ((256, 256), 1), ((0, 256), None):
+            tree = cnproc.Tree()
+            for event in (fork(7, 1, 1), fork(7, 1, 2, tid=8), thread(7, 7, codes[0], 3)):
+                process = tree.add(event)
+            assert process
+            self.assertIsNone(process.end_ns)
+            tree.add(thread(7, 8, codes[1], 4))
+            self.assertEqual((process.returncode, process.end_ns is None), (returncode, False))
+        tree = cnproc.Tree()  # the other thread executes, and is the first one then
+        for event in (fork(7, 1, 1), fork(7, 1, 2, tid=8), thread(7, 7, 0, 3), execed(7), thread(7, 7, 256, 5)):
+            process = tree.add(event)
+        self.assertEqual([leaf.returncode for leaf in tree.failures()], [1])
+
+    @live
+    def test_a_tree_fed_from_watch_joins_what_was_there_before(self) -> None:
+        child = subprocess.Popen(["sh", "-c", "read x; sh -c 'exit 3'; exit 4"], stdin=subprocess.PIPE)
+        with child:
+            assert child.stdin
+            tree = cnproc.Tree()
+            events = cnproc.watch(child.pid, timeout=PATIENCE)
+            child.stdin.write(b"\n")
+            child.stdin.flush()
+            for event in events:
+                tree.add(event)
+        root, = tree.roots
+        self.assertEqual(root.pid, child.pid)
+        leaf, = tree.failures()
+        self.assertEqual((leaf.returncode, leaf.parent), (3, root))
+
     def test_a_process_is_named_by_its_programs(self) -> None:
         for words, name in (
                 ("/bin/sh ./configure --x", "configure"), ("sh -c x", "sh -c"), ("bash -lc x", "bash -c"),
@@ -5278,7 +5361,16 @@ class Failures(unittest.TestCase):
                 ("python3 -c pass", "python3 -c"), ("python3", "python3"), ("perl -w -MX -e 1", "perl -e"),
                 ("node --require x build.js", "build.js"), ("node -e 1", "node -e"), ("bash", "bash"),
                 ("gcc -c a.c", "gcc"), ("-bash", "-bash"), ("awk -f x", "awk"), ("sh -", "sh"), ("ruby a.rb", "a.rb"),
-                ("sh -x ./a b", "a")):
+                ("sh -x ./a b", "a"), ("bash --noprofile --norc -eo pipefail x.sh", "x.sh"),
+                ("bash -euo pipefail x.sh", "x.sh"), ("sh -s arg", "sh"), ("bash -O extglob x.sh", "x.sh"),
+                ("python3 -Ximporttime s.py", "s.py"), ("python3 -Wignore::DeprecationWarning s.py", "s.py"),
+                ("python3 --check-hash-based-pycs always a.py", "a.py"), ("python3 -Bsm pip", "python3 -m pip"),
+                ("ruby -Ilib:test t.rb", "t.rb"), ("ruby -I lib t.rb", "t.rb"), ("perl -MFile::Basename s.pl", "s.pl"),
+                ("perl -I/usr/share/perl5 s.pl", "s.pl"), ("perl -0777 -pe x f", "perl -e"),
+                ("perl -F: -lane x", "perl -e"),
+                ("php -d memory_limit=-1 /usr/bin/composer install", "composer"), ("php -r x", "php -r"),
+                ("node --env-file .env app.js", "app.js"), ("node --loader ts-node/esm app.ts", "app.ts"),
+                ("node --print 1", "node -e"), ("node --eval=1", "node -e"), ("lua -l mod s.lua", "s.lua")):
             tree = cnproc.Tree()
             tree.add(fork(7, 1, 1))
             process = tree.add(Exec(What.EXEC, 0, 2, 7, 7, cmdline=words.split()))
@@ -5572,9 +5664,7 @@ class Answers(Case):
 
     @live
     def test_statistics_count_the_failure_of_what_was_there_before(self) -> None:
-        child = self.shell("exec sleep 1000")
-        self.go(child)
-        eventually(lambda: state(child.pid) == "S" and cnproc.cmdline(child.pid)[0] == "sleep")
+        child = self.start("was-there-before", "1000", executable=shutil.which("sleep"))
         run = self.listener(*CNPROC, "--stats", "--all", stdout=subprocess.PIPE, text=True)
         eventually(lambda: run.poll() is not None or waits(run.pid, 4))
         with cnproc.Watcher() as watcher:
@@ -5584,7 +5674,7 @@ class Answers(Case):
                 pass
         run.send_signal(signal.SIGINT)
         out, _ = run.communicate(timeout=PATIENCE)
-        self.assertRegex(out, r"(?m)^sleep +0 +1 ")
+        self.assertRegex(out, r"(?m)^was-there-before +0 +1 ")
         shares = [int(share) for share in re.findall(r" (\d+)%", out)]
         self.assertTrue(all(share <= 100 for share in shares), out)
 
