@@ -4932,7 +4932,7 @@ class Tree:
                 self.causes += 1
                 self.latest.append(process)
             parent = process.parent
-            if parent and event.parent_pid in (0, parent.pid):  # else its parent has ended before, and did not wait
+            if parent and _reaches(process):
                 parent._failing += 1
                 self.causes -= parent._failing == 1 and parent.failed
         if not self._keep:
@@ -5011,10 +5011,17 @@ class Tree:
                 count += process._forgotten + (not children)
         return count
 
+_REPORT_NS = 100_000_000  # the kernel reports an end later than it tells the parent: a few milliseconds
+
 def _reaches(process: Process) -> bool:
     """Whether it has failed, and its parent was there to know it."""
     parent = process.parent
-    return process.failed and (not parent or process._exit_event.parent_pid in (0, parent.pid))
+    if not (process.failed and parent):
+        return process.failed
+    who = process._exit_event.parent_pid
+    if who:
+        return bool(who == parent.pid)
+    return parent.end_ns is None or (process.end_ns or 0) < parent.end_ns + _REPORT_NS  # it had been reaped
 
 def _failed_children(process: Process) -> list[Process]:
     """Those of its children that can be why it failed, the last one last."""

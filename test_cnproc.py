@@ -5145,10 +5145,11 @@ class Rows(Shown):
                       self.show(cnproc._Why, events))
 
     def test_what_failed_after_the_command_is_no_reason(self) -> None:
-        events = self.lives((7, 1, 0, 50, "sh x", 256), (8, 7, 10, 100, "sleep 1", 256))
-        events[-1].parent_pid = 1
-        self.assertEqual(self.show(cnproc._Why, events).splitlines(), [
-            "exit 1 after 0.050 s: sh x", "x failed; 1 failure reached the command, 1 other did not"])
+        for end, parent in ((100, 1), (200, 0)):
+            events = self.lives((7, 1, 0, 50, "sh x", 256), (8, 7, 10, end, "sleep 1", 256))
+            events[-1].parent_pid = parent
+            self.assertEqual(self.show(cnproc._Why, events).splitlines(), [
+                "exit 1 after 0.050 s: sh x", "x failed; 1 failure reached the command, 1 other did not"])
 
     def test_the_sentence_is_wrapped_by_columns_and_the_statistics_leave_out_columns(self) -> None:
         events = self.lives((7, 1, 0, 1000, "make " + "漢字" * 15, 256), (8, 7, 0, 500, "ls " + "漢字" * 15, 256))
