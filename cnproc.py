@@ -47,8 +47,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import _thread
     import asyncio
+    import marshal
     import resource
+    import signal as _signal
     import subprocess
     from typing import Any, ClassVar, NamedTuple
 
@@ -172,6 +175,14 @@ class _pidfd_info(ctypes.Structure):
         ("ids", _u32 * 11),     # __u32 pid, tgid, ppid, ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid
         ("exit_code", _s32),    # __s32 exit_code: a wait status, once the process has been reaped (Linux 6.15)
     ]
+
+# linux/ptrace.h, linux/wait.h, linux/prctl.h
+_PTRACE_CONT, _PTRACE_DETACH, _PTRACE_GETEVENTMSG = 7, 17, 0x4201
+_PTRACE_SEIZE, _PTRACE_INTERRUPT, _PTRACE_LISTEN = 0x4206, 0x4207, 0x4208
+_PTRACE_OPTIONS = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4  # PTRACE_O_TRACEFORK, _TRACEVFORK, _TRACECLONE, _TRACEEXEC
+_PTRACE_EVENT_CLONE, _PTRACE_EVENT_EXEC, _PTRACE_EVENT_STOP = 3, 4, 128  # PTRACE_EVENT_FORK is 1, _VFORK 2
+_PTRACE_WALL = 0x40000000  # __WALL: children of every kind
+_PR_GET_DUMPABLE, _PR_SET_PTRACER = 3, 0x59616D61
 
 @functools.lru_cache(maxsize=None)
 def _libc() -> ctypes.CDLL:
@@ -2178,6 +2189,8 @@ class _Program:
 #   gather                      how long a reader may pause so that events gather, in seconds
 #   patient                     whether it always may; else only in a storm
 #   fds                         what to wait on
+#   birth(mask)                 a context in which this thread starts a command whose events are wanted
+#   only_commands               why it watches nothing else; "" if it does
 
 _Read = tuple[list[Any], bool, bool]
 _NOTHING: _Read = ([], False, False)
@@ -2411,6 +2424,7 @@ class _RingSource:
     """The events as the eBPF program has decided on them, in the context of the processes themselves."""
 
     name = "ebpf"
+    birth, only_commands = staticmethod(contextlib.nullcontext), ""
     gather, patient = 0.01, True  # nothing is missed by waiting: the kernel has read the names
     pending = ()
 
@@ -2776,6 +2790,7 @@ class _DatagramSource:
     done here, behind a filter in classic BPF."""
 
     name = "netlink"
+    birth, only_commands = staticmethod(contextlib.nullcontext), ""
     gather, patient = 0.0004, False  # who waits misses names
 
     _SLOTS = 64      # datagrams at a call: 0.84 us each; 16 at a call cost 1.0, 256 no less than 64
@@ -3107,6 +3122,573 @@ def _went_on(pid: int) -> bool:
         time.sleep(0.00015)  # it goes on meanwhile, and hardly executes once more
     return False
 
+class _Tracer:
+    """What traces a command: the loop of the helper process.
+
+    Of this file it has only itself, _proc_link() and the _PTRACE_ constants: see _Helper. Its first thread alone may
+    call ptrace(2). It looks at stops and leaves them in place (WNOWAIT): should it be killed, a signal for which a
+    process has stopped is delivered all the same. When it ends, the kernel lets all processes go.
+    """
+
+    def __init__(self, caller: int, threads: bool, paths: bool) -> None:
+        self.caller, self.threads, self.paths = caller, threads, paths
+        self.tasks: dict[int, int] = {}               # whose end is still to come: thread -> process
+        self.held: dict[int, tuple[int, float]] = {}  # stopped at birth, until its creator's event: signal, since when
+        self.told: dict[int, int] = {}                # whose Fork did not wait for that: when it began, in ticks
+        self.parents: dict[int, tuple[int, int]] = {}  # thread and process that forked a process
+        self.threaded: set[int] = set()               # processes that have had a second thread
+        self.strangers: set[int] = set()              # what `starter` has created that is no process
+        self.starter = 0                              # the caller's thread, while it starts a command
+        self.leaving = self.waiting = self.writing = False  # release(); wait(); whether write() runs
+        self.commands: list[int] = []
+        self.number = 0                               # that of the last
+        self.backlog: list[bytes] = []                # what the pipe has no room for
+        self.lock = _thread.allocate_lock()           # serialises put() and write()
+        self.obeyed = _thread.allocate_lock()         # released by obey()
+        self.old_kernel = tuple(int(n) for n in os.uname().release.split("-")[0].split(".")[:2]) < (5, 17)
+        libc = ctypes.PyDLL(None, use_errno=True)     # which keeps the interpreter's lock: nothing here blocks
+        try:
+            self.tgkill: tuple[Any, ...] = (libc.tgkill,)
+        except AttributeError:                        # musl, and glibc before 2.30
+            number = {"x86_64": 234, "aarch64": 131, "riscv64": 131, "s390x": 241}[os.uname().machine]
+            self.tgkill = libc.syscall, number
+        self.ptrace: Any = libc.ptrace
+        self.message = ctypes.c_ulong()               # what PTRACE_GETEVENTMSG fills
+        self.address = ctypes.addressof(self.message)
+        if not self.tgkill:  # musl, and glibc before 2.30
+            number = {"x86_64": 234, "aarch64": 131, "riscv64": 131, "s390x": 241}[os.uname().machine]
+            self.tgkill = functools.partial(libc.syscall, number)
+        self.ptrace.argtypes = ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p
+        self.ptrace.restype = ctypes.c_long
+
+    def put(self, what: int, tid: int, pid: int, *more: Any) -> None:
+        """Write a record. The command must not wait for its reader."""
+        data = marshal.dumps((what, time.monotonic_ns(), tid, pid, *more))
+        data = len(data).to_bytes(4, sys.byteorder) + data
+        with self.lock:
+            if not self.writing:
+                try:
+                    data = data[os.write(1, data):]
+                except BlockingIOError:
+                    pass
+                if not data:
+                    return
+                self.writing = True
+                _thread.start_new_thread(self.write, ())
+            self.backlog.append(data)
+
+    def write(self) -> None:
+        """Write the backlog: a thread."""
+        ready = select.poll()
+        ready.register(1, select.POLLOUT)
+        while True:
+            with self.lock:
+                data, self.backlog = b"".join(self.backlog), []
+                self.writing = bool(data)
+            if not data:
+                return
+            rest = memoryview(data)
+            while rest:
+                ready.poll()
+                try:
+                    rest = rest[os.write(1, rest):]
+                except BlockingIOError:
+                    pass
+
+    def listen(self, first: int) -> None:
+        """Take the caller's commands: a thread. We end with the caller, or when it closes the socket."""
+        heard = select.poll()
+        heard.register(0, select.POLLIN)
+        try:  # children that it has forked hold the socket, too
+            heard.register(os.pidfd_open(self.caller), select.POLLIN)
+        except (AttributeError, OSError):  # Linux before 5.3
+            pass
+        while True:
+            command = os.read(0, 8) if [fd for fd, _ in heard.poll()] == [0] else b""
+            if not command:
+                os._exit(0)
+            self.obeyed.acquire(False)
+            self.commands.append(int.from_bytes(command, sys.byteorder))
+            while self.commands:  # a signal can come just before the system call that it is to interrupt
+                _signal.pthread_kill(first, _signal.SIGUSR1)
+                self.obeyed.acquire(True, 0.001)
+
+    def on_signal(self, *_: object) -> None:
+        if self.waiting:
+            self.waiting = False
+            raise InterruptedError  # what waitid(2) may just have told is told again
+
+    def wait(self, flags: int) -> Any:
+        """The next stop or end; None if there are commands, if there is nobody, or with WNOHANG nothing."""
+        try:
+            self.waiting = True
+            return None if self.commands else os.waitid(os.P_ALL, 0, flags)
+        except ChildProcessError:
+            if not self.commands:
+                _signal.pause()
+            return None
+        finally:
+            self.waiting = False
+
+    def obey(self) -> None:
+        """Seize the thread of the caller that is to start a command, or let go of it. The answer is an errno.
+
+        A command is a number by which to know its answer, and the thread, or 0.
+        """
+        self.number, tid = divmod(self.commands[0], 1 << 32)
+        if tid:
+            failed = self.ptrace(_PTRACE_SEIZE, tid, None, _PTRACE_OPTIONS)
+            if not failed:
+                self.starter = tid
+            self.answer(ctypes.get_errno() if failed else 0)
+        elif self.starter and not self.ptrace(_PTRACE_INTERRUPT, self.starter, None, None):
+            self.leaving = True  # it stops
+        else:
+            self.answer(errno.ESRCH)
+        del self.commands[0]
+        self.obeyed.release()
+
+    def answer(self, result: int) -> None:
+        os.write(0, (self.number << 32 | result).to_bytes(8, sys.byteorder))
+
+    def began(self, tid: int) -> int:
+        """When a task began, in ticks; 0 if it is gone."""
+        try:
+            with open(f"/proc/{tid}/stat", "rb") as file:
+                return int(file.read().rpartition(b") ")[2].split()[19])
+        except OSError:
+            return 0
+
+    def status(self, tid: int) -> tuple[int, int, int | None, int | None]:
+        """A task's process, that one's parent, and its real and effective user, as /proc has them."""
+        try:
+            fd = os.open(f"/proc/{tid}/status", os.O_RDONLY)
+            text = os.read(fd, 2048)
+            os.close(fd)
+            _, _, text = text.partition(b"\nTgid:\t")
+            tgid, ppid = int(text[:text.index(b"\n")]), text[text.index(b"\nPPid:\t") + 7:]
+            ruid, euid = text[text.index(b"\nUid:\t") + 6:].split(None, 2)[:2]
+            return tgid, int(ppid[:ppid.index(b"\n")]), int(ruid), int(euid)
+        except (OSError, ValueError):
+            return tid, 0, None, None
+
+    def born(self, tid: int, creator: int) -> None:
+        """Tell of a task that has been created; creator: a thread, or 0 if it was killed before it told of that."""
+        if creator and tid in self.told:
+            told = self.told.pop(tid)
+            if self.began(tid) in (0, told):
+                return  # the event comes late
+        is_ours, late = creator and creator == self.starter, not creator
+        tgkill, *first = self.tgkill
+        is_process = tgkill(*first, tid, tid, 0) == 0 or ctypes.get_errno() == errno.EPERM
+        if not creator:
+            process, parent, *_ = self.status(tid)
+            creator = parent
+        elif is_ours:
+            process = parent = self.caller
+        else:
+            process = parent = self.tasks.get(creator, creator)
+        if is_process:
+            self.tasks[tid] = tid
+            if self.threads:
+                self.parents[tid] = creator, parent
+            self.put(1, tid, tid, creator, parent, late)
+        elif is_ours:
+            self.strangers.add(tid)
+        else:
+            self.tasks[tid] = process
+            self.threaded.add(process)
+            if self.threads:
+                self.put(1, tid, process, *self.parents.get(process, (parent, parent)), late)
+
+    def release(self, tid: int) -> None:
+        """Have a task run that has waited to be told of."""
+        number, _ = self.held.pop(tid)
+        if tid in self.strangers:
+            self.strangers.remove(tid)
+            self.ptrace(_PTRACE_DETACH, tid, None, None)
+        else:
+            self.ptrace(_PTRACE_CONT if number == _signal.SIGTRAP else _PTRACE_LISTEN, tid, None, None)
+
+    def overdue(self) -> None:
+        """The events of some creators have not come: they were killed before."""
+        now = time.monotonic()
+        for tid in [tid for tid, (_, since) in self.held.items() if now - since > 0.1]:
+            self.told[tid] = self.began(tid)
+            self.born(tid, 0)
+            self.release(tid)
+
+    def executed(self, pid: int) -> None:
+        """Tell of an exec. The process is stopped, so all that /proc says is so."""
+        former = pid if self.ptrace(_PTRACE_GETEVENTMSG, pid, None, self.address) else self.message.value
+        if former != pid:  # a thread has taken the place of the first
+            self.tasks.pop(former, None)
+            if self.threads:
+                self.put(0x80000000, pid, pid, 0, False)
+        words: bytes | None = None
+        cgroup: str | None = None
+        try:
+            fd = os.open(f"/proc/{pid}/cmdline", os.O_RDONLY)
+            words = os.read(fd, 1 << 14)
+            rest = words if len(words) == 1 << 14 else b""
+            while rest:
+                rest = os.read(fd, 1 << 17)
+                words += rest
+            os.close(fd)
+            words = words or None  # it has been killed
+            fd = os.open(f"/proc/{pid}/cgroup", os.O_RDONLY)
+            text = os.read(fd, 1 << 14)
+            os.close(fd)
+            line = text[3 if text.startswith(b"0::") else text.index(b"\n0::") + 4:].partition(b"\n")[0]
+            cgroup = None if line.endswith(b" (deleted)") else os.fsdecode(line)
+        except (OSError, ValueError):
+            pass
+        _, parent, ruid, euid = self.status(pid)
+        paths = [_proc_link(pid, name) if self.paths else None for name in ("exe", "cwd")]
+        self.put(2, pid, pid, words, (parent or None, ruid, euid, cgroup, *paths))
+
+    def ended(self, tid: int, status: int) -> None:
+        """Tell of an end that is about to be taken."""
+        if tid not in self.tasks:  # it was killed before it ran
+            self.held.pop(tid, None)
+            self.told[tid] = self.began(tid)
+            self.born(tid, 0)
+        process = self.tasks.pop(tid, 0)
+        if process == tid:
+            if tid in self.threaded:  # one that was killed in its exec has left its old number behind
+                self.threaded.remove(tid)
+                for other in [other for other, its in self.tasks.items() if its == tid]:
+                    del self.tasks[other]
+            self.parents.pop(tid, None)
+        if process == tid or (process and self.threads):
+            self.put(0x80000000, tid, process, status, process == tid)
+
+    def run(self) -> None:
+        """Never returns."""
+        for number in range(1, _signal.NSIG):  # a tracee decides by which signal its end is notified
+            if number not in (_signal.SIGKILL, _signal.SIGSTOP, _signal.SIGCHLD, 32, 33):
+                _signal.signal(number, _signal.SIG_IGN)
+        _signal.signal(_signal.SIGUSR1, self.on_signal)
+        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+        self.answer(os.getpid())
+        _thread.start_new_thread(self.listen, (_thread.get_ident(),))
+        tasks, held, ptrace, address = self.tasks, self.held, self.ptrace, self.address
+        flags, take = os.WEXITED | os.WSTOPPED | os.WNOWAIT | _PTRACE_WALL, os.WSTOPPED | os.WNOHANG | _PTRACE_WALL
+        while True:
+            try:
+                info = self.wait(flags | os.WNOHANG if held else flags)
+            except InterruptedError:
+                continue
+            if info is None:
+                if self.commands:
+                    self.obey()
+                elif held:
+                    self.overdue()
+                    time.sleep(0.0005)
+                continue
+            tid, status = info.si_pid, info.si_status
+            if info.si_code != os.CLD_TRAPPED:
+                # Told before it is taken, so that its parent cannot know sooner. Before Linux 5.17 that is too soon for
+                # us, too: the status is then that of the first thread.
+                reaped = self.old_kernel and tid not in held
+                if reaped:
+                    status = os.waitpid(tid, _PTRACE_WALL)[1]
+                elif info.si_code == os.CLD_EXITED:
+                    status <<= 8
+                elif info.si_code == os.CLD_DUMPED:
+                    status |= 0x80
+                if tid == self.starter:
+                    self.starter, self.leaving = 0, False
+                elif tid in self.strangers:
+                    self.strangers.remove(tid)
+                else:
+                    self.ended(tid, status)
+                if not reaped:
+                    os.waitpid(tid, _PTRACE_WALL)
+                continue
+            event, number = status >> 8, status & 0xFF
+            if tid not in tasks and tid != self.starter:
+                if tid not in held:
+                    os.waitid(os.P_PID, tid, take)  # else nobody else's stop shows; not its end, if it was killed now
+                    held[tid] = number, time.monotonic()
+                    if tid in self.strangers:
+                        self.release(tid)
+                continue
+            if 0 < event <= _PTRACE_EVENT_CLONE:
+                if ptrace(_PTRACE_GETEVENTMSG, tid, None, address):
+                    continue  # it has just been killed
+                new = self.message.value
+                if new not in tasks or new in self.told:
+                    self.born(new, tid)
+                if new in held:
+                    self.release(new)
+            elif event == _PTRACE_EVENT_EXEC:
+                os.waitid(os.P_PID, tid, take)  # else the kernel takes a changed pid for spurious: ESRCH, for ever
+                self.executed(tid)
+            if tid == self.starter and self.leaving:
+                self.starter, self.leaving = 0, False
+                ptrace(_PTRACE_DETACH, tid, None, None if event else number)
+                self.answer(0)
+            elif event == _PTRACE_EVENT_STOP and number != _signal.SIGTRAP:  # a signal has stopped it
+                ptrace(_PTRACE_LISTEN, tid, None, None)
+            else:
+                ptrace(_PTRACE_CONT, tid, None, None if event else number)
+
+class _Helper:
+    """The process that traces for us. It stands where the other sources have their subscription.
+
+    It is an interpreter of its own, since a fork of this one would take along its memory, and locks that other threads
+    hold. It is not our child, so that no os.wait() meets it, unless we are process 1, or a child subreaper.
+    """
+
+    skew = dropped = 0
+    now = staticmethod(time.monotonic_ns)
+    _BOOT = """if True:
+        import os
+        if os.fork():
+            os._exit(0)
+        import ctypes, errno, marshal, select, sys, time, types, _signal, _thread
+        arguments, names, methods, link = marshal.load(open(0, "rb", closefd=False))
+        names.update({name: value for name, value in globals().items() if name not in names})
+        if arguments[2]:
+            import contextlib
+            names.update(contextlib=contextlib, _proc_link=types.FunctionType(link, names))
+        tracer = type("Tracer", (), {name: types.FunctionType(code, names) for name, code in methods.items()})
+        tracer(*arguments).run()"""
+
+    def __init__(self, threads: bool, paths: bool) -> None:
+        """Raises OSError with cause and remedy where this process cannot be traced."""
+        import marshal
+        import subprocess
+
+        if getattr(sys, "frozen", False) or "py" not in os.path.basename(sys.executable or ""):
+            raise OSError(errno.ENOEXEC, 'source "ptrace" takes a Python interpreter: set sys.executable to the path '
+                          f"of one, not {sys.executable!r}")
+        if not _stat_fields(os.getpid()) or os.readlink("/proc/self") != str(os.getpid()):
+            raise OSError(errno.ENOENT, 'source "ptrace" takes /proc, which is not mounted, or is another PID '
+                          "namespace's: unshare --mount-proc mounts it")
+        self._number, self._reaps = 0, False
+        self._control, theirs = socket.socketpair()
+        self.fd, out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        methods = {name: method.__code__ for name, method in vars(_Tracer).items() if hasattr(method, "__code__")}
+        names = {name: value for name, value in globals().items() if name.startswith("_PTRACE_")}
+        try:
+            try:
+                flags = "-Ss" if "PYTHONHOME" in os.environ else "-IS"
+                starter = subprocess.Popen([sys.executable, flags, "-c", self._BOOT], stdin=theirs.fileno(), stdout=out,
+                                           stderr=subprocess.DEVNULL, cwd="/", start_new_session=True)
+            except OSError as error:
+                raise OSError(error.errno, f'source "ptrace" runs a helper with {sys.executable}: {error.strerror}. '
+                              "Set sys.executable to a Python that this user may run") from None
+            finally:
+                theirs.close()
+                os.close(out)
+            arguments = os.getpid(), threads, paths
+            with contextlib.suppress(BrokenPipeError):
+                self._control.sendall(marshal.dumps((arguments, names, methods, _proc_link.__code__)))
+            starter.wait()
+            self.pid = self._answer()
+            stat = _stat(self.pid)
+            self._reaps = bool(stat and stat.ppid == os.getpid())
+            self.seize()
+            self.release()
+        except BaseException:
+            self.close()
+            raise
+
+    def _answer(self) -> int:
+        """What it answers to the last command."""
+        while True:
+            answer = self._control.recv(8)
+            if not answer:
+                raise OSError(errno.EPIPE, _NO_HELPER)
+            number, result = divmod(int.from_bytes(answer, sys.byteorder), 1 << 32)
+            if number == self._number:  # else that command was interrupted
+                return result
+
+    def _command(self, tid: int) -> int:
+        self._number += 1
+        try:
+            self._control.sendall((self._number << 32 | tid).to_bytes(8, sys.byteorder))
+        except BrokenPipeError:
+            raise OSError(errno.EPIPE, _NO_HELPER) from None
+        return self._answer()
+
+    def seize(self) -> None:
+        """Have it trace what this thread forks."""
+        tid = threading.get_native_id()
+        number = self._command(tid)
+        if number == errno.EPERM and _yama() == 1:  # only ancestors may trace, and who is allowed to
+            _libc().prctl(_PR_SET_PTRACER, self.pid, 0, 0, 0)
+            number = self._command(tid)
+            _libc().prctl(_PR_SET_PTRACER, 0, 0, 0, 0)
+        if number:
+            raise _trace_refusal(number)
+
+    def release(self) -> None:
+        """The contrary of seize()."""
+        self._command(0)
+
+    def close(self, *, ignore: bool = True) -> None:
+        """End it: the kernel lets all go that it traces. ignore=False: in a forked child, whose parent goes on."""
+        if ignore:
+            with contextlib.suppress(OSError):
+                self._control.shutdown(socket.SHUT_RDWR)
+            if self._reaps:
+                self._reaps = False
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(self.pid, 0)
+        self._control.close()
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+_NO_HELPER = ("the process that traces for cnproc has been killed, or could not be started: what was traced goes on "
+              "unwatched. Make another Watcher")
+
+def _yama() -> int:
+    """kernel.yama.ptrace_scope: Documentation/admin-guide/LSM/Yama.rst."""
+    try:
+        with open("/proc/sys/kernel/yama/ptrace_scope") as file:
+            return int(file.read())
+    except OSError:
+        return 0
+
+def _trace_refusal(number: int) -> OSError:
+    """Why the kernel does not let the calling thread be traced, and what to do about it."""
+    with open("/proc/thread-self/status") as file:
+        status = dict(line.split(":\t", 1) for line in file.read().splitlines() if ":\t" in line)
+    tracer, scope = int(status.get("TracerPid", 0)), _yama()
+    if tracer:
+        why = (f"process {tracer} traces this one already: strace, a debugger or another cnproc. Run it inside of the "
+               "command, or not at all")
+    elif scope > 1:
+        why = f"kernel.yama.ptrace_scope is {scope}: " + (
+            "run as root, or with CAP_SYS_PTRACE (docker run --cap-add=SYS_PTRACE)" if scope == 2 else
+            "nobody may trace until the machine is restarted with another setting")
+    elif _libc().prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0) != 1:
+        why = ("this process is not dumpable, as after a change of its user: call prctl(PR_SET_DUMPABLE, 1), or "
+               "have the command change the user: run(..., user=...)")
+    elif int(status.get("Seccomp", 0)):
+        why = ("a seccomp filter forbids ptrace(2): run with docker run --cap-add=SYS_PTRACE, or "
+               "--security-opt seccomp=unconfined")
+    else:
+        why = f"{os.strerror(number)}. It takes ptrace(2): run as root, or with CAP_SYS_PTRACE"
+    return OSError(number, f"the kernel does not let this process be traced: {why}")
+
+class _TraceSource:
+    """The events of commands that we start, as _Tracer sees them: for any user, in any container. None is lost."""
+
+    name = "ptrace"
+    gather, patient = 0.01, True
+    pending = ()
+    lost = 0
+    only_commands = ('source "ptrace" watches the commands that it starts, by popen() or run(). To watch what is there '
+                     'takes "ebpf" or "netlink"')
+
+    def __init__(self, helper: _Helper, threads: bool, paths: bool) -> None:
+        self._helper = helper
+        self._chunks: collections.deque[bytes] = collections.deque()  # what has been read of the pipe
+        self._known: dict[int, int] = {}
+        self._statuses: dict[int, int] = {}  # of who ended in the last read()
+        self._over = False                   # whether the helper is gone
+        self.fds = (helper.fd,)
+
+    @contextlib.contextmanager
+    def birth(self, mask: int) -> Generator[None, None, None]:
+        others = [kind.__name__ for what, kind in _EVENTS.items() if mask & what & ~_LIFE]
+        if others:
+            raise OSError(errno.EOPNOTSUPP, f'source "ptrace" gives Fork, Exec and Exit, and no {", ".join(others)}: '
+                          'source "ebpf" and "netlink" give every kind')
+        me = os.getpid()
+        try:
+            self._known[me] = self._helper.now()
+            self._helper.seize()
+            yield
+        finally:
+            self._known.pop(me, None)
+            self._helper.release()
+
+    def add(self, pid: int, kinds: int, inherited: int) -> bool:
+        new = pid not in self._known
+        self._known.setdefault(pid, self._helper.now())
+        return new
+
+    def remove(self, pid: int) -> None:
+        pass  # the table drops what comes
+
+    def watch_all(self, kinds: int) -> None:
+        pass
+
+    def expect(self, pid: int, words: bytes | None) -> None:
+        pass
+
+    def known(self) -> dict[int, int]:
+        return dict(self._known)
+
+    def read(self, most: int) -> _Read:
+        import marshal
+
+        if self._over:
+            raise OSError(errno.EPIPE, _NO_HELPER)
+        chunks, more = self._chunks, True
+        before = len(chunks)
+        try:
+            # What is read is in the deque in the same step, so that no ctrl-C comes between.
+            chunks.extend(itertools.islice(iter(functools.partial(os.read, self._helper.fd, 1 << 16), b""), 1))
+            self._over = len(chunks) == before
+        except BlockingIOError:
+            more = False
+        data, at, known = b"".join(chunks), 4, self._known
+        events: list[Any] = []
+        statuses: dict[int, int] = {}
+        while len(data) >= at:
+            end = at + int.from_bytes(data[at - 4:at], sys.byteorder)
+            if len(data) < end:
+                break
+            what, now, tid, pid, *values = marshal.loads(data[at:end])
+            at = end + 4
+            if what == _FORK:
+                parent_tid, parent_pid, late = values
+                events.append(Fork(_FORK, _REBUILT * late, now, parent_tid, parent_pid, tid, pid))
+                if tid == pid:
+                    known[pid] = now
+            elif what == _EXEC:
+                event: Any = Exec(_EXEC, 0, now, tid, pid)
+                event._words, event._more = values
+                event._length = len(event._words or b"")
+                events.append(event)
+            else:
+                status, last = values
+                event = Exit(_EXIT, 0, now, tid, pid, status, _SIGCHLD if tid == pid else 0xFFFFFFFF)
+                events.append(event)
+                if last:
+                    event.start_ns = known.pop(pid, None)
+                    statuses[pid] = status
+                    events.append(_End(_END, pid, now))
+        self._chunks, self._statuses = collections.deque([data[at - 4:]]), statuses
+        if self._over:
+            now = self._helper.now()
+            events += [_lost(None, now), *(_End(_END, pid, now) for pid in known)]
+            known.clear()
+        return events, more and not self._over, False
+
+    def recount(self, live: Iterable[int], gone: Iterable[int]) -> None:
+        pass
+
+    def status(self, pid: int, since_ns: int) -> int:
+        return self._statuses.get(pid, -1)
+
+    def forget(self, pid: int) -> None:
+        self._known.pop(pid, None)
+
+    def check(self) -> _Read:
+        return _NOTHING
+
+    def close(self) -> None:
+        pass  # _Helper does it
+
 # --------------------------------------------------------------------------------------------------- table
 
 # What is wanted of a process: kinds of its own events, and of those of its children to come.
@@ -3125,6 +3707,7 @@ class _Table:
         self.everything = 0                         # kinds wanted of every process
         self.watched: dict[int, _Watch] = {}        # one by one, or followed
         self.parents: dict[int, int] | None = None  # of each child that is followed, while a command is started
+        self.orphans = _NOBODY                      # those whose Fork is rebuilt, and whose parent is not watched
         # Watched processes that ended while every process was watched, too. Their events may still be in the queue. A
         # reader that finds the queue empty clears it.
         self.ended: set[int] = set()
@@ -3153,6 +3736,8 @@ class _Table:
             if what == _FORK and event.tid == pid:  # it is the parent's event
                 parent = event.parent_pid
                 own = own_of(parent, _NOBODY)
+                if not own[1] and event.cpu == _REBUILT:
+                    own = self.orphans
                 if own[1]:
                     if self.parents is not None:
                         self.parents[pid] = parent
@@ -3326,6 +3911,8 @@ class _Intake:
 
     def watch(self, pid: int | None, mask: int, follow: bool) -> None:
         """Watcher.watch(), its arguments checked."""
+        if self.source.only_commands:
+            raise OSError(errno.EOPNOTSUPP, self.source.only_commands)
         self.drain()
         if pid is None:
             self._watch_all(mask)
@@ -3415,6 +4002,8 @@ class _Intake:
         self.source.add(me, mask & _FORK, mask)
         table.watch(me, mask & _FORK, mask)
         table.parents = {}
+        if self.source.only_commands:  # so they are of a command, whose process was killed as it forked them
+            table.orphans = mask, mask
         return before
 
     def adopted(self, before: tuple[_Watch | None, frozenset[int]], mask: int, child: int, follow: bool) -> None:
@@ -3492,8 +4081,9 @@ class _Recovery:
 
     def __init__(self, intake: _Intake, subscription: Any, threads: bool) -> None:
         self._intake, self._subscription, self._threads = intake, subscription, threads
-        self.due = subscription.now() + _QUIET // 2  # when to look again whether all that are known live
-        self.heard = subscription.now()              # when a probe last came through
+        never = 1 << 63 if isinstance(intake.source, _TraceSource) else 0  # it notices its end by itself
+        self.due = never or subscription.now() + _QUIET // 2  # when to look again whether all that are known live
+        self.heard = never or subscription.now()              # when a probe last came through
         self._cost = 0                               # what the last look took of the CPU, in ns
         self._missed: set[tuple[int, int]] = set()   # those that had ended at the last look, and since when known
 
@@ -3659,6 +4249,8 @@ async def _readable(fd: int | None, seconds: float | None, woken: asyncio.Future
 class Watcher:
     """A subscription to process events, and the table of who is watched.
 
+    source: "ebpf" or "netlink", which listen to the kernel's process connector; "ptrace", which traces the commands
+    that popen() starts, in any container and for any user; None: "ebpf", or where the kernel refuses that "netlink".
     threads: report every thread's start and end in place of the processes'.
     paths: have Exec.exe and Exec.cwd. With source "ebpf" the first such Watcher takes a tenth of a second to make.
     rcvbuf: bytes that the kernel may queue, about 800 an event. With source "ebpf" it is an eighth of that, at 112
@@ -3678,8 +4270,10 @@ class Watcher:
     _subscribe = _Subscription
     _sources = _RingSource, _DatagramSource
 
-    def __init__(self, *, threads: bool = False, paths: bool = False, rcvbuf: int = 32 << 20,
-                 delay: float = 0.0) -> None:
+    def __init__(self, *, threads: bool = False, paths: bool = False, source: str | None = None,
+                 rcvbuf: int = 32 << 20, delay: float = 0.0) -> None:
+        if source not in (None, "ebpf", "netlink", "ptrace"):
+            raise ValueError(f'source must be "ebpf", "netlink", "ptrace" or None, not {source!r}')
         if not 0 < rcvbuf < 1 << 31:
             raise ValueError(f"rcvbuf must be above 0 and below 2 GiB, not {rcvbuf}")
         if not 0 <= delay < 1 << 20:
@@ -3699,10 +4293,12 @@ class Watcher:
         parts: list[Any] = []
         self._finish = weakref.finalize(self, _close_all, parts, self._owner)
         try:
-            self._subscription = self._subscribe(rcvbuf)
+            self._subscription: Any = (
+                _Helper(threads, paths) if source == "ptrace" else self._subscribe(rcvbuf))
             parts.append(self._subscription)
-            self._source = self._open(threads, paths)
-            self._intake = _Intake(self._source, self._subscription, threads)
+            self._source = self._open(source, threads, paths)
+            # With "ptrace" an _End stands behind every process, so that the end of the helper is the end of all.
+            self._intake = _Intake(self._source, self._subscription, threads or source == "ptrace")
             parts.append(self._intake)
             self._waiter = _Waiter(self._source.fds)
             parts.append(self._waiter)
@@ -3711,20 +4307,23 @@ class Watcher:
             raise
         self._table, self._queue, self._recovery = self._intake.table, self._intake.queue, self._intake.recovery
 
-    def _open(self, threads: bool, paths: bool) -> Any:
-        """The first kind of source that the kernel allows."""
-        for kind in self._sources:
+    def _open(self, source: str | None, threads: bool, paths: bool) -> Any:
+        """The first kind of source that the kernel allows, or the one that is asked for."""
+        if source == "ptrace":
+            return _TraceSource(self._subscription, threads, paths)
+        kinds = [kind for kind in self._sources if source in (None, kind.name)]
+        for kind in kinds:
             try:
                 return kind(self._subscription, threads, paths)
             except OSError as error:
-                if kind is self._sources[-1]:
+                if kind is kinds[-1]:
                     raise
                 self._error = OSError(error.errno, error.strerror)  # without its traceback, which refers to us
         raise AssertionError("no kind of source")
 
     @property
     def source(self) -> str:
-        """Where the events come from: "ebpf", or "netlink" where the kernel does not allow that."""
+        """Where the events come from: "ebpf", or "netlink" where the kernel does not allow that; or "ptrace"."""
         return str(self._source.name)
 
     @property
@@ -3764,7 +4363,7 @@ class Watcher:
         given: list[Any] = [*args] if several else [args]
         words = _first_words(given, kwargs)
         process = None
-        with self._starting:
+        with self._starting, self._source.birth(mask):
             with self._changes():
                 before = self._intake.adopt(mask)
             try:
@@ -4194,19 +4793,21 @@ def _popen_class() -> Any:
     return Popen
 
 def run(args: str | bytes | Sequence[str | bytes | os.PathLike[str]], *, events: int = What.LIFE, follow: bool = True,
-        threads: bool = False, paths: bool = False, timeout: float | None = None, **kwargs: Any) -> _Run:
+        threads: bool = False, paths: bool = False, source: str | None = None, timeout: float | None = None,
+        **kwargs: Any) -> _Run:
     """Start a command, and iterate over its events and (follow) those of its descendants.
 
     args and kwargs are those of subprocess.Popen: user="www-data" has the command run as another user. It starts when
     this is called. What this returns is a generator with two attributes. `process` is the Popen. `rusage` is what
     wait4(2) tells once the command has ended: what it and the descendants that were waited for have used.
+    source="ptrace" traces the command: it needs no privileges and works in containers. See Watcher.
     The iteration ends when the last process has ended, or after `timeout` seconds. It kills no process: if it is left
     early, the command runs on. Raises what Watcher and subprocess.Popen raise, and ValueError for a timeout below 0.
 
     >>> for event in cnproc.run(["make", "-j2"], events=cnproc.What.EXEC):
     ...     print(event.cmdline)
     """
-    watcher = Watcher(threads=threads, paths=paths)
+    watcher = Watcher(threads=threads, paths=paths, source=source)
     try:
         deadline = watcher._deadline(timeout)
         process = watcher._popen(_popen_class(), args, events, follow, kwargs)
