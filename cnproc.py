@@ -1018,6 +1018,7 @@ def _try_reaped_status() -> bool:
 
 # -------------------------------------------------------------------------------------------- subscription
 
+_TRACE = '; or trace a command, by run(..., source="ptrace"), or on the command line by --ptrace'
 _LISTENS = 8  # how often a subscription is tried; the waits for an answer double from 4 ms, to 1 s in all
 
 def _foreign() -> list[str]:
@@ -1044,17 +1045,17 @@ def _refusal(number: int) -> OSError:
         options = {"pid": "--pid=host", "user": "--userns=host", "network": "--network=host"}
         return OSError(number or errno.EPERM, f"the kernel reports process events in the initial {', '.join(foreign)} "
                        "namespace only: run on the host, or in its namespaces "
-                       f"(docker run {' '.join(options[name] for name in foreign)})")
+                       f"(docker run {' '.join(options[name] for name in foreign)}){_TRACE}")
     if number == errno.EPERM:
         return OSError(number, "before Linux 6.6, process events require CAP_NET_ADMIN: run as root, or give the "
-                       "program the capability (AmbientCapabilities=CAP_NET_ADMIN in a systemd unit)")
+                       f"program the capability (AmbientCapabilities=CAP_NET_ADMIN in a systemd unit){_TRACE}")
     if number == 0 and _has_connector():
         return OSError(errno.ETIMEDOUT, f"the kernel did not answer {_LISTENS} subscriptions to process events: other "
                        "programs have unsubscribed more often than they subscribed, so it counts no listener; "
                        "restart the machine")
     if number in (0, errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
         return OSError(errno.EPROTONOSUPPORT, "this kernel does not report process events: use a Linux kernel with "
-                       "CONFIG_CONNECTOR and CONFIG_PROC_EVENTS")
+                       f"CONFIG_CONNECTOR and CONFIG_PROC_EVENTS{_TRACE}")
     return OSError(number, f"cannot subscribe to process events: {os.strerror(number)}")
 
 class _Subscription:
@@ -3500,9 +3501,12 @@ class _Helper:
     def _answer(self) -> int:
         """What it answers to the last command."""
         while True:
-            answer = self._control.recv(8)
+            try:
+                answer = self._control.recv(8)
+            except ConnectionResetError:
+                answer = b""
             if not answer:
-                raise OSError(errno.EPIPE, _NO_HELPER)
+                raise OSError(errno.ECONNRESET, _NO_HELPER)
             number, result = divmod(int.from_bytes(answer, sys.byteorder), 1 << 32)
             if number == self._number:  # else that command was interrupted
                 return result
@@ -3512,7 +3516,7 @@ class _Helper:
         try:
             self._control.sendall((self._number << 32 | tid).to_bytes(8, sys.byteorder))
         except BrokenPipeError:
-            raise OSError(errno.EPIPE, _NO_HELPER) from None
+            raise OSError(errno.ECONNRESET, _NO_HELPER) from None
         return self._answer()
 
     def seize(self) -> None:
@@ -3528,7 +3532,8 @@ class _Helper:
 
     def release(self) -> None:
         """The contrary of seize()."""
-        self._command(0)
+        with contextlib.suppress(ConnectionResetError):  # it is gone, which read() reports
+            self._command(0)
 
     def close(self, *, ignore: bool = True) -> None:
         """End it: the kernel lets all go that it traces. ignore=False: in a forked child, whose parent goes on."""
@@ -3588,11 +3593,11 @@ class _TraceSource:
                      'takes "ebpf" or "netlink"')
 
     def __init__(self, helper: _Helper, threads: bool, paths: bool) -> None:
-        self._helper = helper
+        self._helper, self._threads = helper, threads
         self._chunks: collections.deque[bytes] = collections.deque()  # what has been read of the pipe
         self._known: dict[int, int] = {}
         self._statuses: dict[int, int] = {}  # of who ended in the last read()
-        self._over = False                   # whether the helper is gone
+        self.over = False                    # whether the helper is gone
         self.fds = (helper.fd,)
 
     @contextlib.contextmanager
@@ -3630,14 +3635,14 @@ class _TraceSource:
     def read(self, most: int) -> _Read:
         import marshal
 
-        if self._over:
-            raise OSError(errno.EPIPE, _NO_HELPER)
+        if self.over:
+            raise OSError(errno.ECONNRESET, _NO_HELPER)
         chunks, more = self._chunks, True
         before = len(chunks)
         try:
             # What is read is in the deque in the same step, so that no ctrl-C comes between.
             chunks.extend(itertools.islice(iter(functools.partial(os.read, self._helper.fd, 1 << 16), b""), 1))
-            self._over = len(chunks) == before
+            self.over = len(chunks) == before
         except BlockingIOError:
             more = False
         data, at, known = b"".join(chunks), 4, self._known
@@ -3666,13 +3671,12 @@ class _TraceSource:
                 if last:
                     event.start_ns = known.pop(pid, None)
                     statuses[pid] = status
-                    events.append(_End(_END, pid, now))
+                    if self._threads:
+                        events.append(_End(_END, pid, now))
         self._chunks, self._statuses = collections.deque([data[at - 4:]]), statuses
-        if self._over:
-            now = self._helper.now()
-            events += [_lost(None, now), *(_End(_END, pid, now) for pid in known)]
-            known.clear()
-        return events, more and not self._over, False
+        if self.over:
+            events.append(_lost(None, self._helper.now()))
+        return events, more and not self.over, self.over
 
     def recount(self, live: Iterable[int], gone: Iterable[int]) -> None:
         pass
@@ -4094,6 +4098,10 @@ class _Recovery:
         unless that comes behind the loss; a descendant that nobody knows has its Fork here, likewise.
         """
         intake, source, table, queue = self._intake, self._intake.source, self._intake.table, self._intake.queue
+        if isinstance(source, _TraceSource) and source.over:  # nobody can know what they do from now on
+            table.watched.clear()
+            intake.unsure = False
+            return
         intake.recovering = intake.unsure = True
         try:
             known = source.known()
@@ -4297,8 +4305,7 @@ class Watcher:
                 _Helper(threads, paths) if source == "ptrace" else self._subscribe(rcvbuf))
             parts.append(self._subscription)
             self._source = self._open(source, threads, paths)
-            # With "ptrace" an _End stands behind every process, so that the end of the helper is the end of all.
-            self._intake = _Intake(self._source, self._subscription, threads or source == "ptrace")
+            self._intake = _Intake(self._source, self._subscription, threads)
             parts.append(self._intake)
             self._waiter = _Waiter(self._source.fds)
             parts.append(self._waiter)
@@ -7757,10 +7764,26 @@ def _watch_pids(args: Any, watcher: Watcher, processes: _Processes, mask: int, a
         return None
     return _there(watcher, [*(pid for pid in args.pid if pid in watcher.pids), *watcher.pids], paths=args.paths)
 
+def _watcher(args: Any) -> Watcher:
+    """What listens, or where the kernel refuses that and a command is given, what traces it."""
+    if not args.ptrace:
+        try:
+            return Watcher(threads=args.threads, paths=args.paths)
+        except OSError as error:
+            refused = error.errno in (errno.EPERM, errno.ECONNREFUSED, errno.ETIMEDOUT, errno.EPROTONOSUPPORT)
+            if not (refused and args.command and args.ptrace is None) or args.events & ~(_LIFE | _NONZERO_EXIT):
+                raise
+    watcher = Watcher(threads=args.threads, paths=args.paths, source="ptrace")
+    if not args.ptrace and _for_people(args):
+        _complain(OSError(0, "the kernel does not report process events here, so the command is traced: "
+                          f"debuggers{',' if os.geteuid() else ' and'} LeakSanitizer{' and sudo' * bool(os.geteuid())} "
+                          "fail in it (--no-ptrace avoids that)"))
+    return watcher
+
 def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
     """Show what happens until it is over, or a signal ends it."""
-    with Watcher(threads=args.threads, paths=args.paths) as watcher:
-        exact = watcher.source == "ebpf"
+    with _watcher(args) as watcher:
+        exact, traced = watcher.source != "netlink", watcher.source == "ptrace"
         now, named = watcher._subscription.now, bool(args.pid or args.command)
         watcher._table.ends, watcher._delay = _END * args.threads, _GATHER if exact else 0.0
         # The kernel says all that a line of an Exec shows, so of all the machine no forks and exits are needed.
@@ -7771,6 +7794,7 @@ def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
                                    children=(args.follow or not named) and not alone)
         deadline, mask = watcher._deadline(args.duration), args.events | (0 if alone else _LIFE | _COMM)
         mask |= _UID if args.user_id else 0
+        mask &= _LIFE | _NONZERO_EXIT if traced else mask
         status = command.start(watcher, processes, mask, args.follow) if args.command else 0
         there = () if args.command else _watch_pids(args, watcher, processes, mask, alone)
         if status or there is None:
@@ -7793,6 +7817,8 @@ def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
                 if live.left:
                     _complain(OSError(0, live.left))
                     failed = 1
+                if traced and watcher._source.over:
+                    raise OSError(errno.ECONNRESET, _NO_HELPER)
         except OSError as error:
             if not command.process:
                 raise
@@ -7922,6 +7948,10 @@ def _parser() -> tuple[Any, dict[str, bool]]:
         help="fork, exec, exit, uid, gid, sid, ptrace, comm,\ncoredump, nonzero_exit, all (default: exec, exit, and\n"
              "a fork that no exec follows)")
     add("-t", "--threads", action="store_true", help="the start and end of every thread, too")
+    add("--ptrace", action="store_true", default=None,
+        help="trace COMMAND: in any container, exact for any user;\ndebuggers, LeakSanitizer, sudo fail in it")
+    add("--no-ptrace", dest="ptrace", action="store_false",
+        help="fail, and do not trace COMMAND, where the kernel does\nnot report process events")
     add("--no-follow", dest="follow", action="store_false", help="leave out the descendants")
     add("-d", "--duration", type=seconds, metavar="SECONDS", help="stop reporting after so long")
     add("-u", "--user", type=user, metavar="USER", help="run COMMAND as this user; takes root")
@@ -7996,7 +8026,7 @@ def _arguments(argv: list[str]) -> Any:
             parser.error(f"{what} exclude each other")
     for option, given, needs in (
         ("--wait", not args.wait or args.pid, "a PID"), ("-v", not args.verbose or args.wait, "--wait"),
-        ("-u", not args.user or args.command, "a command"),
+        ("-u", not args.user or args.command, "a command"), ("--ptrace", not args.ptrace or args.command, "a command"),
         ("--no-leftovers", not args.no_leftovers or args.command, "a command"),
         ("--why", not args.why or args.command or args.load, "a command or --load"),
         ("--live", not args.live or (args.tree and args.command), "--tree and a command"),
@@ -8015,6 +8045,8 @@ def _arguments(argv: list[str]) -> Any:
     masks, args.events = args.events, 0
     for mask in masks or ():
         args.events |= mask
+    if args.ptrace and args.events & ~(_LIFE | _NONZERO_EXIT):
+        parser.error("--ptrace has fork, exec, exit and nonzero_exit only")
     return args
 
 def _views(args: Any, stack: contextlib.ExitStack) -> list[_View]:
