@@ -3156,9 +3156,6 @@ class _Tracer:
         self.ptrace: Any = libc.ptrace
         self.message = ctypes.c_ulong()               # what PTRACE_GETEVENTMSG fills
         self.address = ctypes.addressof(self.message)
-        if not self.tgkill:  # musl, and glibc before 2.30
-            number = {"x86_64": 234, "aarch64": 131, "riscv64": 131, "s390x": 241}[os.uname().machine]
-            self.tgkill = functools.partial(libc.syscall, number)
         self.ptrace.argtypes = ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p
         self.ptrace.restype = ctypes.c_long
 
@@ -4098,7 +4095,7 @@ class _Recovery:
         unless that comes behind the loss; a descendant that nobody knows has its Fork here, likewise.
         """
         intake, source, table, queue = self._intake, self._intake.source, self._intake.table, self._intake.queue
-        if isinstance(source, _TraceSource) and source.over:  # nobody can know what they do from now on
+        if getattr(source, "over", False):  # "ptrace": nobody can know what they do from now on
             table.watched.clear()
             intake.unsure = False
             return
@@ -4370,6 +4367,7 @@ class Watcher:
         given: list[Any] = [*args] if several else [args]
         words = _first_words(given, kwargs)
         process = None
+        self._check()
         with self._starting, self._source.birth(mask):
             with self._changes():
                 before = self._intake.adopt(mask)

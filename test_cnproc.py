@@ -7255,6 +7255,423 @@ class RandomTrees(Case):
         self.check(loaded=True, uid=65534)
 
 
+def trace_refusal() -> str:
+    """Why this process cannot be traced, if so."""
+    try:
+        cnproc.Watcher(source="ptrace").close()
+    except OSError as refusal:
+        return f"it cannot be traced: {refusal.strerror}"
+    return ""
+
+
+# What a process sees of signals and job control: a leader of a session on a terminal, with children in the background.
+JOBS = """
+import fcntl, os, signal, sys, termios, time
+def child(function, group=False):
+    pid = os.fork()
+    if not pid:
+        if group:
+            os.setpgid(0, 0)
+        os._exit(function() or 0)
+    return pid
+def told(pid, name="", more=0):
+    status = os.waitpid(pid, os.WUNTRACED | more)[1]
+    print(name, os.WIFSTOPPED(status) and signal.Signals(os.WSTOPSIG(status)).name, os.WIFCONTINUED(status),
+          os.WIFSIGNALED(status) and os.WTERMSIG(status), os.WIFEXITED(status) and os.WEXITSTATUS(status), flush=True)
+def stops():
+    os.kill(os.getpid(), signal.SIGSTOP)
+    os.kill(os.getpid(), signal.SIGTSTP)
+    return 3
+pid = child(stops, True)
+for name in "stop", "tstp":
+    told(pid, name)
+    os.kill(pid, signal.SIGCONT)
+told(pid, "end")
+def reads():
+    return len(os.read(0, 10))
+signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+pid = child(reads, True)
+told(pid, "ttin"); os.tcsetpgrp(0, pid); os.kill(pid, signal.SIGCONT); told(pid, "cont", os.WCONTINUED)
+print("type", flush=True)
+told(pid, "read"); os.tcsetpgrp(0, os.getpgrp())
+pid = child(lambda: time.sleep(60), True)
+os.kill(pid, signal.SIGSTOP); told(pid, "stop"); os.kill(pid, signal.SIGKILL); told(pid, "kill")
+count = [0, 0]
+def alarm(number, frame):
+    count[number == signal.SIGALRM] += 1
+signal.signal(signal.SIGUSR1, alarm)
+for _ in range(500):
+    os.kill(os.getpid(), signal.SIGUSR1)
+signal.signal(signal.SIGALRM, alarm)
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+while count[1] < 50:
+    time.sleep(1)
+signal.setitimer(signal.ITIMER_REAL, 0)
+print("signals", count[0], count[1] >= 50)
+signal.signal(signal.SIGWINCH, lambda *_: print("winch", flush=True))
+fcntl.ioctl(0, termios.TIOCSWINSZ, b"\\7\\0\\7\\0\\0\\0\\0\\0")
+try:
+    print("press", flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+sys.exit(5)
+"""
+
+
+@unittest.skipIf(trace_refusal(), trace_refusal())
+@unittest.skipIf(EMULATED, "it starts many programs, which takes minutes where the processor is emulated")
+class Traced(Case):
+    """Source "ptrace": commands that we start, of any user, in any namespace."""
+
+    folder: Any
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        RandomTrees.setUpClass.__func__(cls)  # type: ignore[attr-defined]
+
+    build = staticmethod(RandomTrees.build)
+
+    def traced(self, *args: str, **options: Any) -> list[Any]:
+        return [*cnproc.run(args, source="ptrace", timeout=PATIENCE, **options)]
+
+    def test_forks_execs_and_exits_of_a_command_are_exact(self) -> None:
+        long = "x" * 100_000
+        events = self.traced("sh", "-c", f"/bin/echo a '' {long}; (exit 4); kill -9 $$", stdout=subprocess.DEVNULL,
+                             paths=True, cwd="/tmp")
+        root, echo, sub = (event.pid for event in events if isinstance(event, Fork))
+        self.assertEqual([(type(event), event.pid) for event in events], [
+            (Fork, root), (Exec, root), (Fork, echo), (Exec, echo), (Exit, echo), (Fork, sub), (Exit, sub),
+            (Exit, root)])
+        self.assertEqual([event.parent_pid for event in events[:4]], [os.getpid(), os.getpid(), root, root])
+        self.assertEqual(events[3].cmdline, ["/bin/echo", "a", "", long])
+        self.assertEqual((events[3].ruid, events[3].euid), os.getresuid()[:2])
+        self.assertEqual((events[3].exe, events[3].cwd), (os.path.realpath("/bin/echo"), os.path.realpath("/tmp")))
+        with open("/proc/self/cgroup") as file:
+            own = [line[3:-1] for line in file if line.startswith("0::")]
+        self.assertEqual([events[3].cgroup], own or [None])
+        self.assertEqual([event.exit_code for event in events if isinstance(event, Exit)], [0, 0x400, 9])
+        self.assertEqual(events[-1].start_ns, events[0].timestamp_ns)
+        stamps = [event.timestamp_ns for event in events]
+        self.assertEqual(stamps, sorted(stamps))
+        self.assertLess(stamps[-1], time.monotonic_ns())
+        self.assertFalse(any(event.rebuilt or event.what == 0 for event in events))
+
+    def test_threads_are_reported_where_they_are_asked_for(self) -> None:
+        code = "import threading as t; a = [t.Thread(target=int) for _ in range(3)]; [x.start() for x in a]"
+        events = self.traced(sys.executable, "-S", "-c", code, threads=True)
+        pid = events[0].pid
+        self.assertEqual({event.pid for event in events}, {pid})
+        forks = {event.tid for event in events if isinstance(event, Fork)}
+        self.assertEqual(len(forks), 4)
+        self.assertCountEqual([event.tid for event in events if isinstance(event, Exit)], forks)
+        self.assertEqual([(type(event), event.tid) for event in (events[0], events[1], events[-1])],
+                         [(Fork, pid), (Exec, pid), (Exit, pid)])
+        self.assertEqual(kinds(self.traced(sys.executable, "-S", "-c", code)), [Fork, Exec, Exit])
+
+    def test_what_it_cannot_give_is_refused(self) -> None:
+        watcher = self.watcher(source="ptrace")
+        for pid in None, os.getpid(), 1:
+            with self.assertRaisesRegex(OSError, "popen.*ebpf") as caught:
+                watcher.watch(pid)
+            self.assertEqual(caught.exception.errno, errno.EOPNOTSUPP)
+        for mask, names in (What.ALL, "Uid, .*Coredump"), (What.EXIT | What.COMM, "no Comm:"):
+            with self.assertRaisesRegex(OSError, names):
+                watcher.popen(["true"], mask)
+        with self.assertRaises(ValueError):
+            cnproc.Watcher(source="strace")
+        self.assertEqual((watcher.pids, watcher.read(0), watcher.lost, watcher.source), (set(), None, 0, "ptrace"))
+
+    def test_sources_can_be_chosen(self) -> None:
+        for source in {"netlink", SOURCE} - {"none"} if not REFUSED else ():
+            self.assertEqual(self.watcher(source=source).source, source)
+
+    def test_several_commands_at_once_and_one_after_the_other(self) -> None:
+        watcher = self.watcher(source="ptrace")
+        children = [watcher.popen(["sh", "-c", f"sleep 0.0{i}; exit {i}"]) for i in range(5)]
+        self.assertEqual({child.pid: child.wait(PATIENCE) for child in children}, {
+            event.pid: event.returncode for event in self.rest(watcher)
+            if isinstance(event, Exit) and event.pid in {child.pid for child in children}})
+        child = watcher.popen(["true"], What.NONZERO_EXIT | What.EXEC)
+        child.wait()
+        self.assertEqual(kinds(self.rest(watcher)), [Exec])
+        self.assert_nothing_kept(watcher)
+
+    def test_a_slow_reader_neither_loses_events_nor_holds_the_command_up(self) -> None:
+        watcher = self.watcher(source="ptrace")
+        child = watcher.popen(["sh", "-c", "i=0; while [ $i -lt 900 ]; do i=$((i+1)); (:) & wait $!; done"])
+        child.wait(PATIENCE)  # without a reader
+        events = self.rest(watcher)
+        self.assertEqual(collections.Counter(kinds(events)), {Fork: 901, Exec: 1, Exit: 901})
+
+    def play(self, seed: int) -> list[str]:
+        """What is reported wrongly of a tree: see RandomTrees."""
+        with tempfile.TemporaryFile("a+") as log, cnproc.Watcher(source="ptrace") as watcher:
+            words = ["./tree0", str(seed), "0", "0"]
+            child = watcher.popen(words, cwd=self.folder.name, stdin=subprocess.PIPE, stdout=log,
+                                  stderr=subprocess.DEVNULL)
+            self.go(child)
+            events: list[Any] = [*watcher._stream(watcher._deadline(PATIENCE), ending=True)]
+            watched = watcher.pids
+            child.communicate(timeout=PATIENCE)
+            log.seek(0)
+            said: collections.defaultdict[str, collections.defaultdict[int, list[str]]] = collections.defaultdict(
+                lambda: collections.defaultdict(list))
+            for line in log:
+                kind, pid, value = line[:-1].split(" ", 2)
+                said[kind][int(pid)].append(value)
+        said["fork"][child.pid] = [str(os.getpid())]
+        for kind in "try", "ran":
+            said[kind][child.pid].insert(0, " ".join(words))
+        wrong, counts = RandomTrees.compare(events, said)
+        ends = [event.returncode for event in events if isinstance(event, Exit) and event.pid == child.pid]
+        stamps = [event.timestamp_ns for event in events]
+        for name, right in (("the command's end", ends == [child.returncode]), ("order", stamps == sorted(stamps)),
+                            ("watched at the end", not watched), ("something is unknown", not (
+                                counts["losses"] + counts["unknown names"] + counts["unknown statuses"]))):
+            wrong += [] if right else [name]
+        return [f"seed {seed}: {text[:300]}" for text in wrong]
+
+    def trees(self) -> str:
+        return "\n".join(text for seed in range(scale(50)) for text in self.play(seed))
+
+    def test_random_trees(self) -> None:
+        self.assertEqual(self.trees(), "")
+
+    @unittest.skipUnless(shutil.which("python3", path="/usr/bin"), "no Python that anybody may run")
+    def test_random_trees_of_an_ordinary_user(self) -> None:
+        def trees() -> str:
+            ctypes.CDLL(None).prctl(4, 1)  # PR_SET_DUMPABLE, which a change of the user takes away
+            return self.trees()
+
+        with self.interpreter():
+            self.assertEqual(forked(trees, uid=65534), "")
+
+    @staticmethod
+    def interpreter() -> contextlib.AbstractContextManager[Any]:
+        """One that other users may run, if it is of this version."""
+        path = "/usr/bin/python3"
+        run = subprocess.run([path, "-c", "import sys; print(sys.version_info[:2])"], stdout=subprocess.PIPE,
+                             text=True, check=True)
+        if run.stdout.strip() != str(sys.version_info[:2]):
+            raise unittest.SkipTest(f"{path} is another version")
+        return unittest.mock.patch.object(sys, "executable", path)
+
+    def in_container(self, code: str) -> str:
+        """What Python code writes in user, PID, network and mount namespaces of its own."""
+        run = subprocess.run(["unshare", "-Urpfn", "--mount-proc", sys.executable, "-c", "import sys\n" + code],
+                             cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                             timeout=PATIENCE * 4)
+        if run.stdout.startswith("unshare:"):
+            self.skipTest(run.stdout)
+        return run.stdout
+
+    def test_random_trees_in_a_container(self) -> None:
+        self.assertEqual(self.in_container(
+            "import test_cnproc\ntest = test_cnproc.Traced()\ntest.setUpClass()\nprint(test.trees(), end='')\n"
+            "test.doClassCleanups()"), "")
+
+    def test_a_command_in_a_container_is_traced_unless_that_is_forbidden(self) -> None:
+        for options, says in ("", 3), ("--no-ptrace", 1):
+            run = subprocess.run(["unshare", "-Urpfn", "--mount-proc", *CNPROC, *options.split(), "sh", "-c",
+                                  "/bin/true; exit 3"], capture_output=True, text=True, timeout=PATIENCE)
+            if run.stderr.startswith("unshare:"):
+                self.skipTest(run.stderr)
+            first, *lines = run.stderr.splitlines()
+            self.assertEqual(run.returncode, says)
+            if options:
+                self.assertRegex(first, r"namespace only: .*--ptrace")
+            else:
+                self.assertRegex(first, "so the command is traced: debuggers.*--no-ptrace")
+                self.assertEqual([line.split("  ")[-1].strip() for line in lines if "exec" in line],
+                                 ["exec sh -c '/bin/true; exit 3'", "exec /bin/true"])
+
+    @unittest.skipUnless(SOURCE == "ebpf", "it takes eBPF")
+    def test_ebpf_and_ptrace_report_the_same(self) -> None:
+        for seed in range(scale(15)):
+            watchers = [self.watcher(source=source) for source in ("ebpf", "ptrace")]
+            with tempfile.TemporaryFile() as log:
+                watchers[0].watch(os.getpid())
+                child = watchers[1].popen(["./tree0", str(seed), "0", "0"], cwd=self.folder.name,
+                                          stdin=subprocess.PIPE, stdout=log, stderr=subprocess.DEVNULL)
+                self.go(child)
+                traced = self.rest(watchers[1])
+                child.communicate(timeout=PATIENCE)
+            pids = {event.pid for event in traced}
+            left = {event.pid for event in traced if isinstance(event, Exit)}
+            self.assertEqual(pids, left)
+            told: list[Any] = []
+            while left:
+                told += self.until(watchers[0], lambda event: isinstance(event, Exit))
+                left.discard(told[-1].pid)
+            values = [collections.Counter(self.value(event) for event in events if event.pid in pids)
+                      for events in (told, traced)]
+            self.assertEqual([values[0] - values[1], values[1] - values[0]], [{}, {}])
+            for watcher in watchers:
+                watcher.close()
+
+    @staticmethod
+    def value(event: Any) -> Any:
+        if isinstance(event, Exec):
+            return Exec, event.pid, tuple(event.cmdline or ()), event.ruid, event.cgroup
+        return type(event), event.pid, event.exit_code if isinstance(event, Exit) else 0
+
+    def test_who_is_traced_goes_on_when_the_helper_is_killed(self) -> None:
+        script = ("trap 'n=$((n+1))' USR1; i=0; n=0; while [ $i -lt 15 ]; do i=$((i+1)); kill -USR1 $$; /bin/true & "
+                  "wait; done; wait; echo $i $n; exit 7")
+        chance = random.Random(1)
+        for _ in range(25):
+            watchers = [self.watcher(source="ptrace") for _ in range(4)]
+            children = [watcher.popen(["sh", "-c", script], stdout=subprocess.PIPE, text=True) for watcher in watchers]
+            for watcher in watchers:
+                time.sleep(chance.random() / 100)
+                os.kill(watcher._subscription.pid, signal.SIGKILL)
+            for watcher, child in zip(watchers, children):
+                out, _ = child.communicate(timeout=PATIENCE)
+                self.assertEqual((out, child.returncode), ("15 15\n", 7))
+                events: list[Any] = [*watcher._stream(watcher._deadline(PATIENCE), ending=True)]
+                self.assertEqual((events[-1].what, events[-1].count, watcher.pids), (0, None, set()))
+                for use in lambda: watcher.read(0), lambda: watcher.popen(["true"]):
+                    with self.assertRaisesRegex(ConnectionResetError, "killed"):
+                        use()
+                watcher.close()
+
+    def test_the_helper_ends_with_its_caller_and_the_command_goes_on(self) -> None:
+        chance = random.Random(1)
+        for _ in range(scale(50)):
+            with tempfile.NamedTemporaryFile() as log:
+                receive, send = os.pipe()
+                caller = os.fork()
+                if not caller:
+                    os.setpgid(0, 0)
+                    watcher = cnproc.Watcher(source="ptrace")
+                    if os.fork():  # a child that holds all descriptors
+                        os.write(send, b"%6d" % watcher._subscription.pid)
+                        self.command = watcher.popen(
+                            ["sh", "-c", "i=0; while [ $i -lt 20 ]; do i=$((i+1)); /bin/true; done; echo $i"],
+                            stdout=log)
+                        os.write(send, b"began")
+                    time.sleep(PATIENCE)
+                    os._exit(0)
+                try:
+                    helper = int(os.read(receive, 6))
+                    time.sleep(chance.random() / 30)
+                    os.kill(caller, signal.SIGKILL)
+                    os.waitpid(caller, 0)
+                    eventually(lambda: state(helper) in ("", "Z"))
+                    if select.select([receive], [], [], 0)[0]:
+                        eventually(lambda: os.pread(log.fileno(), 9, 0) == b"20\n")
+                finally:
+                    os.killpg(caller, signal.SIGKILL)
+                    os.close(receive)
+                    os.close(send)
+
+    def test_the_helper_is_no_child_and_holds_nothing(self) -> None:
+        watcher = self.watcher(source="ptrace")
+        child = watcher.popen(["sleep", "0.1"])
+        self.assertEqual(os.wait(), (child.pid, 0))
+        child.returncode = 0
+        with self.assertRaises(ChildProcessError):
+            os.wait()
+        helper = watcher._subscription.pid
+        self.assertLessEqual(len([*links(helper)]), 5)
+        self.assertNotEqual(os.getsid(helper), os.getsid(0))
+        self.assertEqual(stat(helper)[4], "0")  # tty_nr
+        watcher.close()
+        eventually(lambda: state(helper) in ("", "Z"))
+
+    def test_a_refusal_says_what_is_in_the_way_and_what_helps(self) -> None:
+        def dumpable() -> cnproc.Watcher:
+            return cnproc.Watcher(source="ptrace")
+
+        def seccomp() -> cnproc.Watcher:
+            program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *instruction) for instruction in (
+                (0x20, 0, 0, 0), (0x15, 0, 1, 101 if os.uname().machine == "x86_64" else 117), (0x06, 0, 0, 0x50001),
+                (0x06, 0, 0, 0x7FFF0000))))
+            libc = ctypes.CDLL(None)
+            libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
+            libc.prctl(22, 2, struct.pack("@HP", 4, ctypes.addressof(program)))  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+            return cnproc.Watcher(source="ptrace")
+
+        def traced() -> cnproc.Watcher:
+            outer = cnproc.Watcher(source="ptrace")
+            child = outer.popen([sys.executable, "-c", "import cnproc; cnproc.Watcher(source='ptrace')"], cwd=HERE,
+                                stderr=subprocess.PIPE, text=True)
+            raise OSError(child.communicate()[1].splitlines()[-1])
+
+        self.assertRegex(forked(seccomp), r"^PermissionError 1 .*seccomp.*--cap-add=SYS_PTRACE")
+        self.assertRegex(forked(traced), r"PermissionError: \[Errno 1\] .*process \d+ traces this one already")
+        if os.geteuid() == 0:
+            with self.interpreter():
+                self.assertRegex(forked(dumpable, uid=65534), r"^PermissionError 1 .*not dumpable.*PR_SET_DUMPABLE")
+        with unittest.mock.patch.object(sys, "executable", "/bin/false"), (
+                self.assertRaisesRegex(OSError, "interpreter")):
+            cnproc.Watcher(source="ptrace")
+        with unittest.mock.patch.object(sys, "executable", "/nonexistent/py"), (
+                self.assertRaisesRegex(FileNotFoundError, "helper with /nonexistent/py")):
+            cnproc.Watcher(source="ptrace")
+        self.assertRegex(self.in_container("import cnproc; libc = cnproc._libc(); libc.umount2(b'/proc', 2)\n"
+                                           "cnproc.Watcher(source='ptrace')"), "FileNotFoundError.*--mount-proc")
+
+    def test_the_command_goes_on_when_the_helper_is_killed(self) -> None:
+        run = self.start(*CNPROC, "--ptrace", "sh", "-c", "echo; read x; exit 3", stdin=subprocess.PIPE,
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.ready(run)
+        command, = children(run.pid)
+        with open(f"/proc/{command}/status") as file:
+            helper = next(int(line.split()[1]) for line in file if line.startswith("TracerPid:"))
+        os.kill(helper, signal.SIGKILL)
+        assert run.stderr
+        said = b""
+        while b"unwatched" not in said:
+            said += run.stderr.readline()
+        self.assertEqual((state(command), run.poll()), ("S", None))
+        self.go(run)
+        self.assertEqual(run.wait(PATIENCE), 3)
+
+    def on_terminal(self, *command: str) -> str:
+        """What a program that handles jobs writes; keys are typed when it asks for them."""
+        master, slave = os.openpty()
+        run = self.start(*command, stdin=slave, stdout=slave, stderr=subprocess.DEVNULL, start_new_session=True,
+                         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+        os.close(slave)
+        shown = b""
+        with open(master, "r+b", buffering=0) as terminal:
+            for text, typed in (b"type", b"abc\n"), (b"press", b"\x03"), (None, b""):
+                while text is None or text not in shown:
+                    self.assertTrue(select.select([terminal], [], [], PATIENCE)[0], shown)
+                    try:
+                        shown += terminal.read(4096)
+                    except OSError:  # it has closed the terminal
+                        break
+                terminal.write(typed)
+        return f"{shown.decode()}status {run.wait(PATIENCE)}"
+
+    def test_signals_and_jobs_are_as_without_it(self) -> None:
+        command = sys.executable, "-c", JOBS
+        plain, traced = self.on_terminal(*command), self.on_terminal(*CNPROC, "--ptrace", *command)
+        self.assertEqual(traced, plain)
+        self.assertIn("interrupted", plain)
+
+
+@unittest.skipIf(trace_refusal(), trace_refusal())
+class StartingTraced(Starting):
+    """The same by source "ptrace"."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        for function in cnproc.Watcher.__init__, cnproc.run:
+            patch = unittest.mock.patch.dict(function.__kwdefaults__, source="ptrace")
+            patch.start()
+            self.addCleanup(patch.stop)
+
+    def test_what_other_threads_watch_meanwhile_stays_watched(self) -> None:
+        self.skipTest("it watches a process that is there already")
+
+    def test_a_watch_of_this_process_stays_as_it_was(self) -> None:
+        self.skipTest("it watches a process that is there already")
+
+
 # The same behaviour with the other source.
 globals().update({
     f"{case.__name__}Datagram": type(f"{case.__name__}Datagram", (case,), {"sources": (cnproc._DatagramSource,)})
