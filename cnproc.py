@@ -586,6 +586,7 @@ class Exit(ProcEvent):
     parent_pid, parent_tid    its parent; often 0: the kernel does not always know it any longer
     What the process cost, without its children. A value is None where nobody knows it. With source "netlink" only these
     are known: start_ns if its fork was watched; cpu_ns and major_faults of a zombie that never had a second thread.
+    With source "ptrace" these: start_ns; cpu_ns of a process that never had a second thread.
     cpu_ns                    CPU time of all its threads, user and system together, in ns; the last 0.2 ms may be
                               missing. None of threads that are traced
     max_rss                   the most memory that it had resident, in bytes, as ru_maxrss has it: pages that it shares
@@ -3322,7 +3323,7 @@ class _Tracer:
         if former != pid:  # a thread has taken the place of the first
             self.tasks.pop(former, None)
             if self.threads:
-                self.put(0x80000000, pid, pid, 0, False)
+                self.put(0x80000000, pid, pid, 0, False, 0)
         words: bytes | None = None
         cgroup: str | None = None
         try:
@@ -3345,13 +3346,15 @@ class _Tracer:
         paths = [_proc_link(pid, name) if self.paths else None for name in ("exe", "cwd")]
         self.put(2, pid, pid, words, (parent or None, ruid, euid, cgroup, *paths))
 
-    def ended(self, tid: int, status: int) -> None:
-        """Tell of an end that is about to be taken."""
+    def ended(self, tid: int, status: int, reaped: bool) -> None:
+        """Tell of an end that is about to be taken, or has been (reaped)."""
         if tid not in self.tasks:  # it was killed before it ran
             self.held.pop(tid, None)
             self.told[tid] = self.began(tid)
             self.born(tid, 0)
         process = self.tasks.pop(tid, 0)
+        # Of a process that has had several threads it is the time of the first alone.
+        cpu_ns = 0 if reaped or (tid in self.threaded and not self.threads) else self.cpu_ns(tid)
         if process == tid:
             if tid in self.threaded:  # one that was killed in its exec has left its old number behind
                 self.threaded.remove(tid)
@@ -3359,7 +3362,17 @@ class _Tracer:
                     del self.tasks[other]
             self.parents.pop(tid, None)
         if process == tid or (process and self.threads):
-            self.put(0x80000000, tid, process, status, process == tid)
+            self.put(0x80000000, tid, process, status, process == tid, cpu_ns)
+
+    def cpu_ns(self, tid: int) -> int:
+        """The CPU time of a task that has ended; 0 if the kernel does not keep it."""
+        try:
+            fd = os.open(f"/proc/{tid}/schedstat", os.O_RDONLY)
+            text = os.read(fd, 100)
+            os.close(fd)
+            return int(text.split(None, 1)[0])
+        except (OSError, ValueError, IndexError):
+            return 0
 
     def run(self) -> None:
         """Never returns."""
@@ -3401,7 +3414,7 @@ class _Tracer:
                 elif tid in self.strangers:
                     self.strangers.remove(tid)
                 else:
-                    self.ended(tid, status)
+                    self.ended(tid, status, reaped)
                 if not reaped:
                     os.waitpid(tid, _PTRACE_WALL)
                 continue
@@ -3662,8 +3675,9 @@ class _TraceSource:
                 event._length = len(event._words or b"")
                 events.append(event)
             else:
-                status, last = values
+                status, last, cpu_ns = values
                 event = Exit(_EXIT, 0, now, tid, pid, status, _SIGCHLD if tid == pid else 0xFFFFFFFF)
+                event.cpu_ns = cpu_ns or None
                 events.append(event)
                 if last:
                     event.start_ns = known.pop(pid, None)

@@ -348,6 +348,7 @@ class FakeSource:
     """A source whose events the test gives: what is in `coming` is read, and shows in its descriptor."""
 
     name, gather, patient, pending, lost = "fake", 0.0, False, (), 0
+    birth, only_commands = staticmethod(contextlib.nullcontext), ""
 
     def __init__(self, subscription: FakeSubscription, threads: bool, paths: bool) -> None:
         self.coming: collections.deque[Any] = collections.deque()
@@ -3371,7 +3372,8 @@ def unfiltered(rcvbuf: int = 32 << 20, quiet: int | None = None) -> Generator[No
         patch(cnproc.Watcher, "_sources", (cnproc._DatagramSource,))
         patch(cnproc, "_classic_filter", everything)
         patch(cnproc, "_pidfd_has_status", lambda: False)
-        patch(cnproc.Watcher.__init__, "__kwdefaults__", dict(threads=False, paths=False, rcvbuf=rcvbuf, delay=0.0))
+        patch(cnproc.Watcher.__init__, "__kwdefaults__", dict(
+            threads=False, paths=False, source=None, rcvbuf=rcvbuf, delay=0.0))
         if quiet is not None:
             patch(cnproc, "_QUIET", quiet)
         yield
@@ -7369,6 +7371,19 @@ class Traced(Case):
                          [(Fork, pid), (Exec, pid), (Exit, pid)])
         self.assertEqual(kinds(self.traced(sys.executable, "-S", "-c", code)), [Fork, Exec, Exit])
 
+    def test_the_cpu_time_of_a_process_is_what_wait4_says(self) -> None:
+        for ms, threads in (0, 0), (5, 0), (50, 0), (20, 1):
+            code = ("import sys, threading, time\ndef work():\n while time.process_time() < float(sys.argv[1]): pass\n"
+                    "t = threading.Thread(target=work)\nif int(sys.argv[2]): t.start(); t.join()\nwork()")
+            with cnproc.run([sys.executable, "-S", "-c", code, str(ms / 1000), str(threads)], source="ptrace") as run:
+                *_, end = run
+            assert isinstance(end, Exit) and run.rusage
+            if threads:
+                self.assertIsNone(end.cpu_ns)
+            else:
+                assert end.cpu_ns
+                self.assertAlmostEqual(end.cpu_ns / 1e9, run.rusage.ru_utime + run.rusage.ru_stime, delta=0.0005)
+
     def test_what_it_cannot_give_is_refused(self) -> None:
         watcher = self.watcher(source="ptrace")
         for pid in None, os.getpid(), 1:
@@ -7522,6 +7537,7 @@ class Traced(Case):
         script = ("trap 'n=$((n+1))' USR1; i=0; n=0; while [ $i -lt 15 ]; do i=$((i+1)); kill -USR1 $$; /bin/true & "
                   "wait; done; wait; echo $i $n; exit 7")
         chance = random.Random(1)
+        lost: list[int | None] = []
         for _ in range(25):
             watchers = [self.watcher(source="ptrace") for _ in range(4)]
             children = [watcher.popen(["sh", "-c", script], stdout=subprocess.PIPE, text=True) for watcher in watchers]
@@ -7532,11 +7548,16 @@ class Traced(Case):
                 out, _ = child.communicate(timeout=PATIENCE)
                 self.assertEqual((out, child.returncode), ("15 15\n", 7))
                 events: list[Any] = [*watcher._stream(watcher._deadline(PATIENCE), ending=True)]
-                self.assertEqual((events[-1].what, events[-1].count, watcher.pids), (0, None, set()))
+                lost += [event.count for event in events[-1:] if isinstance(event, Lost)]
+                if not isinstance(events[-1], Lost):  # it was killed when all was over
+                    self.assertEqual((type(events[-1]), events[-1].pid), (Exit, child.pid))
+                self.assertEqual(watcher.pids, set())
                 for use in lambda: watcher.read(0), lambda: watcher.popen(["true"]):
                     with self.assertRaisesRegex(ConnectionResetError, "killed"):
                         use()
                 watcher.close()
+        self.assertGreater(len(lost), 50)
+        self.assertEqual({*lost}, {None})
 
     def test_the_helper_ends_with_its_caller_and_the_command_goes_on(self) -> None:
         chance = random.Random(1)
