@@ -8,7 +8,8 @@
     for event in cnproc.watch(pid): ...    # what a process and its descendants do, as it happens
 
 One file, standard library only, no compiler: copy it into your project. wait() works everywhere on Linux 6.15.
-Everything else needs the initial PID, user and network namespaces, and before Linux 6.6 CAP_NET_ADMIN.
+A command can be traced anywhere: run(..., source="ptrace"). Everything else needs the initial PID, user and network
+namespaces, and before Linux 6.6 CAP_NET_ADMIN.
 
 `pid` is always a process and `tid` a thread, the words of ps, /proc and Python. The kernel's structs say tgid for
 the first and pid for the second.
@@ -3127,9 +3128,9 @@ def _went_on(pid: int) -> bool:
 class _Tracer:
     """What traces a command: the loop of the helper process.
 
-    Of this file it has only itself, _proc_link() and the _PTRACE_ constants: see _Helper. Its first thread alone may
-    call ptrace(2). It looks at stops and leaves them in place (WNOWAIT): should it be killed, a signal for which a
-    process has stopped is delivered all the same. When it ends, the kernel lets all processes go.
+    Of this file it has only the code of its methods, without defaults, _proc_link() and the _PTRACE_ constants: see
+    _Helper. Its first thread alone may call ptrace(2). It looks at stops and leaves them in place (WNOWAIT): should it
+    be killed, a signal for which a process has stopped is delivered all the same. When it ends, the kernel lets all go.
     """
 
     def __init__(self, caller: int, threads: bool, paths: bool) -> None:
@@ -3250,26 +3251,32 @@ class _Tracer:
     def answer(self, result: int) -> None:
         os.write(0, (self.number << 32 | result).to_bytes(8, sys.byteorder))
 
+    def look(self, path: str, size: int) -> bytes:
+        """So much of a file of /proc; nothing if it is gone."""
+        try:
+            fd = os.open(path, os.O_RDONLY)
+        except OSError:
+            return b""
+        try:
+            return os.read(fd, size)
+        except OSError:
+            return b""
+        finally:
+            os.close(fd)
+
     def began(self, tid: int) -> int:
         """When a task began, in ticks; 0 if it is gone."""
-        try:
-            with open(f"/proc/{tid}/stat", "rb") as file:
-                return int(file.read().rpartition(b") ")[2].split()[19])
-        except OSError:
-            return 0
+        fields = self.look(f"/proc/{tid}/stat", 4096).rpartition(b") ")[2].split()
+        return int(fields[19]) if fields else 0
 
     def status(self, tid: int) -> tuple[int, int, int | None, int | None]:
         """A task's process, that one's parent, and its real and effective user, as /proc has them."""
-        try:
-            fd = os.open(f"/proc/{tid}/status", os.O_RDONLY)
-            text = os.read(fd, 2048)
-            os.close(fd)
-            _, _, text = text.partition(b"\nTgid:\t")
-            tgid, ppid = int(text[:text.index(b"\n")]), text[text.index(b"\nPPid:\t") + 7:]
-            ruid, euid = text[text.index(b"\nUid:\t") + 6:].split(None, 2)[:2]
-            return tgid, int(ppid[:ppid.index(b"\n")]), int(ruid), int(euid)
-        except (OSError, ValueError):
+        text = self.look(f"/proc/{tid}/status", 4096)
+        if not text:
             return tid, 0, None, None
+        tgid, ppid, uids = (text[text.index(name) + len(name):].split(None, 2)[:2] for name in (
+            b"\nTgid:\t", b"\nPPid:\t", b"\nUid:\t"))
+        return int(tgid[0]), int(ppid[0]), int(uids[0]), int(uids[1])
 
     def born(self, tid: int, creator: int) -> None:
         """Tell of a task that has been created; creator: a thread, or 0 if it was killed before it told of that."""
@@ -3324,27 +3331,15 @@ class _Tracer:
             self.tasks.pop(former, None)
             if self.threads:
                 self.put(0x80000000, pid, pid, 0, False, 0)
-        words: bytes | None = None
-        cgroup: str | None = None
-        try:
-            fd = os.open(f"/proc/{pid}/cmdline", os.O_RDONLY)
-            words = os.read(fd, 1 << 14)
-            rest = words if len(words) == 1 << 14 else b""
-            while rest:
-                rest = os.read(fd, 1 << 17)
-                words += rest
-            os.close(fd)
-            words = words or None  # it has been killed
-            fd = os.open(f"/proc/{pid}/cgroup", os.O_RDONLY)
-            text = os.read(fd, 1 << 14)
-            os.close(fd)
-            line = text[3 if text.startswith(b"0::") else text.index(b"\n0::") + 4:].partition(b"\n")[0]
-            cgroup = None if line.endswith(b" (deleted)") else os.fsdecode(line)
-        except (OSError, ValueError):
-            pass
+        words = self.look(f"/proc/{pid}/cmdline", 1 << 14)
+        if len(words) == 1 << 14:
+            words = self.look(f"/proc/{pid}/cmdline", 1 << 23)  # more than the kernel lets it have
+        cgroups = self.look(f"/proc/{pid}/cgroup", 1 << 14).split(b"\n")
+        cgroup = [os.fsdecode(line[3:]) for line in cgroups if line[:3] == b"0::" and line[-10:] != b" (deleted)"]
         _, parent, ruid, euid = self.status(pid)
         paths = [_proc_link(pid, name) if self.paths else None for name in ("exe", "cwd")]
-        self.put(2, pid, pid, words, (parent or None, ruid, euid, cgroup, *paths))
+        # A process that has been killed in this moment has no command line any more.
+        self.put(2, pid, pid, words or None, (parent or None, ruid, euid, cgroup[0] if cgroup else None, *paths))
 
     def ended(self, tid: int, status: int, reaped: bool) -> None:
         """Tell of an end that is about to be taken, or has been (reaped)."""
@@ -3366,13 +3361,8 @@ class _Tracer:
 
     def cpu_ns(self, tid: int) -> int:
         """The CPU time of a task that has ended; 0 if the kernel does not keep it."""
-        try:
-            fd = os.open(f"/proc/{tid}/schedstat", os.O_RDONLY)
-            text = os.read(fd, 100)
-            os.close(fd)
-            return int(text.split(None, 1)[0])
-        except (OSError, ValueError, IndexError):
-            return 0
+        fields = self.look(f"/proc/{tid}/schedstat", 100).split(None, 1)
+        return int(fields[0]) if fields else 0
 
     def run(self) -> None:
         """Never returns."""
@@ -4017,8 +4007,6 @@ class _Intake:
         self.source.add(me, mask & _FORK, mask)
         table.watch(me, mask & _FORK, mask)
         table.parents = {}
-        if self.source.only_commands:  # so they are of a command, whose process was killed as it forked them
-            table.orphans = mask, mask
         return before
 
     def adopted(self, before: tuple[_Watch | None, frozenset[int]], mask: int, child: int, follow: bool) -> None:
@@ -4046,6 +4034,8 @@ class _Intake:
                 pid = parents.get(pid, stat.ppid if stat else 0)
             return pid
 
+        if self.source.only_commands:  # so orphans are of a command, whose process was killed as it forked them
+            table.orphans = (mask, mask) if follow else _NOBODY
         others = {pid for pid in parents.keys() | (table.watched.keys() - watched - {me}) if ancestor(pid) == me}
         if not follow:  # the source follows them all the same: only the kernel could stop that in time
             others |= {pid for pid in parents if pid != child and ancestor(pid) == child}
@@ -4273,7 +4263,7 @@ class Watcher:
     threads: report every thread's start and end in place of the processes'.
     paths: have Exec.exe and Exec.cwd. With source "ebpf" the first such Watcher takes a tenth of a second to make.
     rcvbuf: bytes that the kernel may queue, about 800 an event. With source "ebpf" it is an eighth of that, at 112
-    bytes an event. An ordinary user gets no more than net.core.rmem_max.
+    bytes an event. "ptrace" loses none. An ordinary user gets no more than net.core.rmem_max.
     delay: seconds to wait after being woken, so that events gather. It saves CPU time. An iteration lets events gather
     in any case, for 10 ms with source "ebpf". read() without a delay returns each event at once.
 
@@ -7778,15 +7768,19 @@ def _watch_pids(args: Any, watcher: Watcher, processes: _Processes, mask: int, a
 
 def _watcher(args: Any) -> Watcher:
     """What listens, or where the kernel refuses that and a command is given, what traces it."""
-    if not args.ptrace:
+    if args.ptrace:
+        return Watcher(threads=args.threads, paths=args.paths, source="ptrace")
+    try:
+        return Watcher(threads=args.threads, paths=args.paths)
+    except OSError as error:
+        refused = error.errno in (errno.EPERM, errno.ECONNREFUSED, errno.ETIMEDOUT, errno.EPROTONOSUPPORT)
+        if not (refused and args.command and args.ptrace is None) or args.events & ~(_LIFE | _NONZERO_EXIT):
+            raise
         try:
-            return Watcher(threads=args.threads, paths=args.paths)
-        except OSError as error:
-            refused = error.errno in (errno.EPERM, errno.ECONNREFUSED, errno.ETIMEDOUT, errno.EPROTONOSUPPORT)
-            if not (refused and args.command and args.ptrace is None) or args.events & ~(_LIFE | _NONZERO_EXIT):
-                raise
-    watcher = Watcher(threads=args.threads, paths=args.paths, source="ptrace")
-    if not args.ptrace and _for_people(args):
+            watcher = Watcher(threads=args.threads, paths=args.paths, source="ptrace")
+        except OSError as another:
+            raise OSError(error.errno, f"{error.strerror}. But {another.strerror}") from None
+    if _for_people(args):
         _complain(OSError(0, "the kernel does not report process events here, so the command is traced: "
                           f"debuggers{',' if os.geteuid() else ' and'} LeakSanitizer{' and sudo' * bool(os.geteuid())} "
                           "fail in it (--no-ptrace avoids that)"))
