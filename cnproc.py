@@ -3391,8 +3391,8 @@ class _Tracer:
             tid, status = info.si_pid, info.si_status
             if info.si_code != os.CLD_TRAPPED:
                 # Told before it is taken, so that its parent cannot know sooner. Before Linux 5.17 that is too soon for
-                # us, too: the status is then that of the first thread.
-                reaped = self.old_kernel and tid not in held
+                # us, too, if there were threads: the status is then that of the first.
+                reaped = self.old_kernel and tid in self.threaded
                 if reaped:
                     status = os.waitpid(tid, _PTRACE_WALL)[1]
                 elif info.si_code == os.CLD_EXITED:

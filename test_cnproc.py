@@ -7593,7 +7593,7 @@ class Traced(Case):
                     time.sleep(chance.random() / 30)
                     os.kill(caller, signal.SIGKILL)
                     os.waitpid(caller, 0)
-                    eventually(lambda: state(helper) in ("", "Z"))
+                    eventually(lambda: cnproc._ended(helper, cnproc._stat(helper)))
                     if select.select([receive], [], [], 0)[0]:
                         eventually(lambda: os.pread(log.fileno(), 9, 0) == b"20\n")
                 finally:
@@ -7613,7 +7613,7 @@ class Traced(Case):
         self.assertNotEqual(os.getsid(helper), os.getsid(0))
         self.assertEqual(stat(helper)[4], "0")  # tty_nr
         watcher.close()
-        eventually(lambda: state(helper) in ("", "Z"))
+        eventually(lambda: cnproc._ended(helper, cnproc._stat(helper)))
 
     def test_a_refusal_says_what_is_in_the_way_and_what_helps(self) -> None:
         def dumpable() -> cnproc.Watcher:
