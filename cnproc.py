@@ -3140,6 +3140,7 @@ class _Tracer:
         self.told: dict[int, int] = {}                # whose Fork did not wait for that: when it began, in ticks
         self.parents: dict[int, tuple[int, int]] = {}  # thread and process that forked a process
         self.threaded: set[int] = set()               # processes that have had a second thread
+        self.killed = False                           # whether somebody was, who may have been forking
         self.strangers: set[int] = set()              # what `starter` has created that is no process
         self.starter = 0                              # the caller's thread, while it starts a command
         self.leaving = self.waiting = self.writing = False  # release(); wait(); whether write() runs
@@ -3229,6 +3230,13 @@ class _Tracer:
             return None
         finally:
             self.waiting = False
+
+    def take(self, tid: int) -> bool:
+        """Take a stop; False if there is none any longer, since the task has just been killed."""
+        try:
+            return bool(os.waitid(os.P_PID, tid, os.WSTOPPED | os.WNOHANG | _PTRACE_WALL))
+        except ChildProcessError:
+            return False
 
     def obey(self) -> None:
         """Seize the thread of the caller that is to start a command, or let go of it. The answer is an errno.
@@ -3320,9 +3328,30 @@ class _Tracer:
         """The events of some creators have not come: they were killed before."""
         now = time.monotonic()
         for tid in [tid for tid, (_, since) in self.held.items() if now - since > 0.1]:
-            self.told[tid] = self.began(tid)
-            self.born(tid, 0)
+            self.found(tid)
             self.release(tid)
+
+    def found(self, tid: int) -> None:
+        """Tell of a task whose creator has not."""
+        self.told[tid] = self.began(tid)
+        self.born(tid, 0)
+
+    def find_rest(self) -> None:
+        """Nobody is known any longer. Tell of who was being forked as its creator was killed, if there is anybody."""
+        while not self.tasks:
+            try:
+                info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WSTOPPED | os.WNOWAIT | os.WNOHANG | _PTRACE_WALL)
+            except ChildProcessError:
+                self.killed = False
+                return
+            if info is not None:
+                self.found(info.si_pid)
+            elif self.held:
+                tid = next(iter(self.held))
+                self.found(tid)
+                self.release(tid)
+            else:
+                time.sleep(0.0001)  # it is about to stop for us
 
     def executed(self, pid: int) -> None:
         """Tell of an exec. The process is stopped, so all that /proc says is so."""
@@ -3341,23 +3370,31 @@ class _Tracer:
         # A process that has been killed in this moment has no command line any more.
         self.put(2, pid, pid, words or None, (parent or None, ruid, euid, cgroup[0] if cgroup else None, *paths))
 
-    def ended(self, tid: int, status: int, reaped: bool) -> None:
-        """Tell of an end that is about to be taken, or has been (reaped)."""
+    def ended(self, tid: int, status: int, reaped: bool) -> bool:
+        """Tell of an end that is about to be taken, or has been (reaped). Returns whether it has been by now."""
         if tid not in self.tasks:  # it was killed before it ran
             self.held.pop(tid, None)
-            self.told[tid] = self.began(tid)
-            self.born(tid, 0)
+            self.found(tid)
         process = self.tasks.pop(tid, 0)
+        threaded = tid in self.threaded
         # Of a process that has had several threads it is the time of the first alone.
-        cpu_ns = 0 if reaped or (tid in self.threaded and not self.threads) else self.cpu_ns(tid)
+        cpu_ns = 0 if reaped or (threaded and not self.threads) else self.cpu_ns(tid)
+        if threaded:  # one that was killed in its exec has left its old number behind
+            self.threaded.remove(tid)
+            for other in [other for other, its in self.tasks.items() if its == tid]:
+                del self.tasks[other]
         if process == tid:
-            if tid in self.threaded:  # one that was killed in its exec has left its old number behind
-                self.threaded.remove(tid)
-                for other in [other for other, its in self.tasks.items() if its == tid]:
-                    del self.tasks[other]
             self.parents.pop(tid, None)
+            self.killed |= threaded or status & 0x7F == _signal.SIGKILL
+            # Who reads takes this for the end of all, if nobody else is known.
+            if self.killed and not (self.tasks or self.starter):
+                if not reaped:
+                    os.waitpid(tid, _PTRACE_WALL)
+                reaped = True
+                self.find_rest()
         if process == tid or (process and self.threads):
             self.put(0x80000000, tid, process, status, process == tid, cpu_ns)
+        return reaped
 
     def cpu_ns(self, tid: int) -> int:
         """The CPU time of a task that has ended; 0 if the kernel does not keep it."""
@@ -3375,7 +3412,7 @@ class _Tracer:
         self.answer(os.getpid())
         _thread.start_new_thread(self.listen, (_thread.get_ident(),))
         tasks, held, ptrace, address = self.tasks, self.held, self.ptrace, self.address
-        flags, take = os.WEXITED | os.WSTOPPED | os.WNOWAIT | _PTRACE_WALL, os.WSTOPPED | os.WNOHANG | _PTRACE_WALL
+        flags = os.WEXITED | os.WSTOPPED | os.WNOWAIT | _PTRACE_WALL
         while True:
             try:
                 info = self.wait(flags | os.WNOHANG if held else flags)
@@ -3404,14 +3441,13 @@ class _Tracer:
                 elif tid in self.strangers:
                     self.strangers.remove(tid)
                 else:
-                    self.ended(tid, status, reaped)
+                    reaped = self.ended(tid, status, reaped)
                 if not reaped:
                     os.waitpid(tid, _PTRACE_WALL)
                 continue
             event, number = status >> 8, status & 0xFF
             if tid not in tasks and tid != self.starter:
-                if tid not in held:
-                    os.waitid(os.P_PID, tid, take)  # else nobody else's stop shows; not its end, if it was killed now
+                if tid not in held and self.take(tid):  # else nobody else's stop shows
                     held[tid] = number, time.monotonic()
                     if tid in self.strangers:
                         self.release(tid)
@@ -3425,7 +3461,7 @@ class _Tracer:
                 if new in held:
                     self.release(new)
             elif event == _PTRACE_EVENT_EXEC:
-                os.waitid(os.P_PID, tid, take)  # else the kernel takes a changed pid for spurious: ESRCH, for ever
+                self.take(tid)  # else the kernel takes a changed pid for spurious: ESRCH, for ever
                 self.executed(tid)
             if tid == self.starter and self.leaving:
                 self.starter, self.leaving = 0, False

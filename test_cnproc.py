@@ -7454,12 +7454,41 @@ class Traced(Case):
         ends = [event.returncode for event in events if isinstance(event, Exit) and event.pid == child.pid]
         stamps = [event.timestamp_ns for event in events]
         for name, right in (("the command's end", ends == [child.returncode]), ("order", stamps == sorted(stamps)),
-                            ("watched at the end", not watched), ("something is unknown", not (
-                                counts["losses"] + counts["unknown statuses"])),
+                            ("watched at the end", not watched),
+                            ("creators are unknown", sum(event.rebuilt for event in events) <= 5),
+                            ("something is unknown", not counts["losses"] + counts["unknown statuses"]),
                             # Of who is killed at its exec nobody can read the command line any more.
                             ("names are unknown", counts["unknown names"] <= 1)):
             wrong += [] if right else [name]
         return [f"seed {seed}: {text[:300]}" for text in wrong]
+
+    def test_who_is_killed_as_it_forks_leaves_nobody_unwatched(self) -> None:
+        log = tempfile.TemporaryFile("a+")  # noqa: SIM115
+        self.addCleanup(log.close)
+        events = self.traced(sys.executable, "-S", "-c", """if True:
+            import os, random, time
+            for _ in range(200):
+                pid = os.fork()
+                if not pid:
+                    os.setpgid(0, 0)
+                while not pid:
+                    if not os.fork():
+                        os.write(1, b"%d\\n" % os.getpid())
+                        os.execv("/bin/true", ["true"]) if random.random() < 0.5 else os._exit(0)
+                time.sleep(random.random() / 500)
+                try:
+                    os.kill(random.choice([pid, -pid]), 9)
+                except ProcessLookupError:
+                    os.kill(pid, 9)
+                os.waitpid(pid, 0)""", stdout=log)
+        log.seek(0)
+        forks, ends = (collections.Counter(event.pid for event in events if type(event) is kind)
+                       for kind in (Fork, Exit))
+        self.assertEqual((forks - ends, ends - forks, {*forks.values()}), ({}, {}, {1}))
+        self.assertEqual({int(pid) for pid in log} - forks.keys(), set())
+        rebuilt = [event for event in events if event.rebuilt]
+        self.assertLess(len(rebuilt), 201)
+        self.assertEqual({type(event) for event in rebuilt} - {Fork}, set())
 
     def trees(self) -> str:
         return "\n".join(text for seed in range(scale(50)) for text in self.play(seed))
