@@ -3204,15 +3204,18 @@ class _Tracer:
             heard.register(os.pidfd_open(self.caller), select.POLLIN)
         except (AttributeError, OSError):  # Linux before 5.3
             pass
-        while True:
-            command = os.read(0, 8) if [fd for fd, _ in heard.poll()] == [0] else b""
-            if not command:
-                os._exit(0)
-            self.obeyed.acquire(False)
-            self.commands.append(int.from_bytes(command, sys.byteorder))
-            while self.commands:  # a signal can come just before the system call that it is to interrupt
-                _signal.pthread_kill(first, _signal.SIGUSR1)
-                self.obeyed.acquire(True, 0.001)
+        try:
+            while [fd for fd, _ in heard.poll()] == [0]:
+                command = os.read(0, 8)  # ECONNRESET if it was killed before it has read an answer
+                if not command:
+                    break
+                self.obeyed.acquire(False)
+                self.commands.append(int.from_bytes(command, sys.byteorder))
+                while self.commands:  # a signal can come just before the system call that it is to interrupt
+                    _signal.pthread_kill(first, _signal.SIGUSR1)
+                    self.obeyed.acquire(True, 0.001)
+        finally:
+            os._exit(0)
 
     def on_signal(self, *_: object) -> None:
         if self.waiting:

@@ -7629,6 +7629,13 @@ class Traced(Case):
                     os.close(receive)
                     os.close(send)
 
+    def test_the_helper_ends_when_its_answer_has_not_been_read(self) -> None:
+        helper = self.watcher(source="ptrace")._subscription
+        helper._control.sendall((9 << 32).to_bytes(8, sys.byteorder))
+        self.assertTrue(select.select([helper._control], [], [], PATIENCE)[0])
+        helper._control.close()  # as by the end of this process
+        eventually(lambda: cnproc._ended(helper.pid, cnproc._stat(helper.pid)))
+
     def test_the_helper_is_no_child_and_holds_nothing(self) -> None:
         watcher = self.watcher(source="ptrace")
         child = watcher.popen(["sleep", "0.1"])
