@@ -5295,7 +5295,7 @@ class Process:
     start_ns: int | None
     end_ns: int | None = None
     cwd: str | None = None
-    exit_code = 0                     # once it has ended
+    exit_code = 0                      # once it has ended
     _exit_event: Any = _NO_EXIT        # likewise
     _root: int                         # the oldest ancestor that is known
     _depth = 0                         # how many of them there are
@@ -5441,6 +5441,7 @@ class Tree:
             and alone, the last 120 are known as one tree
     known   the newest Process of each pid
     roots   the processes whose parent is not known, in the order of their first events
+    causes  how many have failed though none of their children did: each failure counts once, where it began
     With threads=True of the Watcher, a process has ended when all its threads have, and its returncode is None if they
     ended with different codes.
     """
@@ -5450,9 +5451,9 @@ class Tree:
 
     def __init__(self, *, keep: bool = True) -> None:
         self.known: dict[int, Process] = {}
-        self.finished: list[Callable[[Process], None]] = []  # called with each process before it is forgotten
-        self.causes = 0          # processes that failed, but for those that one of their children made fail
-        self.latest: collections.deque[Process] = collections.deque(maxlen=3)  # the last of them
+        self._finishers: list[Callable[[Process], None]] = []  # called with each process before it is forgotten
+        self.causes = 0
+        self._latest: collections.deque[Process] = collections.deque(maxlen=3)  # the last of them
         self._keep = keep
         self._top = Process(0)   # its children are the roots
         self._orphans: dict[int, dict[Process, None]] = {}  # roots by parent_pid: of that, an event may come yet
@@ -5535,8 +5536,11 @@ class Tree:
 
     def _adopt(self, parent: Process, child: Process) -> None:
         """Put a root below its parent, of which the first event has come only now."""
-        roots = self._top._children or {}
-        if child in roots and child is not parent:
+        roots: dict[Process, None] = self._top._children or {}
+        link = parent
+        while link.parent and link is not child:
+            link = link.parent
+        if child in roots and link is not child:  # else pids have been reused, or made up
             del roots[child]
             child.parent = parent
             parent._children = {**(parent._children or {}), child: None}
@@ -5579,7 +5583,7 @@ class Tree:
         if process.exit_code > 0:
             if not process._failing:
                 self.causes += 1
-                self.latest.append(process)
+                self._latest.append(process)
             parent = process.parent
             if parent and _reaches(process):
                 parent._failing += 1
@@ -5606,8 +5610,8 @@ class Tree:
         """It is past, and so are all its descendants. Perhaps that is so for its parent now, too."""
         while True:
             process._finished = True
-            for finished in self.finished:
-                finished(process)
+            for finisher in self._finishers:
+                finisher(process)
             parent = process.parent or self._top
             siblings = parent._children
             if not siblings or process not in siblings:
@@ -5617,9 +5621,7 @@ class Tree:
                 if process._children:  # whatever failed there has not reached it
                     process._children = None
                 if parent is self._top:
-                    orphans = self._orphans.get(process.parent_pid or 0)
-                    if orphans and orphans.pop(process, process) is None and not orphans:
-                        del self._orphans[process.parent_pid or 0]
+                    self._forget_root(process)
             else:
                 failed = parent._failed_children = parent._failed_children or []
                 failed.append(process)
@@ -5627,10 +5629,18 @@ class Tree:
                     first = failed.pop(0)
                     parent._forgotten += self.count_failures(first)
                     siblings.pop(first, None)
+                    if parent is self._top:
+                        self._forget_root(first)
             parent._unfinished -= 1
             if not parent._past or parent._unfinished:
                 return
             process = parent
+
+    def _forget_root(self, process: Process) -> None:
+        """No parent is to adopt it."""
+        orphans = self._orphans.get(process.parent_pid or 0)
+        if orphans and orphans.pop(process, process) is None and not orphans:
+            del self._orphans[process.parent_pid or 0]
 
     def failures(self, process: Process | None = None) -> Iterator[Process]:
         """The failures that made a process fail, the last one first: it matters most, as a rule.
@@ -6275,7 +6285,7 @@ class _Span(_View):
             self.machines.append(processes)
             if self.args.all:
                 processes._most_failed = _NEVER
-            processes.finished.append(self.on_finish)
+            processes._finishers.append(self.on_finish)
         if what == _EXIT and info and info._exit_event is event and (
                 not self.filter.any or self.filter.shows(info, when)):
             cpu_ns, rss, exact, *_ = event._values()
@@ -6330,7 +6340,7 @@ class _Span(_View):
                 named += f" and {more} more" if more > 0 else ""
                 self.out.line(self.out.encodable(f"other failures that reached it: {named} (--all)"))
             if alone:  # nothing else explains it, but this may help
-                for process in processes.latest:
+                for process in processes._latest:
                     if process is not root and (process.end_ns or 0) < (root.end_ns or 0) and _is_below(process, root):
                         self.out.line(self.out.encodable(f"  before that, {self._link(process)}"))
 
@@ -6665,7 +6675,7 @@ class _Tree(_Span):
         self._rows: dict[Process | None, _Rows] = collections.defaultdict(_Rows)  # of what has finished, by parent
         self._shown: set[Process] = set()        # what has not finished, and has a row
         self._count = self._alive = self._most_alive = 0
-        self._end = self._cells = 0              # when the axis ends, and its cells: set by _draw()
+        self._end = self._cells = 0              # when the axis ends, and its cells: set by _text()
         self._costs = False                      # whether there are columns for them: likewise
         self._reaching: set[Process] = set()     # what made the command fail: likewise
         self._alike = _NEVER if args.all else _ALIKE

@@ -5309,6 +5309,20 @@ class Failures(unittest.TestCase):
         self.assertLess(len(last.programs), 20)
         self.assertEqual([last.programs[0].name, last.programs[-1].name], ["p1999", "x999"])
 
+    def test_roots_that_are_forgotten_leave_nothing_and_cycles_are_none(self) -> None:
+        tree = cnproc.Tree(keep=False)
+        for i in range(1000):  # each fails, and nobody knows their parents
+            tree.add(fork(1000 + i, 5, 10 * i))
+            end = ended(1000 + i, 256, 10 * i + 1)
+            end.parent_pid = 5
+            tree.add(end)
+        tree.settle()
+        self.assertLess(sum(map(len, tree._orphans.values())), 30)
+        tree = cnproc.Tree()
+        tree.add(fork(8, 7, 1))
+        tree.add(Exec(What.EXEC, 0, 2, 7, 7, cmdline=["x"], parent_pid=8))
+        self.assertEqual([process.pid for process in tree], [8, 7])
+
     def test_no_level_of_nested_failures_is_lost(self) -> None:
         tree = cnproc.Tree(keep=False)
         for pid in range(10, 1010):
