@@ -816,33 +816,41 @@ def _leader(tid: int) -> int | None:
 
 def _proc_ids(pid: int) -> tuple[int | None, int | None, int | None, str | None]:
     """Exec's parent_pid, ruid, euid and cgroup of a process as it is now; None for each that cannot be read."""
-    fields: dict[bytes, bytes] = {}
-    with contextlib.suppress(OSError), io.FileIO(f"/proc/{pid}/status") as file:
-        fields = dict(line.split(b":\t", 1) for line in file.read(1 << 14).splitlines() if b":\t" in line)
-    ppid, uids = fields.get(b"PPid"), fields.get(b"Uid", b"").split()
-    ruid, euid = map(int, uids[:2]) if uids else (None, None)
-    return int(ppid) if ppid else None, ruid, euid, _proc_cgroup(pid)
+    try:
+        with io.FileIO(f"/proc/{pid}/status") as file:
+            text = file.read(1 << 14)
+    except OSError:
+        return None, None, None, _proc_cgroup(pid)
+    ppid, = text.partition(b"\nPPid:\t")[2].split(None, 1)[:1]
+    ruid, euid = text.partition(b"\nUid:\t")[2].split(None, 2)[:2]
+    return int(ppid), int(ruid), int(euid), _proc_cgroup(pid)
 
 def _proc_cgroup(pid: int) -> str | None:
     """Its control group in the unified hierarchy: proc_pid_cgroup(5). None if that has been removed."""
-    with contextlib.suppress(OSError), io.FileIO(f"/proc/{pid}/cgroup") as file:
-        for line in file.read(1 << 14).splitlines():
-            if line.startswith(b"0::") and not line.endswith(b" (deleted)"):
-                return os.fsdecode(line[3:])
+    try:
+        with io.FileIO(f"/proc/{pid}/cgroup") as file:
+            for line in file.read(1 << 14).splitlines():
+                if line.startswith(b"0::") and not line.endswith(b" (deleted)"):
+                    return os.fsdecode(line[3:])
+    except OSError:
+        pass
     return None
 
 def _proc_link(pid: int, name: str) -> str | None:
     """Where exe or cwd of a process is, or was before it was deleted; None of a memfd, and of what we may not see."""
     link = f"/proc/{pid}/{name}"
-    with contextlib.suppress(OSError):
+    try:
         path = os.readlink(link)
-        if not path.endswith(" (deleted)"):
-            return path
-        with contextlib.suppress(OSError):
-            if os.path.samestat(os.stat(link), os.stat(path)):
-                return path  # it is called so
-        return None if path.startswith("/memfd:") else path.removesuffix(" (deleted)")
-    return None
+    except OSError:
+        return None
+    if not path.endswith(" (deleted)"):
+        return path
+    try:
+        if os.path.samestat(os.stat(link), os.stat(path)):
+            return path  # it is called so
+    except OSError:
+        pass
+    return None if path.startswith("/memfd:") else path.removesuffix(" (deleted)")
 
 def _hidden(pid: int) -> bool:
     """Whether a process exists that /proc does not show."""
@@ -1306,11 +1314,11 @@ class _sk_buff_context(ctypes.Structure):
     """struct __sk_buff: what a filter is called with; its first member."""
     _fields_ = [("len", _u32)]
 
-# The program's own structs. Values of the maps:
 class _sched_process_exit(ctypes.Structure):
     """What a program at this tracepoint is called with: its arguments, since Linux 6.16."""
     _fields_ = [("task", _u64), ("group_dead", _u64)]
 
+# The program's own structs. Values of the maps:
 class _process_entry(ctypes.Structure):
     """processes[tgid]: a watched process, or with watch(None) any; until it has ended."""
     _fields_ = [
@@ -2172,31 +2180,79 @@ class _Program:
 
 # ------------------------------------------------------------------------------------------------- sources
 
-# A source gives the same events for the same workload as the other: of processes (threads=True: of threads), in order,
-# a Lost where events were dropped, and with threads=True an _End behind a process's last Exit. Its methods are called
-# only under Watcher._lock:
-#   read(most)                  -> _Read: about so many events at most, in order; whether another read() may find
-#                               something at once; whether events are lost that only /proc can tell of
-#   add(pid, kinds, inherited)  report these kinds of a process, and `inherited` of its children to come, too; whether
-#                               the source did not know the process before
-#   remove(pid)                 the contrary of add()
-#   watch_all(kinds)            report these kinds of every process, too; 0: no longer
-#   expect(pid, words)          use this command line for our child's next Exec; eBPF ignores it: it has the exact one
-#   known() -> {pid: ns}        the processes whose Exit is still to come, and since when each is known
-#   recount(live, gone)         after a loss: these processes are still there, those are not
-#   status(pid, since_ns)       the wait status of one that is gone and was there then; -1 if nobody knows
-#   forget(pid)                 its end has been reported
-#   pending                     what has been received already: the next read() gives it, `fds` do not show it
-#   check()                     -> _Read: what read() does not notice; to be called now and then
-#   lost                        how many events the kernel has dropped so far
-#   gather                      how long a reader may pause so that events gather, in seconds
-#   patient                     whether it always may; else only in a storm
-#   fds                         what to wait on
-#   birth(mask)                 a context in which this thread starts a command whose events are wanted
-#   only_commands               why it watches nothing else; "" if it does
-
 _Read = tuple[list[Any], bool, bool]
 _NOTHING: _Read = ([], False, False)
+
+class _Source:
+    """Where events come from. Its methods are called only under Watcher._lock.
+
+    A source gives the same events for the same workload as the others: of processes (threads=True: of threads), in
+    order, a Lost where events were dropped, and with threads=True an _End behind a process's last Exit.
+
+    fds            what to wait on
+    pending        what has been received already: the next read() gives it, `fds` do not show it
+    gather         how long a reader may pause so that events gather, in seconds
+    patient        whether it always may; else only in a storm
+    only_commands  why it watches nothing but the commands that popen() starts; "" if it watches anything
+    may_go_silent  whether it can stop giving events without saying so
+    over           whether it gives no more events
+    """
+
+    name = ""
+    fds: tuple[int, ...] = ()
+    pending: Any = ()
+    gather, patient = 0.0, False
+    only_commands = ""
+    may_go_silent, over = True, False
+
+    @property
+    def lost(self) -> int:
+        """How many events the kernel has dropped so far."""
+        return 0
+
+    def read(self, most: int) -> _Read:
+        """About so many events at most, in order; whether another read() may find something at once; whether events are
+        lost that only /proc can tell of.
+        """
+        raise NotImplementedError
+
+    def check(self) -> _Read:
+        """The same for what read() does not notice; to be called now and then."""
+        return _NOTHING
+
+    def add(self, pid: int, kinds: int, inherited: int) -> bool:
+        """Report these kinds of a process, and `inherited` of its children to come, too. Returns whether it is new."""
+        raise NotImplementedError
+
+    def remove(self, pid: int) -> None:
+        """The contrary of add()."""
+
+    def watch_all(self, kinds: int) -> None:
+        """Report these kinds of every process, too; 0: no longer."""
+
+    def birth(self, mask: int) -> Any:
+        """A context in which this thread starts a command whose events are wanted."""
+        return contextlib.nullcontext()
+
+    def expect(self, pid: int, words: bytes | None) -> None:
+        """Use this command line for our child's next Exec, unless the exact one is known."""
+
+    def known(self) -> dict[int, int]:
+        """The processes whose Exit is still to come, and since when each is known, in ns."""
+        raise NotImplementedError
+
+    def recount(self, live: Iterable[int], gone: Iterable[int]) -> None:
+        """After a loss: these processes are still there, those are not."""
+
+    def status(self, pid: int, since_ns: int) -> int:
+        """The wait status of a process that is gone and was there then; -1 if nobody knows."""
+        raise NotImplementedError
+
+    def forget(self, pid: int) -> None:
+        """The end of a process has been reported."""
+
+    def close(self) -> None:
+        """Let go of all that it holds."""
 
 def _order_loads() -> None:
     """Keep the loads before the call before the loads and stores after it, on aarch64.
@@ -2423,13 +2479,11 @@ def _same_path(path: str | None, name: str) -> bool:
     said = os.readlink(f"/proc/self/{name}") if path else ""
     return not path or said.endswith(" (deleted)") or path.endswith(said.rstrip("/"))
 
-class _RingSource:
+class _RingSource(_Source):
     """The events as the eBPF program has decided on them, in the context of the processes themselves."""
 
     name = "ebpf"
-    birth, only_commands = staticmethod(contextlib.nullcontext), ""
     gather, patient = 0.01, True  # nothing is missed by waiting: the kernel has read the names
-    pending = ()
 
     def __init__(self, subscription: _Subscription, threads: bool, paths: bool) -> None:
         """Raises OSError where the kernel does not let us, or is not laid out as its BTF says."""
@@ -2552,9 +2606,6 @@ class _RingSource:
                 if not process.kinds:
                     self._element(_BPF_MAP_DELETE_ELEM, pid)
 
-    def expect(self, pid: int, words: bytes | None) -> None:
-        pass  # the kernel reads the name
-
     def known(self) -> dict[int, int]:
         return {pid: process.since_ns for pid, process in self._program.all("processes", _process_entry).items()
                 if not process.ended}
@@ -2602,9 +2653,6 @@ class _RingSource:
                 if self._ring.ended(event, saved.note):
                     events.append(_End(_END, event.pid, event.timestamp_ns))
         return events
-
-    def recount(self, live: Iterable[int], gone: Iterable[int]) -> None:
-        pass  # the kernel counts
 
     def status(self, pid: int, since_ns: int) -> int:
         status = _zombie_status(pid) if self._subscription.was_there(pid, since_ns) else None
@@ -2788,13 +2836,12 @@ class _ThreadTracker:
             return -1
         return status | 0x80 if process.dumped and status in _CORE_SIGNALS else status
 
-class _DatagramSource:
+class _DatagramSource(_Source):
     """The events as datagrams of the kernel: for ordinary users and old kernels. What the eBPF program does there is
     done here, behind a filter in classic BPF."""
 
     name = "netlink"
-    birth, only_commands = staticmethod(contextlib.nullcontext), ""
-    gather, patient = 0.0004, False  # who waits misses names
+    gather = 0.0004  # who waits misses names
 
     _SLOTS = 64      # datagrams at a call: 0.84 us each; 16 at a call cost 1.0, 256 no less than 64
     _SLOT = 4 + 4 * 76 + 12  # bytes for each, with room for four messages: the kernel sends one, and near is fast
@@ -3101,9 +3148,6 @@ class _DatagramSource:
         self._tracker.remove(pid)
         self._expected.pop(pid, None)
 
-    def check(self) -> _Read:
-        return _NOTHING  # read() notices all
-
     def close(self) -> None:
         for pid in list(self._tracker.processes):
             self._tracker.remove(pid)
@@ -3128,13 +3172,14 @@ def _went_on(pid: int) -> bool:
 class _Tracer:
     """What traces a command: the loop of the helper process.
 
-    Of this file it has only the code of its methods, without defaults, _proc_link() and the _PTRACE_ constants: see
-    _Helper. Its first thread alone may call ptrace(2). It looks at stops and leaves them in place (WNOWAIT): should it
-    be killed, a signal for which a process has stopped is delivered all the same. When it ends, the kernel lets all go.
+    Its methods, which take no default arguments, run without this file: only with what _Helper sends along. Its first
+    thread alone may call ptrace(2). It looks at stops and leaves them in place (WNOWAIT): should it be killed, a signal
+    for which a process has stopped is delivered all the same. When it ends, the kernel lets all go.
     """
 
-    def __init__(self, caller: int, threads: bool, paths: bool) -> None:
+    def __init__(self, caller: int, threads: bool, paths: bool, old_kernel: bool) -> None:
         self.caller, self.threads, self.paths = caller, threads, paths
+        self.old_kernel = old_kernel                  # before Linux 5.17
         self.tasks: dict[int, int] = {}               # whose end is still to come: thread -> process
         self.held: dict[int, tuple[int, float]] = {}  # stopped at birth, until its creator's event: signal, since when
         self.told: dict[int, int] = {}                # whose Fork did not wait for that: when it began, in ticks
@@ -3149,7 +3194,6 @@ class _Tracer:
         self.backlog: list[bytes] = []                # what the pipe has no room for
         self.lock = _thread.allocate_lock()           # serialises put() and write()
         self.obeyed = _thread.allocate_lock()         # released by obey()
-        self.old_kernel = tuple(int(n) for n in os.uname().release.split("-")[0].split(".")[:2]) < (5, 17)
         libc = ctypes.PyDLL(None, use_errno=True)     # which keeps the interpreter's lock: nothing here blocks
         try:
             self.tgkill: tuple[Any, ...] = (libc.tgkill,)
@@ -3218,6 +3262,7 @@ class _Tracer:
             os._exit(0)
 
     def on_signal(self, *_: object) -> None:
+        """listen() has a command: end a waitid(2) that is under way."""
         if self.waiting:
             self.waiting = False
             raise InterruptedError  # what waitid(2) may just have told is told again
@@ -3260,34 +3305,13 @@ class _Tracer:
         self.obeyed.release()
 
     def answer(self, result: int) -> None:
+        """Tell the caller what has become of the command of this number."""
         os.write(0, (self.number << 32 | result).to_bytes(8, sys.byteorder))
-
-    def look(self, path: str, size: int) -> bytes:
-        """So much of a file of /proc; nothing if it is gone."""
-        try:
-            fd = os.open(path, os.O_RDONLY)
-        except OSError:
-            return b""
-        try:
-            return os.read(fd, size)
-        except OSError:
-            return b""
-        finally:
-            os.close(fd)
 
     def began(self, tid: int) -> int:
         """When a task began, in ticks; 0 if it is gone."""
-        fields = self.look(f"/proc/{tid}/stat", 4096).rpartition(b") ")[2].split()
+        fields = _stat_fields(tid)
         return int(fields[19]) if fields else 0
-
-    def status(self, tid: int) -> tuple[int, int, int | None, int | None]:
-        """A task's process, that one's parent, and its real and effective user, as /proc has them."""
-        text = self.look(f"/proc/{tid}/status", 4096)
-        if not text:
-            return tid, 0, None, None
-        tgid, ppid, uids = (text[text.index(name) + len(name):].split(None, 2)[:2] for name in (
-            b"\nTgid:\t", b"\nPPid:\t", b"\nUid:\t"))
-        return int(tgid[0]), int(ppid[0]), int(uids[0]), int(uids[1])
 
     def born(self, tid: int, creator: int) -> None:
         """Tell of a task that has been created; creator: a thread, or 0 if it was killed before it told of that."""
@@ -3299,8 +3323,8 @@ class _Tracer:
         tgkill, *first = self.tgkill
         is_process = tgkill(*first, tid, tid, 0) == 0 or ctypes.get_errno() == errno.EPERM
         if not creator:
-            process, parent, *_ = self.status(tid)
-            creator = parent
+            process, creator = _leader(tid) or tid, _proc_ids(tid)[0] or 0
+            parent = creator
         elif is_ours:
             process = parent = self.caller
         else:
@@ -3309,14 +3333,14 @@ class _Tracer:
             self.tasks[tid] = tid
             if self.threads:
                 self.parents[tid] = creator, parent
-            self.put(1, tid, tid, creator, parent, late)
+            self.put(_FORK, tid, tid, creator, parent, late)
         elif is_ours:
             self.strangers.add(tid)
         else:
             self.tasks[tid] = process
             self.threaded.add(process)
             if self.threads:
-                self.put(1, tid, process, *self.parents.get(process, (parent, parent)), late)
+                self.put(_FORK, tid, process, *self.parents.get(process, (parent, parent)), late)
 
     def release(self, tid: int) -> None:
         """Have a task run that has waited to be told of."""
@@ -3362,16 +3386,14 @@ class _Tracer:
         if former != pid:  # a thread has taken the place of the first
             self.tasks.pop(former, None)
             if self.threads:
-                self.put(0x80000000, pid, pid, 0, False, 0)
-        words = self.look(f"/proc/{pid}/cmdline", 1 << 14)
-        if len(words) == 1 << 14:
-            words = self.look(f"/proc/{pid}/cmdline", 1 << 23)  # more than the kernel lets it have
-        cgroups = self.look(f"/proc/{pid}/cgroup", 1 << 14).split(b"\n")
-        cgroup = [os.fsdecode(line[3:]) for line in cgroups if line[:3] == b"0::" and line[-10:] != b" (deleted)"]
-        _, parent, ruid, euid = self.status(pid)
+                self.put(_EXIT, pid, pid, 0, False, 0)
+        try:
+            words, _ = _read_cmdline(f"/proc/{pid}")
+        except OSError:
+            words = b""
         paths = [_proc_link(pid, name) if self.paths else None for name in ("exe", "cwd")]
         # A process that has been killed in this moment has no command line any more.
-        self.put(2, pid, pid, words or None, (parent or None, ruid, euid, cgroup[0] if cgroup else None, *paths))
+        self.put(_EXEC, pid, pid, words or None, (*_proc_ids(pid), *paths))
 
     def ended(self, tid: int, status: int, reaped: bool) -> bool:
         """Tell of an end that is about to be taken, or has been (reaped). Returns whether it has been by now."""
@@ -3396,13 +3418,16 @@ class _Tracer:
                 reaped = True
                 self.find_rest()
         if process == tid or (process and self.threads):
-            self.put(0x80000000, tid, process, status, process == tid, cpu_ns)
+            self.put(_EXIT, tid, process, status, process == tid, cpu_ns)
         return reaped
 
     def cpu_ns(self, tid: int) -> int:
         """The CPU time of a task that has ended; 0 if the kernel does not keep it."""
-        fields = self.look(f"/proc/{tid}/schedstat", 100).split(None, 1)
-        return int(fields[0]) if fields else 0
+        try:
+            with io.FileIO(f"/proc/{tid}/schedstat") as file:
+                return int(file.read(100).split(None, 1)[0])
+        except OSError:
+            return 0
 
     def run(self) -> None:
         """Never returns."""
@@ -3414,66 +3439,72 @@ class _Tracer:
         _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
         self.answer(os.getpid())
         _thread.start_new_thread(self.listen, (_thread.get_ident(),))
-        tasks, held, ptrace, address = self.tasks, self.held, self.ptrace, self.address
         flags = os.WEXITED | os.WSTOPPED | os.WNOWAIT | _PTRACE_WALL
         while True:
             try:
-                info = self.wait(flags | os.WNOHANG if held else flags)
+                info = self.wait(flags | os.WNOHANG if self.held else flags)
             except InterruptedError:
                 continue
             if info is None:
                 if self.commands:
                     self.obey()
-                elif held:
+                elif self.held:
                     self.overdue()
                     time.sleep(0.0005)
-                continue
-            tid, status = info.si_pid, info.si_status
-            if info.si_code != os.CLD_TRAPPED:
-                # Told before it is taken, so that its parent cannot know sooner. Before Linux 5.17 that is too soon for
-                # us, too, if there were threads: the status is then that of the first.
-                reaped = self.old_kernel and tid in self.threaded
-                if reaped:
-                    status = os.waitpid(tid, _PTRACE_WALL)[1]
-                elif info.si_code == os.CLD_EXITED:
-                    status <<= 8
-                elif info.si_code == os.CLD_DUMPED:
-                    status |= 0x80
-                if tid == self.starter:
-                    self.starter, self.leaving = 0, False
-                elif tid in self.strangers:
-                    self.strangers.remove(tid)
-                else:
-                    reaped = self.ended(tid, status, reaped)
-                if not reaped:
-                    os.waitpid(tid, _PTRACE_WALL)
-                continue
-            event, number = status >> 8, status & 0xFF
-            if tid not in tasks and tid != self.starter:
-                if tid not in held and self.take(tid):  # else nobody else's stop shows
-                    held[tid] = number, time.monotonic()
-                    if tid in self.strangers:
-                        self.release(tid)
-                continue
-            if 0 < event <= _PTRACE_EVENT_CLONE:
-                if ptrace(_PTRACE_GETEVENTMSG, tid, None, address):
-                    continue  # it has just been killed
-                new = self.message.value
-                if new not in tasks or new in self.told:
-                    self.born(new, tid)
-                if new in held:
-                    self.release(new)
-            elif event == _PTRACE_EVENT_EXEC:
-                self.take(tid)  # else the kernel takes a changed pid for spurious: ESRCH, for ever
-                self.executed(tid)
-            if tid == self.starter and self.leaving:
-                self.starter, self.leaving = 0, False
-                ptrace(_PTRACE_DETACH, tid, None, None if event else number)
-                self.answer(0)
-            elif event == _PTRACE_EVENT_STOP and number != _signal.SIGTRAP:  # a signal has stopped it
-                ptrace(_PTRACE_LISTEN, tid, None, None)
+            elif info.si_code == os.CLD_TRAPPED:
+                self.on_stop(info.si_pid, info.si_status >> 8, info.si_status & 0xFF)
             else:
-                ptrace(_PTRACE_CONT, tid, None, None if event else number)
+                self.on_end(info.si_pid, info.si_code, info.si_status)
+
+    def on_end(self, tid: int, code: int, status: int) -> None:
+        """A task has ended. code, status: as waitid(2) has them.
+
+        It is told before it is taken, so that its parent cannot know sooner. Before Linux 5.17 that is too soon for us,
+        too, if there were threads: the status is then that of the first.
+        """
+        reaped = self.old_kernel and tid in self.threaded
+        if reaped:
+            status = os.waitpid(tid, _PTRACE_WALL)[1]
+        elif code == os.CLD_EXITED:
+            status <<= 8
+        elif code == os.CLD_DUMPED:
+            status |= 0x80
+        if tid == self.starter:
+            self.starter, self.leaving = 0, False
+        elif tid in self.strangers:
+            self.strangers.remove(tid)
+        else:
+            reaped = self.ended(tid, status, reaped)
+        if not reaped:
+            os.waitpid(tid, _PTRACE_WALL)
+
+    def on_stop(self, tid: int, event: int, number: int) -> None:
+        """A task has stopped: at a PTRACE_EVENT_, or for a signal of this number."""
+        if tid not in self.tasks and tid != self.starter:
+            if tid not in self.held and self.take(tid):  # else nobody else's stop shows
+                self.held[tid] = number, time.monotonic()
+                if tid in self.strangers:
+                    self.release(tid)
+            return
+        if 0 < event <= _PTRACE_EVENT_CLONE:
+            if self.ptrace(_PTRACE_GETEVENTMSG, tid, None, self.address):
+                return  # it has just been killed
+            new = self.message.value
+            if new not in self.tasks or new in self.told:
+                self.born(new, tid)
+            if new in self.held:
+                self.release(new)
+        elif event == _PTRACE_EVENT_EXEC:
+            self.take(tid)  # else the kernel takes a changed pid for spurious: ESRCH
+            self.executed(tid)
+        if tid == self.starter and self.leaving:
+            self.starter, self.leaving = 0, False
+            self.ptrace(_PTRACE_DETACH, tid, None, None if event else number)
+            self.answer(0)
+        elif event == _PTRACE_EVENT_STOP and number != _signal.SIGTRAP:  # a signal has stopped it
+            self.ptrace(_PTRACE_LISTEN, tid, None, None)
+        else:
+            self.ptrace(_PTRACE_CONT, tid, None, None if event else number)
 
 class _Helper:
     """The process that traces for us. It stands where the other sources have their subscription.
@@ -3484,16 +3515,15 @@ class _Helper:
 
     skew = dropped = 0
     now = staticmethod(time.monotonic_ns)
+    _SENT = _leader, _proc_cgroup, _proc_ids, _proc_link, _read_cmdline, _stat_fields
     _BOOT = """if True:
         import os
         if os.fork():
             os._exit(0)
-        import ctypes, errno, marshal, select, sys, time, types, _signal, _thread
-        arguments, names, methods, link = marshal.load(open(0, "rb", closefd=False))
+        import ctypes, errno, io, marshal, select, sys, time, types, _signal, _thread
+        arguments, names, functions, methods = marshal.load(open(0, "rb", closefd=False))
         names.update({name: value for name, value in globals().items() if name not in names})
-        if arguments[2]:
-            import contextlib
-            names.update(contextlib=contextlib, _proc_link=types.FunctionType(link, names))
+        names.update({name: types.FunctionType(code, names) for name, code in functions.items()})
         tracer = type("Tracer", (), {name: types.FunctionType(code, names) for name, code in methods.items()})
         tracer(*arguments).run()"""
 
@@ -3511,8 +3541,10 @@ class _Helper:
         self._number, self._reaps = 0, False
         self._control, theirs = socket.socketpair()
         self.fd, out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        names = {name: value for name, value in globals().items()
+                 if name.startswith("_PTRACE_") or name in ("_FORK", "_EXEC", "_EXIT")}
+        functions = {function.__name__: function.__code__ for function in self._SENT}
         methods = {name: method.__code__ for name, method in vars(_Tracer).items() if hasattr(method, "__code__")}
-        names = {name: value for name, value in globals().items() if name.startswith("_PTRACE_")}
         try:
             try:
                 flags = "-Ss" if "PYTHONHOME" in os.environ else "-IS"
@@ -3524,9 +3556,9 @@ class _Helper:
             finally:
                 theirs.close()
                 os.close(out)
-            arguments = os.getpid(), threads, paths
+            arguments = os.getpid(), threads, paths, _kernel() < (5, 17)
             with contextlib.suppress(BrokenPipeError):
-                self._control.sendall(marshal.dumps((arguments, names, methods, _proc_link.__code__)))
+                self._control.sendall(marshal.dumps((arguments, names, functions, methods)))
             starter.wait()
             self.pid = self._answer()
             stat = _stat(self.pid)
@@ -3621,13 +3653,12 @@ def _trace_refusal(number: int) -> OSError:
         why = f"{os.strerror(number)}. It takes ptrace(2): run as root, or with CAP_SYS_PTRACE"
     return OSError(number, f"the kernel does not let this process be traced: {why}")
 
-class _TraceSource:
+class _TraceSource(_Source):
     """The events of commands that we start, as _Tracer sees them: for any user, in any container. None is lost."""
 
     name = "ptrace"
     gather, patient = 0.01, True
-    pending = ()
-    lost = 0
+    may_go_silent = False
     only_commands = ('source "ptrace" watches the commands that it starts, by popen() or run(). To watch what is there '
                      'takes "ebpf" or "netlink"')
 
@@ -3636,7 +3667,6 @@ class _TraceSource:
         self._chunks: collections.deque[bytes] = collections.deque()  # what has been read of the pipe
         self._known: dict[int, int] = {}
         self._statuses: dict[int, int] = {}  # of who ended in the last read()
-        self.over = False                    # whether the helper is gone
         self.fds = (helper.fd,)
 
     @contextlib.contextmanager
@@ -3658,15 +3688,6 @@ class _TraceSource:
         new = pid not in self._known
         self._known.setdefault(pid, self._helper.now())
         return new
-
-    def remove(self, pid: int) -> None:
-        pass  # the table drops what comes
-
-    def watch_all(self, kinds: int) -> None:
-        pass
-
-    def expect(self, pid: int, words: bytes | None) -> None:
-        pass
 
     def known(self) -> dict[int, int]:
         return dict(self._known)
@@ -3718,20 +3739,11 @@ class _TraceSource:
             events.append(_lost(None, self._helper.now()))
         return events, more and not self.over, self.over
 
-    def recount(self, live: Iterable[int], gone: Iterable[int]) -> None:
-        pass
-
     def status(self, pid: int, since_ns: int) -> int:
         return self._statuses.get(pid, -1)
 
     def forget(self, pid: int) -> None:
         self._known.pop(pid, None)
-
-    def check(self) -> _Read:
-        return _NOTHING
-
-    def close(self) -> None:
-        pass  # _Helper does it
 
 # --------------------------------------------------------------------------------------------------- table
 
@@ -4125,7 +4137,7 @@ class _Recovery:
 
     def __init__(self, intake: _Intake, subscription: Any, threads: bool) -> None:
         self._intake, self._subscription, self._threads = intake, subscription, threads
-        never = 1 << 63 if isinstance(intake.source, _TraceSource) else 0  # it notices its end by itself
+        never = 0 if intake.source.may_go_silent else 1 << 63
         self.due = never or subscription.now() + _QUIET // 2  # when to look again whether all that are known live
         self.heard = never or subscription.now()              # when a probe last came through
         self._cost = 0                               # what the last look took of the CPU, in ns
@@ -4138,7 +4150,7 @@ class _Recovery:
         unless that comes behind the loss; a descendant that nobody knows has its Fork here, likewise.
         """
         intake, source, table, queue = self._intake, self._intake.source, self._intake.table, self._intake.queue
-        if getattr(source, "over", False):  # "ptrace": nobody can know what they do from now on
+        if source.over:  # nobody can know what they do from now on
             table.watched.clear()
             intake.unsure = False
             return
@@ -5257,7 +5269,7 @@ class _Image:
             return _printable(_text(words[0]))
         return " ".join(map(_quote, words))
 
-_NO_IMAGE, _NO_EXIT = _Image(None), Exit()
+_NO_IMAGE = _Image(None)
 
 class Program:
     """One of the programs that a process has run.
@@ -5294,9 +5306,9 @@ class Process:
     parent_pid: int | None
     start_ns: int | None
     end_ns: int | None = None
+    exit: Exit | None = None
     cwd: str | None = None
-    exit_code = 0                      # once it has ended
-    _exit_event: Any = _NO_EXIT        # likewise
+    exit_code = 0                      # the wait status, once it has ended
     _root: int                         # the oldest ancestor that is known
     _depth = 0                         # how many of them there are
     _image: _Image = _NO_IMAGE         # what it runs
@@ -5312,7 +5324,7 @@ class Process:
     _failed_children: list[Process] | None = None  # those of the failed ones that are finished
     _unfinished = 0                    # how many of its children are not `finished`
     _threads = 0                       # a Tree that counts them: how many live beside the first
-    _codes: frozenset[int] | set[int] = frozenset()  # likewise: what threads have ended with
+    _codes: frozenset[int] = frozenset()  # likewise: what threads have ended with
     _leader: Exit | None = None        # likewise: the first thread's Exit, while others live
     _past = False                      # it has ended, and no events of its own come any more
     _finished = False                  # it is past, and so are all its descendants
@@ -5334,11 +5346,6 @@ class Process:
     def children(self) -> list[Process]:
         """What it has forked, in that order."""
         return [*(self._children or ())]
-
-    @property
-    def exit(self) -> Exit | None:
-        """Its Exit; None while it runs."""
-        return None if self._exit_event is _NO_EXIT else self._exit_event
 
     @property
     def returncode(self) -> int | None:
@@ -5417,7 +5424,7 @@ class Process:
 
     def _ended(self, event: Any) -> None:
         """It has ended. A signal kills who fails in an exec when its own program is gone already, and comm remains."""
-        self.end_ns, self.exit_code, self._exit_event, comm = event.timestamp_ns, event.exit_code, event, event._comm
+        self.end_ns, self.exit_code, self.exit, comm = event.timestamp_ns, event.exit_code, event, event._comm
         if self.start_ns is None:
             self.start_ns = event.start_ns
         if comm and not (self._executed or self._image.renamed or self._image.is_of(comm)):
@@ -5550,7 +5557,7 @@ class Tree:
 
     def _thread_exit(self, process: Process, event: Exit) -> None:
         """A thread of a process that has, or had, several: the last one ends the process."""
-        process._codes = {*process._codes, event.exit_code}
+        process._codes |= {event.exit_code}
         if event.tid == process.pid:
             process._leader = event
         else:
@@ -5677,9 +5684,8 @@ def _reaches(process: Process) -> bool:
     parent = process.parent
     if not (process.failed and parent):
         return process.failed
-    who = process._exit_event.parent_pid
-    if who:
-        return bool(who == parent.pid)
+    if process.exit and process.exit.parent_pid:
+        return process.exit.parent_pid == parent.pid
     return parent.end_ns is None or (process.end_ns or 0) < parent.end_ns + _REPORT_NS  # it had been reaped
 
 def _failed_children(process: Process) -> list[Process]:
@@ -6046,7 +6052,7 @@ class _View:
         """No more events."""
 
     def close(self) -> None:
-        """Leave the terminal as it was, also after an error."""
+        """Give the terminal back. It is called after errors, too."""
 
 class _ExitTexts(dict[int, str]):
     """How a process ended, by its wait status, painted. There are a few hundred at most."""
@@ -6286,7 +6292,7 @@ class _Span(_View):
             if self.args.all:
                 processes._most_failed = _NEVER
             processes._finishers.append(self.on_finish)
-        if what == _EXIT and info and info._exit_event is event and (
+        if isinstance(event, Exit) and info and info.exit is event and (
                 not self.filter.any or self.filter.shows(info, when)):
             cpu_ns, rss, exact, *_ = event._values()
             info._cost = cpu_ns, rss, exact
@@ -6303,6 +6309,7 @@ class _Span(_View):
         """The process and all its descendants have ended. No more events of them come."""
 
     def settle(self) -> None:
+        """No more events come: finish all that can be."""
         for processes in self.machines:
             processes.settle()
 
@@ -6311,11 +6318,14 @@ class _Span(_View):
         """What was lost, in words."""
         return f"{self.lost}{'+' if self.lost_more else ''} events lost"
 
+    def roots(self) -> list[tuple[_Processes, Process]]:
+        """The command, or each process that was watched."""
+        return [(processes, root) for processes in self.machines
+                for root in ([processes.command_process] if processes.command_process else processes.roots)]
+
     def failed_roots(self) -> list[tuple[_Processes, Process]]:
-        """The command, or each process that was watched, if it has failed."""
-        roots = [(processes, root) for processes in self.machines
-                 for root in ([processes.command_process] if processes.command_process else processes.roots)]
-        return [(processes, root) for processes, root in roots if root.failed]
+        """The same, if they have failed."""
+        return [(processes, root) for processes, root in self.roots() if root.failed]
 
     def why(self) -> None:
         """Write what made the command fail, the failure itself first: the last one, or with --all each."""
@@ -6334,14 +6344,15 @@ class _Span(_View):
             others = collections.Counter(
                 _called(process, self.out) for process in failures[1:] if process not in shown)
             if others and not self.args.all:
-                named = ", ".join(name if count == 1 else f"{name} {self.out.times}{count}"
-                                  for name, count in others.most_common(5))
-                more = processes.count_failures(root) - 1 - sum(count for _, count in others.most_common(5))
+                most = others.most_common(5)
+                named = ", ".join(name if count == 1 else f"{name} {self.out.times}{count}" for name, count in most)
+                more = processes.count_failures(root) - 1 - sum(count for _, count in most)
                 named += f" and {more} more" if more > 0 else ""
                 self.out.line(self.out.encodable(f"other failures that reached it: {named} (--all)"))
             if alone:  # nothing else explains it, but this may help
                 for process in processes._latest:
-                    if process is not root and (process.end_ns or 0) < (root.end_ns or 0) and _is_below(process, root):
+                    if process is not root and (process.end_ns or 0) < (root.end_ns or 0) and (
+                            root in _with_ancestors(process, root)):
                         self.out.line(self.out.encodable(f"  before that, {self._link(process)}"))
 
     def _link(self, process: Process, arrow: str = "") -> str:
@@ -6350,7 +6361,7 @@ class _Span(_View):
         after = "" if process.start_ns is None or end is None else f" after {_seconds(end - process.start_ns)}"
         where = f"  (in {_printable(_text(process.cwd))})" if process.cwd else ""
         how = out.paint(f"{_exit_text(process.exit_code)}{after}", "31")
-        return f"{arrow}{' ' * bool(arrow)}{how}: {_chain(process, out, whole=True)}{out.paint(where, '2')}"
+        return f"{arrow}{' ' * bool(arrow)}{how}: {_chain(process, out)}{out.paint(where, '2')}"
 
     def failures(self) -> str:
         """How much failed, in words."""
@@ -6360,9 +6371,7 @@ class _Span(_View):
         reached = sum(processes.count_failures(root) for processes, root in failed) + sum(
             processes._top._forgotten for processes in self.machines if not processes.command_process)
         others = sum(processes.causes for processes in self.machines) - reached
-        ended = failed or not any(root.end_ns is None for processes in self.machines for root in (
-            [processes.command_process] if processes.command_process else processes.roots))
-        if not ended:
+        if not failed and any(root.end_ns is None for _, root in self.roots()):
             return f"{others} failed" if others else "nothing failed"
         which = "what was watched" if self._attached else "the command"
         if not failed:
@@ -6406,8 +6415,12 @@ def _own(process: Process, root: Process) -> Process:
         process = process.parent
     return process
 
-def _is_below(process: Process, root: Process) -> bool:
-    return any(link is root for link in _with_ancestors(process, root))
+def _with_ancestors(process: Process, root: Process) -> Iterator[Process]:
+    """A process and its ancestors, up to root."""
+    link: Process | None = process
+    while link:
+        yield link
+        link = link.parent if link is not root else None
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
@@ -6418,15 +6431,11 @@ def _bytes(number: int) -> str:
                        if number < 10 << shift + 10 or unit == "G")
     return f"{-(-number >> shift)}{unit}"
 
-def _chain(process: Process, out: _Out, *, whole: bool) -> str:
+def _chain(process: Process, out: _Out) -> str:
     """The command lines of a process, one program after the other."""
-    arrow = f" {out.therefore} "
-    if not process._earlier:
-        return process.command
-    before = [image.command if executed and whole else image.program if executed else image.forked
-              for image, executed, _, _ in process._earlier]
+    before = [image.command if executed else image.forked for image, executed, _, _ in process._earlier]
     before[1:1] = [out.more] * bool(process._skipped)
-    return arrow.join([*before, process.command])
+    return f" {out.therefore} ".join([*before, process.command])
 
 def _telling(words: list[str]) -> str:
     """The argument that tells one run of a program from another: as a rule the file that it works on."""
@@ -6447,12 +6456,13 @@ def _called(process: Process, out: _Out) -> str:
     argument = _telling(image.words) if process._executed else ""
     if argument and argument != name:
         return f"{name} {argument}"
-    short = name == image.name or name.startswith(f"{image.name} -")
-    return image.command if short and len(image.words) > 1 and _columns(image.command) <= 40 else name
+    if name != image.name and not name.startswith(f"{image.name} -"):  # a script's own name, or "(sh)"
+        return name
+    return image.command if len(image.words) > 1 and _columns(image.command) <= 40 else name
 
 def _short(process: Process, room: int, out: _Out) -> str:
     """What a process ran, in so many columns."""
-    image, whole = process._image, _chain(process, out, whole=True)
+    image, whole = process._image, _chain(process, out)
     if _columns(whole) <= room:
         return whole
     *before, name = process._names
@@ -6464,10 +6474,11 @@ def _shortened(image: _Image, lead: str, room: int, out: _Out) -> str:
     words, name = image.words, image.program
     if not words or image.label or (image.titled and len(words) == 1):
         return out.cut(lead + image.command, room)
-    texts = [image.command, " ".join(map(_quote, [image.name, *words[1:]]))
-             if words[0].endswith(image.name) else image.command]
+    texts = [image.command]
+    if words[0].endswith(image.name):  # without the path of the program
+        texts.append(" ".join(map(_quote, [image.name, *words[1:]])))
     script = next((i for i, word in enumerate(words) if i and word.endswith(name)), 0)
-    if script:
+    if script:  # without its interpreter
         texts.append(" ".join(map(_quote, [name, *words[script + 1:]])))
     for text in texts:
         if _columns(lead + text) <= room:
@@ -6515,9 +6526,13 @@ class _Load:
 
     def merge(self, other: _Load) -> None:
         """Add what is in another one, which stays as it is."""
+        while self.grain < other.grain:
+            self._coarsen()
+        ran, wider = self.ran, self.grain // other.grain
         for moment, ran_ns in other.ran.items():
-            at = moment * other.grain
-            self.add(at, at + other.grain, ran_ns)
+            ran[moment // wider] = ran.get(moment // wider, 0.0) + ran_ns
+        while len(self.ran) > 512:
+            self._coarsen()
 
 class _Row:
     """A row of the tree: a process, or several that are alike.
@@ -6606,7 +6621,7 @@ class _Rows:
     __slots__ = ("groups", "singles")
 
     def __init__(self) -> None:
-        # Heaps, by name: of those that failed the first is the first, and of the others the shortest, before them.
+        # Heaps, by name. The first one is the next to share a row: the shortest, or if all have failed the oldest.
         self.singles: dict[tuple[str, ...], list[tuple[int, int, int, _Row]]] = {}
         self.groups: dict[tuple[str, ...], _Row] = {}
 
@@ -6699,14 +6714,13 @@ class _Tree(_Span):
             self._count += 1
             self._alive += 1
             self._most_alive = max(self._most_alive, self._alive)
-        if info._exit_event is event:
+        if info.exit is event:
             self._alive -= 1
 
     def on_time(self, now: int, processes: _Processes) -> None:
         self.due = now + _LIVE_NS
         if self._live:
-            room = self._live.height
-            self._live.show(self._text(now, room))
+            self._live.show(self._text(now, self._live.height))
 
     def on_finish(self, process: Process) -> None:
         rows = self._rows.pop(process, None)
@@ -6852,7 +6866,6 @@ class _Tree(_Span):
         for row, lead, depth in laid:
             if len(lead) > max(9, min(room, _LEAD) // 2):
                 lead = f"{out.more}{depth} {lead[-3:]}"
-            failed = row.failed and (row.cost or row.info in self._reaching or not row.running)
             status, suffix = self._status(row), ""
             if not wide and status not in ("", "0"):
                 suffix = f" [{'runs' if status == 'running' else status}]"
@@ -6864,7 +6877,7 @@ class _Tree(_Span):
                 took = row.end - row.info.start_ns  # it may have been there before
             cost = row.cost or _Cost(row.info)
             costs = self._cost_columns(cost.cpu, cost.memory) if wide else ""
-            style = "31" if failed and (row.cost or row.info in self._reaching) else ""
+            style = "31" if row.failed and (row.cost or row.info in self._reaching) else ""
             lines.append(out.paint(f"{_seconds(took):>9}{costs}", "2")
                          + (out.paint(f" {status:>9}", style) if wide else "") + f"  {bar}  {label}")
         return lines
@@ -6874,9 +6887,9 @@ class _Tree(_Span):
             if row.running:
                 return f"{row.running} run"
             return f"{row.failed} failed" if row.failed else ""
-        code = row.info.returncode
         if row.running:
             return "running"
+        code = row.info.returncode
         return "?" if code is None else str(code) if code >= 0 else _signal_name(-code)
 
     def _label(self, row: _Row, room: int) -> str:
@@ -6884,16 +6897,10 @@ class _Tree(_Span):
         if row.names is _OTHERS or row.count > 1:
             name = f" {out.therefore} ".join(row.names)
             return out.cut(f"{name} {out.times}{row.count}", room)
-        return _short(row.info, room, out) if out.width else out.encodable(_chain(row.info, out, whole=True))
+        return _short(row.info, room, out) if out.width else out.encodable(_chain(row.info, out))
 
     def _cost_columns(self, cpu: str, memory: str) -> str:
         return f" {cpu:>10} {memory:>7}" if self._costs else ""
-
-def _with_ancestors(process: Process, root: Process) -> Iterator[Process]:
-    link: Process | None = process
-    while link:
-        yield link
-        link = link.parent if link is not root else None
 
 class _Region:
     """The lower part of a terminal, kept for rows that change. What else is written scrolls above it."""
@@ -6904,9 +6911,11 @@ class _Region:
 
     @property
     def height(self) -> int:
+        """How many rows there is room for."""
         return max(3, min(30, self._out.height // 2))
 
     def show(self, rows: list[str]) -> None:
+        """Draw these rows in place of those before. They may be painted."""
         lines, height = self._out.height, self.height
         text = ""
         if self._size != (lines, height):
@@ -6941,20 +6950,22 @@ class _Clock:
 
     __slots__ = ("children", "covered_ns", "covered_since", "name", "parent", "since_ns", "started")
 
-    # name: "" until it has executed something, or if that is not shown. started: during the watch.
-
     def __init__(self, since_ns: int) -> None:
         self.since_ns = since_ns
-        self.name, self.parent = "", "?"
-        self.started = False                                     # whether it was started during the watch
-        self.children = self.covered_ns = self.covered_since = 0
+        self.name, self.parent = "", "?"  # "": it has executed nothing yet, or is not shown
+        self.started = False              # whether it was started during the watch
+        self.children = 0                 # how many run
+        self.covered_ns = 0               # for how long some have run
+        self.covered_since = 0            # since when some run
 
     def begin_child(self, when: int) -> None:
+        """A child begins to run."""
         if not self.children:
             self.covered_since = when
         self.children += 1
 
     def end_child(self, when: int) -> None:
+        """A child has ended."""
         self.children -= 1
         if not self.children:
             self.covered_ns += max(0, when - self.covered_since)
@@ -7007,7 +7018,7 @@ class _Stats(_Span):
                 clock.started = True
                 if info._earlier:  # else it counts from its fork
                     clock.since_ns, clock.covered_ns, clock.covered_since = when, 0, when
-        elif info._exit_event is event:
+        elif info.exit is event:
             clock = self._clock_of(info)
             del self._clocks[info]
             if not info._executed or not clock.name:  # it has run what its parent runs, or was there before
@@ -7506,7 +7517,7 @@ class _Command:
             _complain(OSError(0, f"the command runs as root; -u {invoker} runs it as {invoker}"))
         try:
             # Descriptors that we were given are the command's, as if it had been run directly: make's job server.
-            self.process = watcher.popen(self.words, events, follow=follow, close_fds=False, **self._as_user())
+            self.process = watcher.popen(self.words, events, follow=follow, close_fds=False, **self._user_options())
         except OSError as error:
             refused = self._user and error.errno == errno.EPERM
             why = self._not_found(error.errno)
@@ -7535,7 +7546,7 @@ class _Command:
                 interpreter = _printable(os.fsdecode(next(filter(None, words), b""))) + " "
         return f"its interpreter {interpreter}is missing"
 
-    def _as_user(self) -> dict[str, Any]:
+    def _user_options(self) -> dict[str, Any]:
         """What subprocess.Popen takes to run it as the user of -u, with the user's groups."""
         if self._user is None:
             return {}
@@ -7923,8 +7934,64 @@ def _wait_for(args: Any) -> int:
                 woken.poll(min(waiting.rest() for _, waiting in waitings) * 1000)
     return status
 
-def _parser() -> tuple[Any, dict[str, bool]]:
-    """What parses the options, and which of them take a value. A wrong one ends the program with one line and 2."""
+_KINDS = [*(kind.__name__.upper() for kind in _EVENTS.values()), "NONZERO_EXIT"]
+
+# What makes a value of an option's text. The text of an ArgumentTypeError is what the user reads.
+def _as_pid(text: str) -> int:
+    from argparse import ArgumentTypeError
+
+    if not text.isdecimal() or not int(text):
+        raise ArgumentTypeError(f"a PID is a number from 1, not {text!r}; PIDs and a command exclude each other, and a "
+                                "command that is a number stands behind --")
+    return int(text)
+
+def _as_events(text: str) -> int:
+    from argparse import ArgumentTypeError
+
+    mask = 0
+    for word in text.upper().split(","):
+        if word.strip() not in (*_KINDS, "ALL"):
+            raise ArgumentTypeError(
+                f"no event {word.strip().lower()!r}; there are {', '.join(_KINDS).lower()}, all")
+        mask |= What[word.strip()]
+    return mask
+
+def _as_user(text: str) -> str:
+    import pwd
+    from argparse import ArgumentTypeError
+
+    try:
+        return pwd.getpwnam(text).pw_name
+    except KeyError:
+        raise ArgumentTypeError(f"no user {text!r}") from None
+
+def _as_user_id(text: str) -> int:
+    import pwd
+
+    return int(text) if text.isdecimal() else pwd.getpwnam(_as_user(text)).pw_uid
+
+def _as_pattern(text: str) -> Any:
+    import re
+    from argparse import ArgumentTypeError
+
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise ArgumentTypeError(f"{text!r} is no regular expression: {error}") from None
+
+def _as_seconds(text: str) -> float:
+    from argparse import ArgumentTypeError
+
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not number >= 0:
+        raise ArgumentTypeError(f"{text!r} is no number of seconds")
+    return number
+
+def _empty_parser(groups: list[tuple[str, list[Any]]]) -> Any:
+    """A parser without options, whose help shows those of `groups`: by title."""
     import argparse
 
     class Parser(argparse.ArgumentParser):
@@ -7945,48 +8012,12 @@ def _parser() -> tuple[Any, dict[str, bool]]:
                         lines.append(f"  {name:22}  {text}\n")
             return "".join(lines)
 
-    def pid(text: str) -> int:
-        if not text.isdecimal() or not int(text):
-            raise argparse.ArgumentTypeError(f"a PID is a number from 1, not {text!r}; PIDs and a command exclude each "
-                                             "other, and a command that is a number stands behind --")
-        return int(text)
+    return Parser(prog=_PROG, add_help=False)
 
-    def events(text: str) -> int:
-        words = [word.strip() for word in text.upper().split(",")]
-        unknown = [word.lower() for word in words if word not in (*kinds, "ALL")]
-        if unknown:
-            raise argparse.ArgumentTypeError(f"no event {unknown[0]!r}; there are {', '.join(kinds).lower()}, all")
-        mask = 0
-        for word in words:
-            mask |= What[word]
-        return mask
-
-    def user(text: str) -> str:
-        import pwd
-
-        try:
-            return pwd.getpwnam(text).pw_name
-        except KeyError:
-            raise argparse.ArgumentTypeError(f"no user {text!r}") from None
-
-    def user_id(text: str) -> int:
-        import pwd
-
-        return int(text) if text.isdecimal() else pwd.getpwnam(user(text)).pw_uid
-
-    def pattern(text: str) -> Any:
-        import re
-
-        try:
-            return re.compile(text)
-        except re.error as error:
-            raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from None
-
-    def seconds(text: str) -> float:
-        number = float(text)
-        if not number >= 0:
-            raise ValueError
-        return number
+def _parser() -> tuple[Any, dict[str, bool]]:
+    """What parses the options, and which of them take a value. A wrong one ends the program with one line and 2."""
+    groups: list[tuple[str, list[Any]]] = []
+    parser = _empty_parser(groups)
 
     def group(title: str) -> None:
         groups.append((title, []))
@@ -7994,12 +8025,9 @@ def _parser() -> tuple[Any, dict[str, bool]]:
     def add(*names: str, **options: Any) -> None:
         groups[-1][1].append(parser.add_argument(*names, **options))
 
-    groups: list[tuple[str, list[Any]]] = []
-    kinds = [*(kind.__name__.upper() for kind in _EVENTS.values()), "NONZERO_EXIT"]
-    parser = Parser(prog=_PROG, add_help=False)
-    parser.add_argument("pid", nargs="*", type=pid, metavar="PID")
+    parser.add_argument("pid", nargs="*", type=_as_pid, metavar="PID")
     group("what to watch")
-    add("-e", "--events", type=events, action="append", metavar="KIND,...",
+    add("-e", "--events", type=_as_events, action="append", metavar="KIND,...",
         help="fork, exec, exit, uid, gid, sid, ptrace, comm,\ncoredump, nonzero_exit, all (default: exec, exit, and\n"
              "a fork that no exec follows)")
     add("-t", "--threads", action="store_true", help="the start and end of every thread, too")
@@ -8008,8 +8036,8 @@ def _parser() -> tuple[Any, dict[str, bool]]:
     add("--no-ptrace", dest="ptrace", action="store_false",
         help="fail, and do not trace COMMAND, where the kernel does\nnot report process events")
     add("--no-follow", dest="follow", action="store_false", help="leave out the descendants")
-    add("-d", "--duration", type=seconds, metavar="SECONDS", help="stop reporting after so long")
-    add("-u", "--user", type=user, metavar="USER", help="run COMMAND as this user; takes root")
+    add("-d", "--duration", type=_as_seconds, metavar="SECONDS", help="stop reporting after so long")
+    add("-u", "--user", type=_as_user, metavar="USER", help="run COMMAND as this user; takes root")
     add("--no-leftovers", action="store_true", help="fail if a process outlives COMMAND by a second")
     add("--wait", action="store_true", help="end with the status of PID, or of the last to fail")
     add("-v", "--verbose", action="store_true", help="with --wait: print how each process ends")
@@ -8024,12 +8052,12 @@ def _parser() -> tuple[Any, dict[str, bool]]:
     add("--all", action="store_true", help="with --tree, --stats and --why: every row")
     add("-j", "--json", action="store_true", help="one JSON object a line")
     add("--paths", action="store_true", help="with -j: each exec's file and folder (--why has it)")
-    add("--only", type=pattern, action="append", metavar="PATTERN",
+    add("--only", type=_as_pattern, action="append", metavar="PATTERN",
         help="only command lines with this regular expression")
-    add("--user-id", type=user_id, action="append", metavar="USER", help="only processes of this real user")
-    add("--cgroup", type=pattern, action="append", metavar="PATTERN",
+    add("--user-id", type=_as_user_id, action="append", metavar="USER", help="only processes of this real user")
+    add("--cgroup", type=_as_pattern, action="append", metavar="PATTERN",
         help="only if the control group has it: a container's")
-    add("--longer", type=seconds, action="append", metavar="SECONDS", help="only if it has run so long by then")
+    add("--longer", type=_as_seconds, action="append", metavar="SECONDS", help="only if it has run so long by then")
     group("where to write")
     add("-o", "--output", metavar="FILE", help="write there, not to stdout (with COMMAND: stderr)")
     add("--trace", metavar="FILE", help="a trace, for ui.perfetto.dev or speedscope")
