@@ -558,6 +558,8 @@ class _exit_cost(ctypes.Structure):
 
 _COST_FIELD: Any = ("_cost_", _exit_cost)
 _COSTS = struct.Struct("=II6Q").unpack_from  # an _exit_cost
+_COST_BITS = 4, 2, 1, 8, 16, 32, 64  # of `known`, in the order of Exit._extra; _KNOWS_CPU and so on
+_ALL_COSTS = sum(_COST_BITS)
 
 class _ExitValue:
     """One of Exit._extra."""
@@ -631,8 +633,10 @@ class Exit(ProcEvent):
     else:
         def _values(self):
             known, exact, rss, cpu_ns, *others = _COSTS(self, _EVENT_SIZE)
-            return [value if known & bit else None for value, bit in zip(
-                (cpu_ns, rss, bool(exact), *others), (4, 2, 1, 8, 16, 32, 64))]  # the bits of _KNOWS_CPU and so on
+            values = [cpu_ns, rss, bool(exact), *others]
+            if known == _ALL_COSTS:
+                return values
+            return [value if known & bit else None for value, bit in zip(values, _COST_BITS)]
 
         @property
         def returncode(self):
@@ -6492,30 +6496,38 @@ def _shortened(image: _Image, lead: str, room: int, out: _Out) -> str:
     return out.cut(text, room)
 
 class _Load:
-    """How much of the time some processes ran, by moments of a millisecond or more: of few moments at most."""
+    """How much of the time some processes ran: each by itself, and of many by moments of a millisecond or more."""
 
-    __slots__ = ("grain", "ran")
+    __slots__ = ("grain", "ran", "spans")
 
     def __init__(self) -> None:
-        self.grain = 1 << 20            # ns from one moment to the next
-        self.ran: dict[int, float] = {}  # ns, by moment
+        self.spans: list[tuple[int, int, int]] = []  # when each began, ended, and how long it ran, in ns
+        self.grain = 1 << 20                         # ns from one moment to the next
+        self.ran: dict[int, float] = {}              # ns, by moment, of those that have no span any more
 
-    def add(self, begin: int, end: int, ran_ns: float) -> None:
-        """A process that ran for so long, from begin to end."""
-        grain = self.grain
-        moment = begin // grain
-        if end - moment * grain <= grain:
-            self.ran[moment] = self.ran.get(moment, 0.0) + max(1.0, ran_ns)
-            return
-        while (end - begin) // self.grain > 256:
+    def merge(self, other: _Load) -> None:
+        """Add what is in another one, which stays as it is."""
+        self.spans += other.spans
+        while self.grain < other.grain:
             self._coarsen()
-        rate, grain, ran = ran_ns / (end - begin), self.grain, self.ran
-        for moment in range(begin // grain, -(-end // grain)):
-            at = moment * grain
-            ran[moment] = ran.get(moment, 0.0) + max(1.0, rate * (min(end, at + grain) - max(begin, at)))
-        while len(ran) > 512:
+        ran, wider = self.ran, self.grain // other.grain
+        for moment, ran_ns in other.ran.items():
+            ran[moment // wider] = ran.get(moment // wider, 0.0) + ran_ns
+        self.bound()
+
+    def bound(self) -> None:
+        """Keep few spans and few moments."""
+        if len(self.spans) > _SPANS:
+            spans, self.spans = self.spans, []
+            for begin, end, ran_ns in spans:
+                while (end - begin) // self.grain > 256:
+                    self._coarsen()
+                rate, grain, ran = ran_ns / max(1, end - begin), self.grain, self.ran
+                for moment in range(begin // grain, max(begin + 1, end - 1) // grain + 1):
+                    at = moment * grain
+                    ran[moment] = ran.get(moment, 0.0) + max(1.0, rate * (min(end, at + grain) - max(begin, at)))
+        while len(self.ran) > 512:
             self._coarsen()
-            ran = self.ran
 
     def _coarsen(self) -> None:
         self.grain *= 2
@@ -6523,16 +6535,6 @@ class _Load:
         for moment, ran_ns in self.ran.items():
             coarser[moment >> 1] = coarser.get(moment >> 1, 0.0) + ran_ns
         self.ran = coarser
-
-    def merge(self, other: _Load) -> None:
-        """Add what is in another one, which stays as it is."""
-        while self.grain < other.grain:
-            self._coarsen()
-        ran, wider = self.ran, self.grain // other.grain
-        for moment, ran_ns in other.ran.items():
-            ran[moment // wider] = ran.get(moment // wider, 0.0) + ran_ns
-        while len(self.ran) > 512:
-            self._coarsen()
 
 class _Row:
     """A row of the tree: a process, or several that are alike.
@@ -6570,18 +6572,26 @@ class _Row:
         """Put another row, and all that is below it, into this one. The other stays as it is. depth: below a group."""
         if not self.cost or not self.load:
             self.cost, self.load = _Cost(self.info), _Load()
-            self.load.add(self.start, self.end, self.ran_ns)
+            self.load.spans.append((self.start, self.end, self.ran_ns))
             self.rows = _folded(None, self.rows, depth)
         if other.cost and other.load:
             self.cost.merge(other.cost)
             self.load.merge(other.load)
         else:
             self.cost.add(other.info)
-            self.load.add(other.start, other.end, other.ran_ns)
-        self.start, self.end = min(self.start, other.start), max(self.end, other.end)
-        self.count, self.total_ns = self.count + other.count, self.total_ns + other.total_ns
-        self.failed, self.running = self.failed + other.failed, self.running + other.running
-        self.rows = _folded(self.rows, other.rows, depth)
+            self.load.spans.append((other.start, other.end, other.ran_ns))
+            if len(self.load.spans) > _SPANS:
+                self.load.bound()
+        if other.start < self.start:
+            self.start = other.start
+        if other.end > self.end:
+            self.end = other.end
+        self.count += other.count
+        self.total_ns += other.total_ns
+        self.failed += other.failed
+        self.running += other.running
+        if other.rows:
+            self.rows = _folded(self.rows, other.rows, depth)
 
     def density(self, begin: int, cell_ns: float, cells: int, by_cpu: bool) -> list[float]:
         """How many processors the row took in each cell of its bar; 0 where it was not there.
@@ -6596,18 +6606,21 @@ class _Row:
             shares[first:after] = [max(rate, 1e-9)] * (after - first)
             return shares
         grain = self.load.grain
-        for moment, ran_ns in self.load.ran.items():
-            low, width = (moment * grain - begin) / cell_ns, grain / cell_ns
-            high = low + width
-            if width <= 0.5:  # a cell holds several moments: this one is in the cell of its middle
-                shares[max(0, min(int(low + width / 2), cells - 1))] += ran_ns / cell_ns
+        spans = [*self.load.spans, *((moment * grain, (moment + 1) * grain, ran_ns)
+                                     for moment, ran_ns in self.load.ran.items())]
+        for start, end, ran_ns in spans:
+            low, high = (start - begin) / cell_ns, (end - begin) / cell_ns
+            width = high - low
+            if width <= 0.5:  # a cell holds several of them: this one is in the cell of its middle
+                shares[max(0, min(int(low + width / 2), cells - 1))] += max(1, ran_ns) / cell_ns
                 continue
             for cell in range(max(0, int(low)), min(int(high), cells - 1) + 1):
                 part = min(high, cell + 1) - max(low, cell)
                 if part > 0:
-                    shares[cell] += ran_ns * part / width / cell_ns
+                    shares[cell] += max(1, ran_ns) * part / width / cell_ns
         return shares
 
+_SPANS = 512              # so many processes of a row are drawn each by itself, before they share moments
 _ALIKE, _NAMES = 24, 200  # below a row: processes of one name that have rows of their own, and different names
 _OTHERS = ("others",)
 _DEEPEST_GROUP = 60  # levels below a row of several processes
@@ -7283,15 +7296,14 @@ class _Trace(_View):
         self._record("C", 0, 0, when, f', "name": "{name}", "args": {{"{unit}": {value}}}')
 
 @functools.lru_cache(maxsize=None)
-def _form(name: str) -> tuple[Any, Any, Any]:
-    """How to make an event of a record: its class, what packs the struct, and what takes the fields from the record."""
-    kind = _EVENTS[int(What[name.upper()])]
-    forms: dict[Any, str] = {_s32: "i", _u32: "I", _exit_cost: f"{ctypes.sizeof(_exit_cost)}x"}
-    fields = [(field, forms.get(form, "16s")) for field, form in kind._fields_]
-    pack = struct.Struct("=IIQ" + "".join(form for _, form in fields)).pack
-    fields = [field for field in fields if field[0] != "_cost_"]
-    return kind, pack, operator.itemgetter(
-        *(field.strip("_") for field, _ in fields))
+def _form(name: str) -> tuple[Any, int, Any, Any]:
+    """How to make an event of a record: its class, its number, what packs the struct, and the names of the fields."""
+    what = int(What[name.upper()])
+    kind = _EVENTS[what]
+    forms: dict[Any, str] = {_s32: "i", _u32: "I", _exit_cost: "II6Q"}
+    form = "=IIQ" + "".join(forms.get(field, "16s") for _, field in kind._fields_)
+    names = [field.strip("_") for field, _ in kind._fields_ if field != "_cost_"]
+    return kind, what, struct.Struct(form).pack, operator.itemgetter(*names)
 
 @functools.lru_cache(maxsize=256)
 def _check_extra(kind: Any, types: tuple[Any, ...]) -> None:
@@ -7306,27 +7318,32 @@ def _from_record(record: dict[str, Any], when: int) -> Any:
     name = record["event"]
     if name == "lost":
         return Lost(count=None if record["count"] is None else operator.index(record["count"]), timestamp_ns=when)
-    kind, pack, take = _form(name)
+    kind, what, pack, take = _form(name)
     values = take(record)
+    extra = tuple(map(record.get, kind._extra))  # older recordings lack them
+    if extra:
+        _check_extra(kind, tuple(map(type, extra)))
     if name == "comm":
         values = *values[:2], os.fsencode(values[2])[:15]
     elif None in values:
         values = [(-1 if field == "exit_code" else 0) if value is None else value
                   for (field, _), value in zip(kind._fields_, values)]
-    event = kind.from_buffer_copy(pack(
-        What[name.upper()], _REBUILT if record["rebuilt"] else 0, when & _NEVER * 2 - 1, *values))
-    if kind._extra:
-        extra = tuple(map(record.get, kind._extra))  # older recordings lack them
-        _check_extra(kind, tuple(map(type, extra)))
-        if kind is Exec:
-            event._more = extra
-        else:
-            for name, value in zip(kind._extra, extra):
-                if value is not None:
-                    if not 0 <= value < _NEVER:
-                        raise ValueError(name)
-                    setattr(event, name, value)
+    if kind is Exit:
+        *costs, start = extra
+        if start is not None:
+            start += when - record["timestamp_ns"]
+            if not 0 <= start <= when:
+                start = None
+        costs.append(start)
+        known = _ALL_COSTS
+        if None in costs:
+            known = sum([bit for value, bit in zip(costs, _COST_BITS) if value is not None])
+            costs = [value or 0 for value in costs]
+        cpu_ns, rss, exact, *others = costs
+        values = *values, known, exact, rss, cpu_ns, *others
+    event = kind.from_buffer_copy(pack(what, _REBUILT if record["rebuilt"] else 0, when & _NEVER * 2 - 1, *values))
     if kind is Exec:
+        event._more = extra
         words = record["cmdline"]
         if words is not None:
             event._words = _argv(words)
@@ -7364,9 +7381,6 @@ class _Recording:
             base = self._base or 0
             when, offset = when + offset - base, base
         event = _from_record(record, when)
-        if event.what == _EXIT and event.start_ns is not None:
-            start = event.start_ns + when - record["timestamp_ns"]
-            event.start_ns = start if 0 <= start <= when else None
         words, duration, parent_pid = record.get("cmdline"), record.get("duration"), record.get("parent_pid")
         argv = event._words if event.what == _EXEC else None if words is None else _argv(words)
         if end < len(line) or not (duration is None or 0 <= duration < 1 << 40) or not isinstance(
