@@ -1728,7 +1728,7 @@ for i in range(int(sys.argv[1])):
             os.execv("/bin/true", ["true"])
         os._exit(0)
     os.wait()
-""", str(scale(2000)))
+""", str(scale(1000)))
         watcher = self.watcher(child.pid)
         watcher.watch()
         self.life(child, watcher)
@@ -2674,7 +2674,7 @@ class Ring(Case):
     def test_every_process_is_reported_once_however_often_the_ring_goes_round(self) -> None:
         watcher = self.ebpf(rcvbuf=64 << 10)
         watcher.watch(os.getpid())
-        for _ in range(max(2, scale(20))):
+        for _ in range(20 if SOAK else 2):
             pids = storm(200)
             lives: collections.defaultdict[int, list[type]] = collections.defaultdict(list)
             while sum(map(len, lives.values())) < 400:
@@ -2970,8 +2970,7 @@ if not load:
 for _ in range(number // 2):
     ran(short)
 os.kill(load, 9)
-os.wait()
-""", str(scale(300)))
+""", str(300 if SOAK else 15))
         ends = {event.pid: event for event in events if isinstance(event, Exit)}
         away: collections.defaultdict[str, list[float]] = collections.defaultdict(list)
         for kind, pid, cpu, *_ in lines:
@@ -3764,7 +3763,7 @@ class Silence(Case):
             self.assertEqual((lost.count, end.pid, end.rebuilt), (None, child.pid, True))
 
     def test_an_exit_that_was_lost_uncounted_is_noticed_while_other_events_come(self) -> None:
-        with unittest.mock.patch.object(cnproc, "_QUIET", 1_000_000_000):  # never so long without an event
+        with unittest.mock.patch.object(cnproc, "_QUIET", 400_000_000):  # hardly so long without an event
             child, busy = self.shell("exit 3"), self.start("sh", "-c", "while :; do sleep 0.02; done")
             watcher = self.unreported_exit(child, busy.pid)
             events = self.until(watcher, lambda event: isinstance(event, Exit) and event.pid == child.pid)
@@ -3907,7 +3906,7 @@ class WaitByConnector(WaitTests):
                                    stderr=subprocess.DEVNULL)
             eventually(lambda: waits(waiter.pid))
             before, began = switches(waiter.pid), time.monotonic()
-            storm(scale(1000))
+            storm(scale(500))
             probes = (time.monotonic() - began) // 3  # of a subscription that hears nothing
             self.assertLessEqual(switches(waiter.pid) - before, 5 + 5 * probes)
 
@@ -4313,7 +4312,7 @@ class Soak(Case):
             return int(re.findall(r"^RssAnon:\s+(\d+) kB", file.read(), re.M)[0]) << 10
 
     def test_memory_does_not_grow_with_processes(self) -> None:
-        number = 1200 if EMULATED else scale(50_000)
+        number = 1200 if EMULATED else 50_000 if SOAK else 5000
         child = self.shell(forking(number))
         born = start = blocks = 0
         with cnproc.Watcher() as watcher:
@@ -5861,21 +5860,24 @@ class CommandLine(Case):
 
     @live
     def test_who_goes_on_when_the_command_has_ended_is_named(self) -> None:
+        runs = []
         for script, status, said in ("exit 4", 4, "has ended with 4"), ("kill $$", 143, "was killed by SIGTERM"):
             for number in 1, 7:
                 read, write = os.pipe()
                 starts = f"cat <&{read} >/dev/null 2>&1 & echo $!; " * number
                 run = self.cnproc("-o", os.devnull, "sh", "-c", starts + script, pass_fds=[read])
-                assert run.stdout and run.stderr
-                pids = [int(run.stdout.readline()) for _ in range(number)]
                 os.close(read)
-                line = run.stderr.readline()
-                more = "" if number == 1 else " and 2 more"
-                self.assertEqual(line, f"python3 cnproc.py: sh {said}; waiting for {number}: " + ", ".join(
-                    f"{pid} cat" for pid in pids[:5]) + f"{more} (ctrl-C ends this, --no-follow avoids it)\n")
-                self.assertIsNone(run.poll())
-                os.close(write)
-                self.assertEqual((run.wait(PATIENCE), run.stderr.read()), (status, ""))
+                runs.append((run, write, number, status, said))
+        for run, write, number, status, said in runs:
+            assert run.stdout and run.stderr
+            pids = [int(run.stdout.readline()) for _ in range(number)]
+            line = run.stderr.readline()
+            more = "" if number == 1 else " and 2 more"
+            self.assertEqual(line, f"python3 cnproc.py: sh {said}; waiting for {number}: " + ", ".join(
+                f"{pid} cat" for pid in pids[:5]) + f"{more} (ctrl-C ends this, --no-follow avoids it)\n")
+            self.assertIsNone(run.poll())
+            os.close(write)
+            self.assertEqual((run.wait(PATIENCE), run.stderr.read()), (status, ""))
 
     @live
     def test_json_on_standard_error_is_not_disturbed(self) -> None:
@@ -6651,7 +6653,7 @@ class Vendored(unittest.TestCase):
             shutil.copy(cnproc.__file__, inner)
             zipapp.create_archive(inner, os.path.join(folder, "app.pyz"), main="cnproc:main")
             self.assertEqual(self.run_python("app.pyz", "-V", cwd=folder), f"cnproc {cnproc.__version__}\n")
-            for switches in (["-I"], ["-S"], ["-OO"], ["-bb"], ["-W", "error"], ["-X", "dev"]):
+            for switches in (["-I", "-OO", "-bb"], ["-S", "-W", "error", "-X", "dev"]):
                 out = self.run_python(*switches, "app/cnproc.py", "-h", cwd=folder)
                 self.assertIn("examples:", out)
                 if SOURCE != "none":
@@ -6846,7 +6848,7 @@ class FromThreads(Case):
     """What may be called from any thread is."""
 
     def test_watch_unwatch_and_pids_from_eight_threads_while_one_reads(self) -> None:
-        number = 20 if EMULATED else scale(1000)
+        number = 20 if EMULATED else scale(500)
         old = sys.getswitchinterval()
         self.addCleanup(sys.setswitchinterval, old)
         sys.setswitchinterval(1e-6)
@@ -7788,14 +7790,16 @@ class Readme(Case):
 
     @unittest.skipUnless(SOURCE == "ebpf", "without eBPF less is known")
     def test_the_commands_print_what_it_shows(self) -> None:
+        environment = {**os.environ, "PATH": os.path.dirname(sys.executable) + ":" + os.environ["PATH"],
+                       "PYTHONIOENCODING": "utf-8"}
+        runs = []
         for block in self.blocks("console"):
             command, _, shown = block.partition("\n")
-            run = subprocess.run(command[2:], shell=True, cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                 encoding="utf-8", timeout=PATIENCE, env={
-                                     **os.environ, "PATH": os.path.dirname(sys.executable) + ":" + os.environ["PATH"],
-                                     "PYTHONIOENCODING": "utf-8"})
+            runs.append((shown, self.start("sh", "-c", command[2:], cwd=HERE, stdout=subprocess.PIPE,
+                                           stderr=subprocess.STDOUT, encoding="utf-8", env=environment)))
+        for shown, run in runs:
             # A parent's Exit can come before that of its last child.
-            self.assertCountEqual(self.lasting(run.stdout), self.lasting(shown))
+            self.assertCountEqual(self.lasting(run.communicate(timeout=PATIENCE)[0]), self.lasting(shown))
 
     @staticmethod
     def lasting(text: str) -> list[str]:
