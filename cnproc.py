@@ -4274,6 +4274,15 @@ class _Recovery:
             isinstance(event, Comm) and event.tid == tid and began <= event.timestamp_ns <= ended)]
         return others if events or self._intake.unsure else None
 
+_IS_EVENT = functools.partial(operator.is_not, None)
+
+def _taken(popleft: Callable[[], Any], most: int) -> Iterator[Any]:
+    """So many events of a queue, up to a None: what another thread does not want any longer ends there.
+
+    One step takes an event and hands it out, so that no ctrl-C comes between.
+    """
+    return itertools.takewhile(_IS_EVENT, itertools.starmap(popleft, itertools.repeat((), most)))
+
 def _close_all(parts: list[Any], owner: int) -> None:
     """Close all; the subscription is the first. A forked child shares the socket, and leaves that to its parent."""
     interrupt = None
@@ -4491,8 +4500,7 @@ class Watcher:
                     self._waiter.clear()
             if self._queue:
                 try:
-                    # The iterator takes the event and hands it out in one step, so that no ctrl-C comes between.
-                    for event in iter(self._queue.popleft, None):
+                    for event in _taken(self._queue.popleft, 1):
                         return event  # type: ignore[no-any-return]
                 except IndexError:  # another thread does not want it any longer
                     pass
@@ -4518,11 +4526,10 @@ class Watcher:
 
     def _stream(self, deadline: int | None, *, ending: bool = False) -> Iterator[Event]:
         """The events up to the deadline; ending: until no process is watched any longer."""
-        queue, popleft, islice = self._queue, self._queue.popleft, itertools.islice
+        queue, popleft = self._queue, self._queue.popleft
         while True:
             try:
-                # As in read(): one step takes an event and hands it out.
-                yield from islice(iter(popleft, None), len(queue))
+                yield from _taken(popleft, len(queue))
             except IndexError:  # another thread does not want it any longer
                 pass
             if not self._fill(deadline, _BATCH, ending):
@@ -4531,7 +4538,7 @@ class Watcher:
     def _take(self, deadline: int | None, ending: bool = False) -> list[Any] | None:
         """All the events in hand; [] when the deadline has passed, None when it is over, as for _stream()."""
         if self._queue or self._fill(deadline, _BATCH, ending):
-            return [*itertools.islice(iter(self._queue.popleft, None), len(self._queue))]
+            return [*_taken(self._queue.popleft, len(self._queue))]
         return None if self._closed or (ending and not self._table.watched and not self._queue) else []
 
     async def _stream_async(self, deadline: int | None, *, ending: bool = False) -> AsyncIterator[Event]:
@@ -5212,14 +5219,15 @@ class _Image:
     program  what to call it where programs are counted: a script by its own name
     """
 
-    __slots__ = ("_interprets", "_program", "argv", "cgroup", "comm", "label", "name", "renamed", "ruid", "titled")
+    __slots__ = ("_forked", "_interprets", "_program", "argv", "cgroup", "comm", "label", "name", "renamed", "ruid",
+                 "titled")
 
     def __init__(self, argv: bytes | None, comm: str | None = None, label: str | None = None, ruid: int | None = None,
                  cgroup: str | None = None, *, titled: bool = False, renamed: bool = True) -> None:
         self.argv, self.comm, self.label, self.titled, self.renamed = argv, comm, label, titled, renamed
         self.ruid, self.cgroup = ruid, cgroup
         self._interprets: _Options | None = None
-        self._program = ""
+        self._program = self._forked = ""
         if label:
             self.name = _printable(label)
         elif argv:
@@ -5252,8 +5260,11 @@ class _Image:
     @property
     def forked(self) -> str:
         """What to call a process that has been forked from it, and has executed nothing."""
-        program = self.program
-        return program if program == "?" else f"({self.name if program.startswith(f'{self.name} -') else program})"
+        if not self._forked:
+            program = self.program
+            self._forked = program if program == "?" else (
+                f"({self.name if program.startswith(f'{self.name} -') else program})")
+        return self._forked
 
     @property
     def words(self) -> list[str]:
@@ -5323,7 +5334,8 @@ class Process:
     # What it ran before: image, executed, since_ns, cwd.
     _earlier: tuple[tuple[_Image, bool, int | None, str | None], ...] = ()
     _skipped = 0                       # how many programs behind the first of them are not remembered
-    _failing = 0                       # how many of its children have failed, and can be why it failed
+    _reaches = False                   # whether it has failed, and its parent was there to know it
+    _failing = 0                       # how many of its children do that, and can be why it failed
     _forgotten = 0                     # how many failures of its descendants are remembered only as a number
     _failed_children: list[Process] | None = None  # those of the failed ones that are finished
     _unfinished = 0                    # how many of its children are not `finished`
@@ -5557,7 +5569,8 @@ class Tree:
             parent._children = {**(parent._children or {}), child: None}
             self._top._unfinished -= not child._finished
             parent._unfinished += not child._finished
-            parent._failing += child.failed and _reaches(child)
+            child._reaches = child.failed and _reaches(child)
+            parent._failing += child._reaches
 
     def _thread_exit(self, process: Process, event: Exit) -> None:
         """A thread of a process that has, or had, several: the last one ends the process."""
@@ -5578,7 +5591,7 @@ class Tree:
 
     def _cut(self, process: Process) -> None:
         """Make it a root."""
-        parent, process.parent, process._depth = process.parent, None, 0
+        parent, process.parent, process._depth, process._reaches = process.parent, None, 0, process.failed
         if parent and parent._children and process in parent._children:
             del parent._children[process]
             self._top._children = {**(self._top._children or {}), process: None}
@@ -5595,8 +5608,8 @@ class Tree:
             if not process._failing:
                 self.causes += 1
                 self._latest.append(process)
-            parent = process.parent
-            if parent and _reaches(process):
+            process._reaches, parent = _reaches(process), process.parent
+            if parent and process._reaches:
                 parent._failing += 1
                 self.causes -= parent._failing == 1 and parent.failed
         if not self._keep:
@@ -5627,7 +5640,7 @@ class Tree:
             siblings = parent._children
             if not siblings or process not in siblings:
                 return
-            if process.exit_code <= 0 or not _reaches(process):
+            if not process._reaches:
                 del siblings[process]
                 if process._children:  # whatever failed there has not reached it
                     process._children = None
@@ -5638,7 +5651,7 @@ class Tree:
                 failed.append(process)
                 if len(failed) > self._most_failed:
                     first = failed.pop(0)
-                    parent._forgotten += self.count_failures(first)
+                    parent._forgotten += self.count_failures(first) if first._failing else 1
                     siblings.pop(first, None)
                     if parent is self._top:
                         self._forget_root(first)
@@ -5684,17 +5697,19 @@ class Tree:
 _REPORT_NS = 100_000_000  # the kernel reports an end later than it tells the parent: a few milliseconds
 
 def _reaches(process: Process) -> bool:
-    """Whether it has failed, and its parent was there to know it."""
+    """Whether the parent of a process was there to know its end, if there is one."""
     parent = process.parent
-    if not (process.failed and parent):
-        return process.failed
-    if process.exit and process.exit.parent_pid:
-        return process.exit.parent_pid == parent.pid
+    if not parent:
+        return True
+    parent_pid = process.exit.parent_pid if process.exit else 0
+    if parent_pid:
+        return parent_pid == parent.pid
     return parent.end_ns is None or (process.end_ns or 0) < parent.end_ns + _REPORT_NS  # it had been reaped
 
 def _failed_children(process: Process) -> list[Process]:
     """Those of its children that can be why it failed, the last one last."""
-    return sorted(filter(_reaches, process._children or ()), key=lambda child: child.end_ns or 0)
+    failed = [child for child in process._children or () if child._reaches]
+    return sorted(failed, key=lambda child: child.end_ns or 0)
 
 # -------------------------------------------------------------------------------------------- command line
 
