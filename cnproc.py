@@ -6033,6 +6033,7 @@ class _View:
     """A way of showing events."""
 
     due = _NEVER  # when on_time() is to be called, on the events' clock
+    failed = False  # whether it lacks something, which its end has said
 
     def __init__(self, out: _Out, args: Any) -> None:
         self.out, self.args = out, args
@@ -7310,6 +7311,118 @@ class _Trace(_View):
         self._machine = 0
         self._record("C", 0, 0, when, f', "name": "{name}", "args": {{"{unit}": {value}}}')
 
+_LAUNCHERS = "ccache", "distcc", "icecc", "sccache"  # they stand before a compiler
+_TAKES_WORD = frozenset((  # options of gcc and clang that can take the next word, but for -o and -x
+    "-B", "-D", "-F", "-I", "-L", "-MF", "-MJ", "-MQ", "-MT", "-T", "-U", "-Xassembler", "-Xclang", "-Xlinker",
+    "-Xpreprocessor", "-arch", "-aux-info", "-dumpbase", "-dumpdir", "-e", "-framework", "-idirafter", "-imacros",
+    "-include", "-include-pch", "-iprefix", "-iquote", "-isysroot", "-isystem", "-ivfsoverlay", "-iwithprefix",
+    "-iwithprefixbefore", "-l", "-mllvm", "-target", "-u", "-wrapper", "-z", "--include", "--param", "--sysroot"))
+_SOURCES = (  # what ends the names of the files that they compile
+    ".c", ".cc", ".cp", ".cpp", ".c++", ".cppm", ".cxx", ".ixx", ".cu", ".i", ".ii", ".m", ".mm", ".mi", ".mii", ".s",
+    ".sx", ".h", ".hh", ".hpp", ".hxx")
+
+def _compile(words: list[str]) -> tuple[list[tuple[str, list[str]]], str | None]:
+    """What a compiler's command line compiles: each source, and the command line for it alone; and the named output.
+
+    That is nothing if it only preprocesses or links. Nobody looks into a response file: @file.
+    """
+    sources: list[int] = []
+    dropped = {0}  # where words stand that are the linker's, or other sources
+    output, links, language, rest = None, True, "none", iter(range(1, len(words)))
+    for at in rest:
+        word = words[at]
+        if word in ("-E", "-M", "-MM", "-###", "-cc1", "-cc1as"):
+            return [], None
+        if word in ("-c", "-S", "-fsyntax-only"):
+            links = False
+        elif word[:2] in ("-o", "-x"):
+            value = word[2:] or words[next(rest, 0)]
+            output, language = (value, language) if word[1] == "o" else (output, value)
+        elif word.startswith(("-l", "-L", "-Wl,", "-Xlinker")):
+            dropped |= {at, next(rest, 0) if word in _TAKES_WORD else 0}
+        elif word in _TAKES_WORD:
+            next(rest, None)
+        elif word[:1] not in ("-", "@"):
+            dropped.add(at)
+            if language != "none" or os.path.splitext(word)[1].lower() in _SOURCES:
+                sources.append(at)
+    first = [*words[:1], *["-c"] * links]
+    return [(words[source], first + [word for at, word in enumerate(words) if at == source or at not in dropped])
+            for source in sources], output
+
+class _CompileCommands(_View):
+    """A compile_commands.json: how each source file was compiled, for clangd and others.
+
+    Of two compiles of a file in the same folder to the same output it has the last. What a compiler runs belongs to its
+    own compile: ccache runs it twice. Sources that are gone at the end are left out, on the machine of the compile:
+    configure makes such.
+    """
+
+    def __init__(self, out: _Out, args: Any) -> None:
+        super().__init__(out, args)
+        import re
+
+        self._compiler = re.compile(r"(.*-)?(g?cc|[cg]\+\+|clang(\+\+)?)(-\d[\d.]*)?(-posix|-win32)?").fullmatch
+        # By folder, source and output: the entry, and whether this is the machine.
+        self._entries: dict[tuple[str, str, str | None], tuple[dict[str, Any], bool]] = {}
+        self._unknown, self._lost = 0, False
+
+    def on_event(self, event: Any, info: Process | None, processes: _Processes) -> None:
+        if not info or event.what != _EXEC or (self.filter.any and not self.filter.holds(info)):
+            self._lost |= not info
+            return
+        words = self._without_launcher(event.cmdline or [])
+        compiled, output = _compile(words)
+        if not (compiled or (words and event.truncated)) or self._within_compile(info):
+            return
+        if event.truncated or event.cwd is None:
+            self._unknown += 1
+            return
+        for source, arguments in compiled:
+            path = os.path.join(event.cwd, source)
+            entry = {"directory": event.cwd, "file": path, "arguments": arguments}
+            if output:
+                entry["output"] = os.path.normpath(os.path.join(event.cwd, output))
+            self._entries[event.cwd, path, output] = entry, processes.host == os.uname().nodename
+
+    def _without_launcher(self, words: list[str]) -> list[str]:
+        """A compiler's command line without ccache; nothing if it is no compiler's."""
+        for at, word in enumerate(words[:len(_LAUNCHERS) + 1]):
+            name = word.rpartition("/")[2]
+            if name not in _LAUNCHERS:
+                return words[at:] if self._compiler(name) else []
+        return []
+
+    def _within_compile(self, info: Process) -> bool:
+        """Whether the process has run a compiler before, or an ancestor runs one."""
+        images, link = [image for image, *_ in info._earlier], info.parent
+        while link:
+            images.append(link._image)
+            link = link.parent
+        return any(self._without_launcher(image.words) for image in images)
+
+    def end(self, now: int) -> None:
+        import json
+
+        lines: list[str] = []
+        name = self.args.compile_commands
+        for entry, here in self._entries.values():
+            path, plain = entry["file"], os.path.normpath(entry["file"])
+            if not here or os.path.exists(path):
+                entry["file"] = path if here and not os.path.exists(plain) else plain  # .. may follow a symbolic link
+                lines.append(json.dumps(entry, ensure_ascii=False))
+        self.out.line("[" + ",\n".join(lines) + "]")
+        self.out.flush()
+        self.failed = bool(self._unknown or self._lost)
+        if self._unknown:
+            _complain(OSError(0, f"{name} lacks {_count(self._unknown, 'compile')}: " + (
+                "the recording does not say in which folder (record with -j --paths)" if self.args.load else
+                "its folder or command line could not be read (root, or --ptrace, knows them)")))
+        elif self._lost:
+            _complain(OSError(0, f"events were lost: {name} may lack what was compiled then"))
+        elif not lines:
+            _complain(OSError(0, f"{name} is empty: no compiler was started (is all built already?)"))
+
 @functools.lru_cache(maxsize=None)
 def _form(name: str) -> tuple[Any, int, Any, Any]:
     """How to make an event of a record: its class, its number, what packs the struct, and the names of the fields."""
@@ -7525,7 +7638,7 @@ def _load(args: Any, views: list[_View], files: list[Any]) -> int:
         complaints.append(OSError(errno.ESRCH, f"no process {pid} in the recording"))
     for complaint in complaints:
         _complain(complaint)
-    return status or bool(complaints)
+    return status or bool(complaints) or any(view.failed for view in views)
 
 class _Command:
     """The command that is run, and the signals that are sent to it by way of us."""
@@ -7883,7 +7996,7 @@ def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
         watcher._table.ends, watcher._delay = _END * args.threads, _GATHER if exact else 0.0
         # The kernel says all that a line of an Exec shows, so of all the machine no forks and exits are needed.
         alone = args.events == _EXEC and exact and not (
-            named or args.tree or args.stats or args.trace or args.longer)
+            named or args.tree or args.stats or args.trace or args.compile_commands or args.longer)
         with open("/proc/sys/kernel/random/boot_id") as file:
             processes = _Processes(os.uname().nodename, file.read().strip(), look=True, threads=args.threads,
                                    children=(args.follow or not named) and not alone)
@@ -7927,7 +8040,8 @@ def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
             for view in views:
                 view.close()
     # Whatever became of the views: the command goes on, and its status is ours.
-    return command.status() or failed if command.process else 0
+    failed = failed or any(view.failed for view in views)
+    return command.status() or failed if command.process else failed
 
 def _end(views: list[_View], now: int) -> None:
     for view in views:
@@ -8090,6 +8204,7 @@ def _parser() -> tuple[Any, dict[str, bool]]:
     group("where to write")
     add("-o", "--output", metavar="FILE", help="write there, not to stdout (with COMMAND: stderr)")
     add("--trace", metavar="FILE", help="a trace, for ui.perfetto.dev or speedscope")
+    add("--compile-commands", metavar="FILE", help="a compile_commands.json, for clangd and others")
     group("about cnproc")
     add("-h", "--help", action="help", help="this")
     add("-V", "--version", action="version", version=f"cnproc {__version__}", help="its version")
@@ -8130,7 +8245,7 @@ def _arguments(argv: list[str]) -> Any:
     for one, other, what in (
         (args.command, args.pid, "a command and PIDs"), (args.load, args.command, "--load and a command"),
         (args.wait, args.command, "--wait and a command"),
-        (args.wait, args.load or view or args.trace or args.json, "--wait and other output"),
+        (args.wait, args.load or view or args.trace or args.compile_commands or args.json, "--wait and other output"),
         (args.no_leftovers, not args.follow, "--no-leftovers and --no-follow"),
         (args.no_leftovers, args.duration is not None, "--no-leftovers and -d"),
     ):
@@ -8148,12 +8263,14 @@ def _arguments(argv: list[str]) -> Any:
         if not given:
             parser.error(f"{option} takes {needs}")
     files = [name if name == "-" else os.path.realpath(name) for name in args.load or ()]
-    files += [os.path.realpath(name) for name in (args.output, args.trace) if name and name != "-"]
+    files += [os.path.realpath(name) for name in (args.output, args.trace, args.compile_commands)
+              if name and name != "-"]
     if len({*files}) < len(files):
-        parser.error("--load, -o and --trace take different files")
-    if args.trace and args.longer:
-        parser.error("--trace is written as things happen: --longer cannot choose what is in it")
-    args.paths |= args.why  # in which folder something failed is a part of the answer
+        parser.error("--load, -o, --trace and --compile-commands take different files")
+    if (args.trace or args.compile_commands) and args.longer:
+        parser.error(f"--{'trace' if args.trace else 'compile-commands'} is written as things happen: --longer cannot "
+                     "choose what is in it")
+    args.paths |= args.why or bool(args.compile_commands)  # the folder is a part of the answer
     masks, args.events = args.events, 0
     for mask in masks or ():
         args.events |= mask
@@ -8198,6 +8315,8 @@ def _views(args: Any, stack: contextlib.ExitStack) -> list[_View]:
         views.append(_Stats(summary, args))
     if args.why:
         views.append(_Why(summary, args))
+    if args.compile_commands:
+        views.append(_CompileCommands(create(args.compile_commands), args))
     return views or [_Lines(summary, args)]
 
 def _for_people(args: Any) -> bool:

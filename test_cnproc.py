@@ -5591,6 +5591,145 @@ class Loading(unittest.TestCase):
         self.assertIn("4 processes", out)
 
 
+@pure
+class CompileCommands(unittest.TestCase):
+    """--compile-commands: which compiles it has, and how."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = os.path.realpath(folder.name)
+        self.path = os.path.join(self.folder, "compile_commands.json")
+
+    def record(self, *execs: tuple[int, int, str], **changed: Any) -> str:
+        """A recording of execs in /b: pid, parent, command line."""
+        return "".join(json.dumps({
+            "event": "exec", "timestamp_ns": 1000 + at, "pid": pid, "tid": pid, "parent_pid": parent, "cwd": "/b",
+            "cmdline": line.split(), "truncated": False, "rebuilt": False, "host": "elsewhere", **changed}) + "\n"
+            for at, (pid, parent, line) in enumerate(execs))
+
+    def load(self, text: str, *args: str) -> tuple[int, str, list[dict[str, Any]]]:
+        """The status, what is said, and what is written of a recording."""
+        recording = os.path.join(self.folder, "recording")
+        pathlib.Path(recording).write_text(text)
+        status, out, err = in_process("--load", recording, "--compile-commands", self.path, *args)
+        self.assertEqual(out, "")
+        return status, err, json.loads(pathlib.Path(self.path).read_text())
+
+    def files(self, *execs: tuple[int, int, str]) -> list[str]:
+        """Which files a recording compiles."""
+        return [entry["file"] for entry in self.load(self.record(*execs))[2]]
+
+    def test_a_source_is_what_the_compiler_takes_for_one(self) -> None:
+        for line, files in (
+            ("gcc -c a.c", "a.c"), ("cc -o p a.c sub/b.cc x.o -lm", "a.c sub/b.cc"), ("g++ -c ../x/./a.C", "/x/a.C"),
+            ("/usr/bin/c++ -S a.cpp", "a.cpp"), ("gcc-12 -c a.i", "a.i"), ("gcc a.S", "a.S"),
+            ("x86_64-linux-gnu-gcc-12.2 -c a.c", "a.c"), ("clang++-14 -c a.cc", "a.cc"),
+            ("aarch64-linux-gnu-g++ -c a.cc", "a.cc"), ("i686-w64-mingw32-gcc-posix -c a.c", "a.c"),
+            ("ccache gcc -c a.c", "a.c"), ("/usr/bin/ccache distcc /opt/clang -c a.c", "a.c"),
+            ("gcc -c -x c a.txt -x none b.c b.txt -xc++ c.txt", "a.txt b.c c.txt"), ("gcc -c a.c -x", "a.c"),
+            ("gcc -include x.c -I y.c -D z.c -MF w.c -MT v.c -isystem u.c -Xclang t.c -L s.c -o r.c -c a.c", "a.c"),
+            ("gcc -c -Ix.c -Dy.c -oz.c -Wp,-MF,w.c --param=v.c -- a.c", "a.c"), ("gcc -c h.h", "h.h"),
+            ("gcc -fsyntax-only @args a.c", "a.c"), ("gcc -c @args.c", ""), ("gcc -x c -c -", ""), ("gcc -o", ""),
+            ("gcc -E a.c", ""), ("gcc -M a.c", ""), ("gcc -MM -c a.c", ""), ("gcc -### -c a.c", ""), ("gcc a.o", ""),
+            ("clang -cc1 -emit-obj a.c", ""), ("clang -cc1as a.s", ""), ("gcc --version", ""), ("gcc", ""),
+            ("ccache -s a.c", ""), ("ccache", ""), ("gcc-ar -c a.c", ""), ("clang-format a.c", ""), ("cpp a.c", ""),
+            ("/usr/lib/gcc/x86_64-linux-gnu/12/cc1 a.c", ""), ("cc1plus a.cc", ""), ("as a.s", ""), ("ld a.c", ""),
+            ("collect2 a.c", ""), ("sh gcc -c a.c", ""), ("rustcc a.c", ""), ("gfortran -c a.f", ""),
+        ):
+            with self.subTest(line):
+                self.assertEqual(self.files((5, 1, line)),
+                                 [name if name[0] == "/" else f"/b/{name}" for name in files.split()])
+
+    def test_an_entry_compiles_its_source_alone(self) -> None:
+        text = self.record((5, 1, "ccache gcc -Wall a.c -o p b.c x.o -lm -Wl,-s -L /x -Ly -Xlinker z"),
+                           (6, 1, "g++ -c ../\u00e4.cc"))
+        entries: list[dict[str, Any]] = [
+            {"directory": "/b", "file": f"/b/{one}.c", "output": "/b/p",
+             "arguments": ["gcc", "-c", "-Wall", *arguments]} for one, arguments in (
+                ("a", ["a.c", "-o", "p"]), ("b", ["-o", "p", "b.c"]))]
+        entries.append({"directory": "/b", "file": "/\u00e4.cc", "arguments": ["g++", "-c", "../\u00e4.cc"]})
+        self.assertEqual(self.load(text), (0, "", entries))
+        self.assertIn('"/\u00e4.cc"', pathlib.Path(self.path).read_text(encoding="utf-8"))
+
+    def test_what_a_compiler_runs_belongs_to_its_compile(self) -> None:
+        for execs in (
+            [(5, 1, "ccache gcc -c a.c"), (6, 5, "/usr/bin/gcc -c b.c"), (7, 6, "/x/cc1 b.c")],
+            [(5, 1, "ccache gcc -c a.c"), (5, 1, "/usr/bin/gcc -c b.c")],
+            [(5, 1, "/usr/lib/ccache/gcc -c a.c"), (6, 5, "gcc -E a.c"), (7, 5, "gcc -c -o x.o b.c")],
+            [(5, 1, "distcc gcc -c a.c"), (6, 5, "sh -c x"), (7, 6, "gcc -c b.c")],
+            [(4, 1, "sh /usr/bin/gcc -c b.c"), (4, 1, "gcc-12 -c a.c"), (5, 4, "clang -c b.c")],
+            [(4, 1, "make gcc"), (5, 4, "sh -c x"), (5, 4, "gcc -c a.c")],
+        ):
+            with self.subTest(execs=execs):
+                self.assertEqual(self.files(*execs), ["/b/a.c"])
+
+    def test_the_last_compile_to_an_output_counts(self) -> None:
+        lines = "gcc -DX -c a.c", "gcc -DX -c a.c -o 1", "gcc -c a.c", "gcc -DY -c a.c -o 1", "gcc -c a.c -o 2"
+        found = self.load(self.record(*((at, 1, line) for at, line in enumerate(lines, 5))))[2]
+        self.assertEqual([" ".join(entry["arguments"]) for entry in found], [*lines[2:]])
+
+    def test_what_is_missing_is_said(self) -> None:
+        good, lost = self.record((5, 1, "gcc -c a.c")), json.dumps({"event": "lost", "timestamp_ns": 5, "count": 3})
+        for text, status, said in (
+            (good + self.record((6, 1, "gcc -c b.c"), (7, 1, "gcc -c c.c"), (8, 1, "gcc c.o"), cwd=None), 1,
+             f"{self.path} lacks 2 compiles: the recording does not say in which folder (record with -j --paths)"),
+            (good + self.record((6, 1, "gcc -c"), (7, 6, "gcc -c b.c"), (8, 1, "as"), truncated=True), 1,
+             f"{self.path} lacks 1 compile: "),
+            (good + lost, 1, f"events were lost: {self.path} may lack what was compiled then"),
+            (good + lost + "\nx", 2, "line 3 is no event"), (good + "x", 2, "line 2 is no event"),
+        ):
+            with self.subTest(said):
+                self.assertEqual((said in (found := self.load(text))[1], found[0], len(found[2])), (True, status, 1))
+        self.assertEqual(self.load(self.record((5, 1, "make"))), (
+            0, f"python3 cnproc.py: {self.path} is empty: no compiler was started (is all built already?)\n", []))
+
+    def test_filters_choose_what_is_in_it(self) -> None:
+        text = self.record((5, 1, "gcc -c a.c"), (6, 1, "gcc -c b.c"))
+        for args in ["--only", "b.c"], ["6"]:
+            self.assertEqual([entry["file"] for entry in self.load(text, *args)[2]], ["/b/b.c"])
+        for args in (["--longer", "1", "true"], ["--wait", "5"], ["--load", self.path], ["-o", self.path, "true"]):
+            self.assertEqual(in_process("--compile-commands", self.path, *args)[0], 2)
+
+    @live
+    def test_sources_that_are_there_at_the_end_and_folders(self) -> None:
+        script = """
+import os, sys
+def compile(*words):  # a shell that is called gcc
+    os.spawnve(os.P_WAIT, "/bin/sh", ["gcc", "-c", ":", *words], {})
+for name in "a.c", "sub/b.c", "sub/c.c", "conftest.c":
+    open(name, "w").close()
+os.symlink("sub/deep", "link")
+compile("conftest.c")
+os.remove("conftest.c")
+compile("./a.c", "missing.c")
+os.chdir("sub")
+compile("b.c", "../a.c", "-o", "1")
+compile("../link/../c.c")
+sys.exit(3)
+"""
+        os.makedirs(os.path.join(self.folder, "sub/deep"))
+        run = subprocess.run([*CNPROC, "--compile-commands", self.path, "--", sys.executable, "-c", script],
+                             cwd=self.folder, stderr=subprocess.PIPE, text=True, timeout=PATIENCE)
+        self.assertEqual((run.returncode, run.stderr), (3, ""))
+        self.assertEqual([
+            (os.path.relpath(entry["directory"], self.folder),
+             os.path.relpath(os.path.realpath(entry["file"]), self.folder), "output" in entry)
+            for entry in json.loads(pathlib.Path(self.path).read_text())],
+            [(".", "a.c", False), ("sub", "sub/b.c", True), ("sub", "a.c", True), ("sub", "sub/c.c", False)])
+
+    @live
+    @unittest.skipUnless(SOURCE == "ebpf", f"source {SOURCE} knows the folder")
+    def test_a_folder_that_the_kernel_did_not_tell_makes_it_fail(self) -> None:
+        deep = os.path.join(self.folder, *["deep"] * 64)
+        os.makedirs(deep)
+        script = 'import os; os.chdir("' + deep + '"); os.spawnv(os.P_WAIT, "/bin/sh", ["gcc", "-c", ":", "a.c"])'
+        run = subprocess.run([*CNPROC, "--compile-commands", self.path, sys.executable, "-c", script],
+                             stderr=subprocess.PIPE, text=True, timeout=PATIENCE)
+        self.assertEqual((run.returncode, pathlib.Path(self.path).read_text()), (1, "[]\n"))
+        self.assertIn(f"{self.path} lacks 1 compile: its folder or command line could not be read", run.stderr)
+
+
 class Answers(Case):
     """What the command makes of real processes."""
 
