@@ -1616,6 +1616,8 @@ class Threads(Case):
         exits = [event.tid for event in events if isinstance(event, Exit)]
         self.assertEqual({event.pid for event in events}, {child.pid})
         self.assertEqual((len(forks), sorted(forks + [child.pid])), (50, sorted(exits)))
+        # The parent that the kernel names is that of the process.
+        self.assertEqual({event.parent_pid for event in events if isinstance(event, Fork)}, {os.getpid()})
         self.assertEqual(watcher.pids, set())
 
     def test_the_exit_of_a_leader_is_not_reported_while_other_threads_live(self) -> None:
@@ -5455,6 +5457,13 @@ class Options(unittest.TestCase):
         helped = re.findall(r"(?m)^  ((?:-.*?)?--[a-z-]+)", in_process("-h")[1])
         table = re.findall(r"(?m)^\| (`-.*?) \|", (HERE / "README.md").read_text())
         self.assertEqual(*([re.findall(r"--[a-z-]+", names)[0] for names in rows] for rows in (table, helped)))
+
+    def test_the_tests_that_the_readme_names_are_there(self) -> None:
+        if not (HERE / "README.md").exists():
+            self.skipTest("there is no README here")
+        named = re.findall(r"\b([A-Z]\w+)\.(test_\w+)", (HERE / "README.md").read_text())
+        self.assertGreater(len(named), 5)
+        self.assertEqual([pair for pair in named if not hasattr(globals().get(pair[0]), pair[1])], [])
 
 
 @pure
