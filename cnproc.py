@@ -7447,7 +7447,7 @@ def _from_record(record: dict[str, Any], when: int) -> Any:
     if name == "lost":
         return Lost(count=None if record["count"] is None else operator.index(record["count"]), timestamp_ns=when)
     kind, what, pack, take = _form(name)
-    values = take(record)
+    make, values = _COPIES[what], take(record)
     extra = tuple(map(record.get, kind._extra))  # older recordings lack them
     if extra:
         _check_extra(kind, tuple(map(type, extra)))
@@ -7469,7 +7469,7 @@ def _from_record(record: dict[str, Any], when: int) -> Any:
             costs = [value or 0 for value in costs]
         cpu_ns, rss, exact, *others = costs
         values = *values, known, exact, rss, cpu_ns, *others
-    event = kind.from_buffer_copy(pack(what, _REBUILT if record["rebuilt"] else 0, when & _NEVER * 2 - 1, *values))
+    event: Any = make(pack(what, _REBUILT if record["rebuilt"] else 0, when & _NEVER * 2 - 1, *values))
     if kind is Exec:
         event._more = extra
         words = record["cmdline"]

@@ -6010,7 +6010,7 @@ class CommandLine(Case):
 
     @live
     def test_who_goes_on_when_the_command_has_ended_is_named(self) -> None:
-        runs = []
+        runs: list[tuple[subprocess.Popen[str], int, int, int, str]] = []
         for script, status, said in ("exit 4", 4, "has ended with 4"), ("kill $$", 143, "was killed by SIGTERM"):
             for number in 1, 7:
                 read, write = os.pipe()
@@ -7942,7 +7942,7 @@ class Readme(Case):
     def test_the_commands_print_what_it_shows(self) -> None:
         environment = {**os.environ, "PATH": os.path.dirname(sys.executable) + ":" + os.environ["PATH"],
                        "PYTHONIOENCODING": "utf-8"}
-        runs = []
+        runs: list[tuple[str, subprocess.Popen[str]]] = []
         for block in self.blocks("console"):
             command, _, shown = block.partition("\n")
             runs.append((shown, self.start("sh", "-c", command[2:], cwd=HERE, stdout=subprocess.PIPE,
