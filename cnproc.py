@@ -314,16 +314,16 @@ class ProcEvent(_Event, metaclass=_EventType):
         shown = {"event": type(self).__name__.lower(), "timestamp_ns": self.timestamp_ns,
                  "pid": fields.pop("pid", None), "tid": fields.pop("tid", None), **fields}
         if isinstance(self, Exec):
-            paths = {name: fields[name] and _text(fields[name]) for name in ("cgroup", "exe", "cwd")}
-            shown.update(paths, cmdline=_texts(self.cmdline), truncated=self.truncated)
+            paths = {name: fields[name] and _encoded(fields[name]) for name in ("cgroup", "exe", "cwd")}
+            shown.update(paths, cmdline=_all_encoded(self.cmdline), truncated=self.truncated)
         elif isinstance(self, Lost):
             shown.update(count=self.count)
         elif isinstance(self, Comm):
-            shown.update(comm=_text(self.comm))
+            shown.update(comm=_encoded(self.comm))
         elif isinstance(self, Exit):
             code = self.returncode
             shown.update(exit_code=None if code is None else self.exit_code, returncode=code,
-                         signal=_signal_name(-code) if code and code < 0 else None)
+                         signal=None if code is None else _signal_name(-code) if code < 0 else "")
         return {**shown, "rebuilt": self.rebuilt}
 
     def __repr__(self) -> str:
@@ -665,11 +665,31 @@ def _signal_name(number: int) -> str:
     return f"SIG{number}"  # 32 and 33 are the C library's own
 
 def _text(text: str) -> str:
-    r"""The text with \xff for a byte that is no UTF-8: to many readers a lone surrogate is no JSON."""
+    r"""The text with \xff for a byte that is no UTF-8, for people."""
     return text if text.isascii() else os.fsencode(text).decode(errors="backslashreplace")
 
-def _texts(words: list[str] | None) -> list[str] | None:
-    return None if words is None else [_text(word) for word in words]
+@functools.lru_cache(maxsize=None)
+def _patterns() -> tuple[Any, Any]:
+    """The backslashes that _encoded() escapes, and what _decoded() takes back."""
+    import re
+
+    byte = "x[89a-f][0-9a-f]"  # as _text() writes it, behind the backslash
+    return re.compile(rf"\\(?=(?:x5c)*{byte})"), re.compile(rf"\\(x5c(?=(?:x5c)*{byte})|{byte})")
+
+def _encoded(text: str) -> str:
+    r"""The text for JSON: many readers refuse a lone surrogate. A byte that is no UTF-8 is \xff. Where the text itself
+    has these four characters, its backslash is \x5c, so that _decoded() can tell.
+    """
+    return _text(_patterns()[0].sub(r"\\x5c", text) if "\\x" in text else text)
+
+def _decoded(text: str) -> str:
+    """What _encoded() has made of this."""
+    return text if "\\x" not in text else "".join(
+        part if i % 2 == 0 else "\\" if part == "x5c" else chr(0xDC00 + int(part[1:], 16))
+        for i, part in enumerate(_patterns()[1].split(text)))
+
+def _all_encoded(words: list[str] | None) -> list[str] | None:
+    return None if words is None else [_encoded(word) for word in words]
 
 class _Ack(ctypes.Structure):
     _fields_ = [*ProcEvent._fields_, ("err", _u32)]  # struct { __u32 err; } ack, with what 0
@@ -5324,7 +5344,6 @@ class Process:
     exit: Exit | None = None
     cwd: str | None = None
     exit_code = 0                      # the wait status, once it has ended
-    _root: int                         # the oldest ancestor that is known
     _depth = 0                         # how many of them there are
     _image: _Image = _NO_IMAGE         # what it runs
     _executed = False                  # whether the image is its own
@@ -5348,15 +5367,14 @@ class Process:
     # CPU time in ns, memory in bytes, and whether that is exact: of its Exit, once a view has taken them from there.
     _cost: tuple[int | None, int | None, bool | None] = (None, None, None)
     _children: dict[Process, None] | None = None
+    _track: _Track | None = None       # where it is drawn in a trace
 
     def __init__(self, pid: int, parent: Process | None = None, parent_pid: int | None = None,
                  start_ns: int | None = None) -> None:
         self.pid, self.parent, self.parent_pid = pid, parent, parent_pid
         self.start_ns = self._since_ns = start_ns
         if parent:
-            self._root, self._image, self._depth, parent._busy = parent._root, parent._image, parent._depth + 1, True
-        else:
-            self._root = pid
+            self._image, self._depth, parent._busy = parent._image, parent._depth + 1, True
 
     @property
     def children(self) -> list[Process]:
@@ -5385,8 +5403,8 @@ class Process:
 
     @property
     def _words(self) -> list[str] | None:
-        """Its command line, by _texts()."""
-        return _texts(_split(self._image.argv))
+        """Its command line, by _encoded()."""
+        return _all_encoded(_split(self._image.argv))
 
     @property
     def name(self) -> str:
@@ -5841,6 +5859,7 @@ class _Processes(Tree):
         self._counts_threads = False  # the Exit of a process stands behind those of its threads: _ThreadExits
         self.host, self.boot_id = host, boot_id
         self.number = number       # of the machine, if there are several
+        self.has_ends = True       # whether ends are reported: a recording may have none
         self.offset_ns = 0         # from the events' clock to the time of day
         self.command = 0           # the pid of the command
         self.command_process: Process | None = None
@@ -5927,6 +5946,10 @@ class _Out:
         while text and _columns(text) > room:
             text = text[:max(room, 0)] if len(text) > room else text[:-1]
         return (text + self.more)[:max(width, 0)]
+
+    def encode_as(self, encoding: str) -> None:
+        """Write in this encoding, whatever the file's own is."""
+        self._encoding = encoding
 
     def encodable(self, text: str) -> str:
         """The text with \\xf6 for what the file's encoding lacks."""
@@ -6017,7 +6040,7 @@ class _Filter:
     def holds(self, info: Process) -> bool:
         """Whether what it runs, as whom and where, is asked for."""
         image = info._image
-        line = image.name if image.argv is None else " ".join(info._words or ())
+        line = image.name if image.argv is None else " ".join(map(_text, image.words))
         return (all(pattern.search(line) for pattern in self._only)
                 and all(image.ruid == user for user in self._users)
                 and all(image.cgroup is not None and pattern.search(image.cgroup) for pattern in self._cgroups))
@@ -6187,7 +6210,7 @@ class _Json(_View):
 
         @functools.lru_cache(maxsize=4096)  # the same come again and again
         def path(text: str | None) -> str:
-            return "null" if text is None else self._encode(_text(text))
+            return "null" if text is None else self._encode(_encoded(text))
 
         self._path = path
 
@@ -6239,7 +6262,7 @@ class _Json(_View):
             return self._encode(shown)[1:-1]
         task = f'"pid": {event.pid}, "tid": {event.tid}'
         rebuilt = "true" if event.cpu == _REBUILT else "false"
-        parent_pid = "null" if info.parent_pid is None else info.parent_pid
+        parent_pid = info.parent_pid or "null"
         if what == _FORK:
             return (f'{task}, "parent_tid": {event.parent_tid or "null"}, "parent_pid": {event.parent_pid or "null"}, '
                     f'"rebuilt": {rebuilt}')
@@ -6251,10 +6274,9 @@ class _Json(_View):
             return (f'{task}, "cmdline": {words}, "truncated": {"true" if event.truncated else "false"}, '
                     f'"rebuilt": {rebuilt}, "parent_pid": {parent_pid}, "ruid": {ruid}, "euid": {euid}, '
                     f'"cgroup": {self._path(cgroup)}, "exe": {self._path(exe)}, "cwd": {self._path(cwd)}')
-        status, signal, duration = event.exit_code, "null", "null"
+        status, duration = event.exit_code, "null"
         code = _returncode(status)
-        if code and code < 0:
-            signal = f'"{_signal_name(-code)}"'
+        signal = "null" if code is None else f'"{_signal_name(-code)}"' if code < 0 else '""'
         if info.start_ns is not None and info.end_ns is not None and event.tid == info.pid:
             duration = str((when - info.start_ns) / 1e9)
         return (f'{task}, "exit_code": {"null" if code is None else status}, "exit_signal": {event.exit_signal}, '
@@ -6332,6 +6354,19 @@ class _Span(_View):
         """No more events come: finish all that can be."""
         for processes in self.machines:
             processes.settle()
+
+    @property
+    def has_ends(self) -> bool:
+        """Whether ends are reported: some recordings have none."""
+        return all(processes.has_ends for processes in self.machines)
+
+    def has_end(self, process: Process) -> bool:
+        """Whether the end of this one is, if it has one."""
+        if self.has_ends:
+            return True
+        while process.parent:
+            process = process.parent
+        return any(processes.has_ends and process in (processes._top._children or ()) for processes in self.machines)
 
     @property
     def losses(self) -> str:
@@ -6415,7 +6450,7 @@ class _Span(_View):
             parts.append(f"peak {_bytes(peak)} in {self._largest}")
         elif bound:
             parts.append(f"peak <={_bytes(bound)}")
-        text = "; ".join([*parts, self.failures(), self.losses])
+        text = "; ".join([*parts, *[self.failures()] * self.has_ends, self.losses])
         width = self.out.width
         if width and _columns(text) > width:
             line = ""
@@ -6442,8 +6477,8 @@ def _with_ancestors(process: Process, root: Process) -> Iterator[Process]:
         yield link
         link = link.parent if link is not root else None
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
+def _count(number: int, noun: str, plural: str = "s") -> str:
+    return f"{number} {noun}{plural * (number != 1)}"
 
 def _bytes(number: int) -> str:
     """A number of bytes, rounded up."""
@@ -6560,27 +6595,28 @@ class _Row:
     ran_ns   its CPU time if that is known, else how long it was there
     rows     the rows of their children
     cost     of several processes, as `load`; else both are None
+    endless  how many have no end, for no ends have been recorded
     """
 
-    __slots__ = ("cost", "count", "end", "failed", "info", "load", "names", "ran_ns", "rows", "running", "start",
-                 "total_ns")
+    __slots__ = ("cost", "count", "end", "endless", "failed", "info", "load", "names", "ran_ns", "rows", "running",
+                 "start", "total_ns")
 
-    def __init__(self, info: Process, start: int, end: int, ran_ns: int, rows: _Rows | None) -> None:
+    def __init__(self, info: Process, start: int, end: int, ran_ns: int, rows: _Rows | None, endless: int = 0) -> None:
         self.info, self.start, self.end, self.ran_ns, self.rows = info, start, end, ran_ns, rows
         self.names = info._names
-        self.count, self.failed, self.running = 1, int(info.failed), int(info.end_ns is None)
-        self.total_ns = end - start
+        self.count, self.failed, self.running = 1, int(info.failed), int(info.end_ns is None and not endless)
+        self.total_ns, self.endless = end - start, endless
         self.cost: _Cost | None = None
         self.load: _Load | None = None
 
     def copy(self, depth: int = 0) -> _Row:
         """A row that can be added to, while this one stays as it is."""
-        row = _Row(self.info, self.start, self.end, self.ran_ns, self.rows)
+        row = _Row(self.info, self.start, self.end, self.ran_ns, self.rows, self.endless)
         row.names = self.names
         if self.cost and self.load:
             row.count = 0
             row.cost, row.load, row.rows = _Cost(), _Load(), None
-            row.failed = row.running = row.total_ns = 0
+            row.failed = row.running = row.total_ns = row.endless = 0
             row.add(self, depth)
         return row
 
@@ -6606,6 +6642,7 @@ class _Row:
         self.total_ns += other.total_ns
         self.failed += other.failed
         self.running += other.running
+        self.endless += other.endless
         if other.rows:
             self.rows = _folded(self.rows, other.rows, depth)
 
@@ -6776,7 +6813,7 @@ class _Tree(_Span):
                 cpu_ns = (int(utime) + int(stime)) * _TICK
         if cpu_ns is None or self._cost.unknown:  # one measure for all rows
             cpu_ns = end - start
-        return _Row(process, start, end, cpu_ns, rows)
+        return _Row(process, start, end, cpu_ns, rows, int(process.end_ns is None and not self.has_end(process)))
 
     def _with_running(self, now: int) -> _Rows:
         """All rows: also those of what has not finished, which are not kept."""
@@ -6797,7 +6834,10 @@ class _Tree(_Span):
         for process in reversed(unfinished):  # the deepest first
             own = below(process)
             if self._is_shown(process, now) or own.singles or own.groups:
-                row = self._row(process, now if process.end_ns is None else process.end_ns, own)
+                end = process.end_ns
+                if end is None:
+                    end = now if self.has_end(process) else process._since_ns or 0
+                row = self._row(process, end, own)
                 below(process.parent).add(row, _NEVER)
         return below(None)
 
@@ -6812,8 +6852,10 @@ class _Tree(_Span):
             self.out.row(text)
         if not self.args.stats:
             self.why()
-        how_many = f"{self._count} process{'es' * (self._count != 1)} in {_seconds(self._end - (self.begin or 0))}"
-        self.sentence(how_many, *([] if self.filter.any else [f"at most {self._most_alive} at once"]))
+        began = "" if self.has_ends else " began"
+        how_many = f"{_count(self._count, 'process', 'es')}{began} in {_seconds(self._end - (self.begin or 0))}"
+        at_once = self.has_ends and not self.filter.any
+        self.sentence(how_many, *[f"at most {self._most_alive} at once"] * at_once)
         self.out.flush()
 
     def _layout(self, now: int) -> list[tuple[_Row, str, int]]:
@@ -6907,7 +6949,7 @@ class _Tree(_Span):
             cost = row.cost or _Cost(row.info)
             costs = self._cost_columns(cost.cpu, cost.memory) if wide else ""
             style = "31" if row.failed and (row.cost or row.info in self._reaching) else ""
-            lines.append(out.paint(f"{_seconds(took):>9}{costs}", "2")
+            lines.append(out.paint(f"{'?' if row.endless else _seconds(took):>9}{costs}", "2")
                          + (out.paint(f" {status:>9}", style) if wide else "") + f"  {bar}  {label}")
         return lines
 
@@ -6915,7 +6957,7 @@ class _Tree(_Span):
         if row.cost:
             if row.running:
                 return f"{row.running} run"
-            return f"{row.failed} failed" if row.failed else ""
+            return f"{row.failed} failed" if row.failed else "?" * (row.endless > 0)
         if row.running:
             return "running"
         code = row.info.returncode
@@ -7126,7 +7168,7 @@ class _Stats(_Span):
         last = max(self.last, now if self._clocks else 0)
         for info, clock in self._clocks.items():
             if clock.name:
-                self._stop(info, info._image, clock, last)
+                self._stop(info, info._image, clock, last if self.has_end(info) else clock.since_ns)
         wall = max(0, last - (last if self.begin is None else self.begin))
         costs = any(program.cost.known for program in self._programs.values())
         cpu_ns = sum(program.cost.cpu_ns for program in self._programs.values())
@@ -7135,14 +7177,15 @@ class _Stats(_Span):
             "starts": lambda one: one.starts, "failed": lambda one: one.failed, "memory": lambda one: one.cost.rss,
             "time": lambda one: one.self_ns, "cpu": lambda one: one.cost.cpu_ns,
         }
-        by = keys[self.args.sort or ("cpu" if costs else "time")]
+        ends = not self.machines or any(processes.has_ends for processes in self.machines)
+        by = keys[self.args.sort or ("cpu" if costs else "time" if ends else "starts")]
         programs = sorted(self._programs.items(), key=lambda item: (
             -by(item[1]), -item[1].cost.cpu_ns, -item[1].self_ns, item[0]))
         shown = programs if self.args.all else programs[:_ROWS]
         room = out.width or 1 << 20
         wide = 12 if room < 60 else 20 if out.width else max([20, *(_columns(name) for name, _ in shown)])
         columns = {"STARTS": 7, "FAILED": 7, "CPU": 11, "MEMORY": 7, "TIME": 11, "LONGEST": 11, "SHARE": 6}
-        for column in () if costs else ("CPU", "MEMORY"):
+        for column in () if costs else ("CPU", "MEMORY", *(() if ends else ("FAILED", "TIME", "LONGEST", "SHARE"))):
             del columns[column]
         for column in "LONGEST", "TIME", "MEMORY", "STARTS":  # what a narrow terminal does without
             if room < wide + sum(columns.values()) + len(columns) + 16 and (costs or column != "TIME"):
@@ -7162,7 +7205,7 @@ class _Stats(_Span):
                 out.paint(f" {values[column]:>{size}}", "31" if column == "FAILED" and program.failed else
                           "2" if column in ("CPU", "MEMORY", "TIME", "LONGEST") else "")
                 for column, size in columns.items()) + f"  {out.arrow} {named}{others}" * started_by)
-        if len(self._dearest) > 1:
+        if len(self._dearest) > 1 and ends:
             out.row("")
             out.row(out.paint(f"{'CPU' if costs else 'TIME':>11} {'LASTED':>11}  COMMAND", "2"))
             for (cpu, own), took, image in self._dearest:
@@ -7214,102 +7257,197 @@ class _MemorySum:
             total += begins.get(moment, 0) - ends.get(moment, 0)
             yield moment * self._grain, total
 
+class _Track:
+    """Where a process is drawn in a trace, and which of its programs is drawn there now.
+
+    number  its own: a pid can come again
+    group   the track of the process that was watched: its oldest ancestor that is known
+    named   of a group: whether it has a name, 2 if that is of the first program that its process executed
+    begin   when the first program began
+    since   when the present one did
+    name, command, kind  of that
+    parent  the track of who has forked it, until there is an arrow from there
+    """
+
+    __slots__ = ("_group", "begin", "command", "kind", "name", "named", "number", "parent", "since")
+
+    def __init__(self, number: int, parent: _Track | None) -> None:
+        self.number, self.named = number, 0
+        self._group = parent.group if parent else None
+        self.begin: int | None = None
+        self.since, self.name, self.command, self.kind = 0, "", "", ""
+        self.parent: _Track | None = None
+
+    @property
+    def group(self) -> _Track:
+        return self._group or self
+
 class _Trace(_View):
-    """Chrome's trace-event format, for ui.perfetto.dev, chrome://tracing and speedscope.
+    """Chrome's trace-event format, for ui.perfetto.dev and speedscope.
 
     It is the form of a JSON array, of which the last bracket may be missing: so a file of a run that was killed opens,
     too. A process is a track, a program a slice on it, and a fork an arrow. The tracks are grouped by the process that
-    was watched.
+    was watched. Perfetto's and speedscope's pid and tid are numbers of ours. A slice has the process's own pid.
+    A slice of a recording is written when it ends: its name may be known only from the Exit.
     """
 
     def __init__(self, out: _Out, args: Any) -> None:
         super().__init__(out, args)
         import json
 
-        self._quote = json.JSONEncoder().encode
-        self._begin: int | None = None       # when the first event happened
-        self._before: list[Process] = []   # what was there already, until that is known
-        self._open: set[Process] = set()   # whose slice has not ended
-        self._named: set[int] = set()        # groups that have a name
-        self._flows = self._machine = self._running = 0
+        # UTF-8, whatever the locale: Perfetto refuses a name with an escaped surrogate pair.
+        self._quote = json.JSONEncoder(ensure_ascii=False).encode
+        out.encode_as("utf-8")
+        self._begin: dict[_Processes, int] = {}  # when the first event happened
+        self._before: dict[_Processes, list[Process]] = collections.defaultdict(list)  # what was there already
+        self._open: dict[Process, _Processes] = {}  # whose slice has not ended
+        self._tracks = self._flows = self._running = 0
+        self._counts = not args.load       # whether it is known how many run: forks are reported
+        self._pending: list[tuple[Any, ...]] = []  # what is true only if ends are reported, until that is known
+        self._late: dict[_Processes, _Track] = {}  # the group of those of which only the end was reported
         self._memory = _MemorySum()
         self._comma = "["
+        self._record("M", 0, 0, None, ', "name": "process_name", "args": {"name": "cnproc"}')  # else it may be empty
 
     def on_event(self, event: Any, info: Process | None, processes: _Processes) -> None:
         what, when = event.what, _when(event)
-        self._machine = processes.number * 10_000_000  # above all pids
-        if what == _FORK and event.cpu == _REBUILT and self._begin is None and info:
-            self._before.append(info)
+        if info and not info._track:
+            self._tracks += 1
+            info._track = _Track(self._tracks, info.parent._track if info.parent else None)
+        begin, rebuilt = self._begin.get(processes), event.cpu == _REBUILT
+        if what == _FORK and rebuilt and begin is None and info:
+            self._before[processes].append(info)
             return
-        if self._begin is None:
-            self._begin = when
-            while self._before:
-                self._start(self._before.pop(0), when, processes)
-        when = max(when, self._begin)
+        if begin is None:
+            begin = self._begin[processes] = when
+            for before in self._before.pop(processes, ()):
+                self._start(before, when, processes)
+        when = max(when, begin) if rebuilt else when
         if info is None:
             self._record("i", 0, 0, when, f', "name": "{event.count or "some"} events lost", "s": "g"')
         elif self.filter.any and not (info in self._open or self.filter.holds(info)):
             pass
         elif what == _FORK and event.tid == event.pid:
-            parent = info.parent if info.parent in self._open else None
-            if parent:
-                self._flows += 1
-                self._record("s", info._root, parent.pid, when, f', "name": "fork", "cat": "fork", "id": {self._flows}')
+            self._counts = True
+            if info._track and info.parent in self._open:
+                info._track.parent = info.parent._track
             self._start(info, when, processes)
-            if parent:
-                self._record("f", info._root, info.pid, when,
-                             f', "name": "fork", "cat": "fork", "id": {self._flows}, "bp": "e"')
         elif what == _EXEC:
             self._stop(info, when)
             if self.filter.holds(info):
                 self._start(info, when, processes)
         elif what == _EXIT and event.tid == event.pid and info.end_ns is not None:
+            if info not in self._open and info.exit is event and info.start_ns is not None:  # only this is known
+                self._join_late(info, processes)
+                self._start(info, min(when, max(info.start_ns, 0 if self.args.load else begin)), processes)
             code = "null" if event.returncode is None else event.returncode
             how = f'"returncode": {code}, "end": "{_exit_text(event.exit_code)}", {_costs_json(event)}'
+            if info in self._open and self._track(info).name == "?":
+                self._name(info)
             self._stop(info, when, how)
             if event.max_rss:
-                self._memory.add(max(info.start_ns or 0, self._begin), when, event.max_rss)
+                first = self._track(info).begin
+                self._memory.add(begin if first is None else first, when, event.max_rss)
         else:
-            self._record("i", info._root, info.pid, when, f', "name": "{type(event).__name__.lower()}", "s": "t"')
-        if len(self._open) != self._running:
+            track = self._track(info)
+            self._record("i", track.group.number, track.number, when,
+                         f', "name": "{type(event).__name__.lower()}", "s": "t"')
+        if len(self._open) != self._running and self._counts:
             self._running = len(self._open)
-            self._counter(when, "running processes", "processes", self._running)
+            self._pending.append(self._counter(when, "running processes", "processes", self._running))
+        if self._pending and processes.has_ends:
+            for record in self._pending:
+                self._record(*record)
+            self._pending.clear()
+
+    @staticmethod
+    def _track(info: Process) -> _Track:
+        assert info._track
+        return info._track
+
+    def _join_late(self, info: Process, processes: _Processes) -> None:
+        """If its parent is not known, it joins the others of which that is so: one group, not one for each."""
+        track, late = self._track(info), self._late.get(processes)
+        if track.group is track and not track.named:
+            if not late:
+                self._tracks += 1
+                late = self._late[processes] = _Track(self._tracks, None)
+                late.named = 2
+                name = self._quote(f"ended on {processes.host}" if processes.host else "ended")
+                self._record("M", late.number, late.number, None,
+                             f', "name": "process_name", "args": {{"name": {name}}}')
+            track._group = late
+
+    def _name(self, info: Process) -> None:
+        """Its slice is of what it runs now."""
+        track = self._track(info)
+        track.name, track.command, track.kind = info.name, info.command, "exec" if info._executed else "fork"
 
     def _start(self, info: Process, when: int, processes: _Processes) -> None:
-        name, parent = self._quote(info.name), "null" if info.parent_pid is None else info.parent_pid
-        if info.pid == info._root or info._root not in self._named:
-            self._named.add(info._root)
-            root = self._quote(processes.known.get(info._root, info).name)
-            self._record("M", info._root, info._root, None, f', "name": "process_name", "args": {{"name": {root}}}')
-        self._record("M", info._root, info.pid, None, f', "name": "thread_name", "args": {{"name": {name}}}')
-        self._record("B", info._root, info.pid, when,
-                     f', "name": {name}, "cat": "{"exec" if info._executed else "fork"}", "args": {{"pid": {info.pid}, '
-                     f'"parent_pid": {parent}, "cmdline": {self._quote(info.command)}}}')
-        self._open.add(info)
+        track = self._track(info)
+        track.since = when
+        if track.begin is None:
+            track.begin = when
+        self._name(info)
+        self._open[info] = processes
+        if not self.args.load:
+            self._draw(info)
+
+    def _draw(self, info: Process) -> None:
+        """Write the beginning of its slice, with the names of its track and group, and the arrow to it."""
+        track, host = self._track(info), self._open[info].host
+        group, number, name = track.group.number, track.number, self._quote(track.name)
+        if not track.group.named or (track.group is track and track.group.named < 2):
+            root = info
+            while root.parent:
+                root = root.parent
+            called = track.name if root is info else root.name
+            called = self._quote(f"{called} on {host}" if host else called)
+            self._record("M", group, group, None, f', "name": "process_name", "args": {{"name": {called}}}')
+            track.group.named = 1 + (track.group is track and track.kind == "exec")
+        names = " → ".join(info._names) if info._earlier else info.name
+        self._record("M", group, number, None, f', "name": "thread_name", "args": {{"name": {self._quote(names)}}}')
+        parent = "null" if info.parent_pid is None else info.parent_pid
+        self._record("B", group, number, track.since,
+                     f', "name": {name}, "cat": "{track.kind}", "args": {{"pid": {info.pid}, '
+                     f'"parent_pid": {parent}, "cmdline": {self._quote(track.command)}}}')
+        if track.parent:
+            self._flows += 1
+            arrow = f', "name": "fork", "cat": "fork", "id": {self._flows}'
+            self._pending += (("s", track.parent.group.number, track.parent.number, track.since, arrow),
+                              ("f", group, number, track.since, f'{arrow}, "bp": "e"'))
+            track.parent = None
 
     def _stop(self, info: Process, when: int, args: str = "") -> None:
+        """End its slice, if it has one. speedscope takes an end for that of the slice of the same name."""
         if info in self._open:
-            self._open.remove(info)
-            self._record("E", info._root, info.pid, when, f', "args": {{{args}}}')
+            if self.args.load:
+                self._draw(info)
+            del self._open[info]
+            track = self._track(info)
+            self._record("E", track.group.number, track.number, when,
+                         f', "name": {self._quote(track.name)}, "args": {{{args}}}')
 
     def _record(self, phase: str, group: int, track: int, when: int | None, more: str) -> None:
         """more: the rest of the record, in JSON. Each line by hand: json takes three times as long for it."""
-        at = "" if when is None else f', "ts": {when / 1000}'
-        self.out.line(f'{self._comma}{{"ph": "{phase}", "pid": {group + self._machine}, '
-                      f'"tid": {track + self._machine}{at}{more}}}')
+        at = "" if when is None else f', "ts": {when // 1000}.{when % 1000:03}'  # as a float it would be rounded
+        self.out.line(f'{self._comma}{{"ph": "{phase}", "pid": {group}, "tid": {track}{at}{more}}}')
         self._comma = ","
 
     def end(self, now: int) -> None:
-        for info in [*self._open]:
-            self._stop(info, now)
+        for processes, before in self._before.items():
+            for info in before:
+                self._start(info, now, processes)
+        for info, processes in [*self._open.items()]:
+            self._stop(info, now if processes.has_ends else self._track(info).since)
         for when, memory in self._memory.steps():
-            self._counter(when, "memory of processes that ended, at most", "bytes", memory)
-        self.out.line("]" if self._comma == "," else "[]")
+            self._record(*self._counter(when, "memory of processes that ended, at most", "bytes", memory))
+        self.out.line("]")
         self.out.flush()
 
-    def _counter(self, when: int, name: str, unit: str, value: int) -> None:
-        self._machine = 0
-        self._record("C", 0, 0, when, f', "name": "{name}", "args": {{"{unit}": {value}}}')
+    @staticmethod
+    def _counter(when: int, name: str, unit: str, value: int) -> tuple[Any, ...]:
+        return "C", 0, 0, when, f', "name": "{name}", "args": {{"{unit}": {value}}}'
 
 _LAUNCHERS = "ccache", "distcc", "icecc", "sccache"  # they stand before a compiler
 _TAKES_WORD = frozenset((  # options of gcc and clang that can take the next word, but for -o and -x
@@ -7452,7 +7590,7 @@ def _from_record(record: dict[str, Any], when: int) -> Any:
     if extra:
         _check_extra(kind, tuple(map(type, extra)))
     if name == "comm":
-        values = *values[:2], os.fsencode(values[2])[:15]
+        values = *values[:2], os.fsencode(_decoded(values[2]))[:15]
     elif None in values:
         values = [(-1 if field == "exit_code" else 0) if value is None else value
                   for (field, _), value in zip(kind._fields_, values)]
@@ -7471,7 +7609,7 @@ def _from_record(record: dict[str, Any], when: int) -> Any:
         values = *values, known, exact, rss, cpu_ns, *others
     event: Any = make(pack(what, _REBUILT if record["rebuilt"] else 0, when & _NEVER * 2 - 1, *values))
     if kind is Exec:
-        event._more = extra
+        event._more = *extra[:3], *(text and _decoded(text) for text in extra[3:])
         words = record["cmdline"]
         if words is not None:
             event._words = _argv(words)
@@ -7480,7 +7618,7 @@ def _from_record(record: dict[str, Any], when: int) -> Any:
 
 def _argv(words: list[str]) -> bytes:
     """Exec._words of a cmdline. Raises TypeError for what is none."""
-    return "\0".join([*words, ""]).encode(errors="surrogateescape")
+    return "\0".join([*map(_decoded, words), ""]).encode(errors="surrogateescape")
 
 _BROKEN = KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError, struct.error
 
@@ -7517,7 +7655,9 @@ class _Recording:
         if not processes:
             processes = self._machines[origin] = _Processes(*origin, look=False, threads=True, number=number)
             self._base = offset if self._base is None else self._base
+            processes.has_ends = False
         processes.offset_ns = offset
+        processes.has_ends |= event.what == _EXIT
         for view in self._views:
             if when >= view.due and event.cpu != _REBUILT:
                 view.on_time(when, processes)
@@ -7533,6 +7673,12 @@ class _Recording:
                 info._image, info._executed = info._image.copy(argv=argv), True
         for view in self._views:
             view.on_event(event, info, processes)
+
+    @property
+    def endless(self) -> str:
+        """Where no ends were recorded: "" if nowhere."""
+        hosts = [str(processes.host) for processes in self._machines.values() if not processes.has_ends]
+        return f" on {', '.join(hosts)}" if hosts else ""
 
     def _offset(self, text: str, when: int) -> int:
         """How far the time of day is from the events' clock, in microseconds as the time of day is written."""
@@ -7586,7 +7732,7 @@ class _Chosen:
         if not machine:
             machine = self._machines[processes] = _Processes(
                 processes.host, processes.boot_id, look=False, threads=True, number=processes.number)
-        machine.offset_ns = processes.offset_ns
+        machine.offset_ns, machine.has_ends = processes.offset_ns, processes.has_ends
         return machine
 
 def _pieces(file: Any) -> Iterator[bytes]:
@@ -7633,6 +7779,9 @@ def _load(args: Any, views: list[_View], files: list[Any]) -> int:
                 complaints.append(OSError(errno.EINVAL, f"{name}: line {broken[0]} is no event{more}"))
     finally:  # also on ctrl-C
         _end(views, recording.now)
+        if (args.tree or args.stats or args.why or args.trace) and recording.endless:
+            _complain(OSError(0, f"no ends were recorded{recording.endless}, so only starts are shown: record with -e "
+                                 "exit, too"))
     status = 2 if complaints else 0
     for pid in sorted(chosen.missing) if chosen else ():
         complaints.append(OSError(errno.ESRCH, f"no process {pid} in the recording"))

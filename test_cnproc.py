@@ -3348,7 +3348,7 @@ ran(child)
                     if isinstance(event, (Exec, Exit)):
                         unknown |= {name for name, value in event.asdict().items() if value is None}
                 child.wait()
-                never = {"signal", "exe", "cwd"} if cnproc._cgroup2() else {"signal", "exe", "cwd", "cgroup"}
+                never = {"exe", "cwd"} if cnproc._cgroup2() else {"exe", "cwd", "cgroup"}
                 self.assertEqual(unknown - never, names - never)
 
 
@@ -4780,6 +4780,7 @@ class Views(Shown):
             self.assertIsNone(conforms(shown), shown)
             again = cnproc._from_record(shown, shown["timestamp_ns"])
             self.assertEqual((type(again), again.asdict()), (type(event), event.asdict()))
+            self.assertEqual(getattr(again, "cmdline", None), getattr(event, "cmdline", None))
         self.assertEqual(len(SCHEMA), len(cnproc._EVENTS) + 1)
 
     def test_the_tree_has_bars_on_one_axis_and_folds_what_is_alike(self) -> None:
@@ -4896,10 +4897,88 @@ class Views(Shown):
                 self.assertEqual((record["bp"], flows.pop(record["id"])), ("e", record["ts"]))
         self.assertEqual((flows, [track for track in stacks.values() if track]), ({}, []))
         slices = [(record["tid"], record["name"]) for record in trace if record["ph"] == "B"]
-        self.assertEqual(slices, [(7, "?"), (7, "make"), (7, "gmake"), (8, "(gmake)"), (8, "cc")])
-        self.assertEqual({record["pid"] for record in trace if record["ph"] not in "iC"}, {7})
+        self.assertEqual(slices, [(1, "?"), (1, "make"), (1, "gmake"), (2, "(gmake)"), (2, "cc")])
+        self.assertEqual({record["pid"] for record in trace[1:] if record["ph"] not in "iC"}, {1})
         ends = [record["args"]["end"] for record in trace if "end" in record.get("args", ())]
         self.assertEqual(ends, ["exit 1", "exit 0"])
+
+    def slices(self, text: str) -> list[tuple[str, int, int]]:
+        """The slices of a trace by their ends, as speedscope finds them: name, begin and end in ms."""
+        stacks: collections.defaultdict[Any, list[Any]] = collections.defaultdict(list)
+        found: list[tuple[str, int, int]] = []
+        for record in json.loads(text):
+            track = stacks[record["pid"], record["tid"]]
+            if record["ph"] == "B":
+                track.append(record)
+            elif record["ph"] == "E":
+                begin = track.pop()
+                self.assertEqual(record["name"], begin["name"])  # else speedscope leaves it open
+                found.append((begin["name"], int(begin["ts"]) // 1000, int(record["ts"]) // 1000))
+        self.assertFalse(any(stacks.values()))
+        return found
+
+    def test_a_slice_of_a_trace_ends_with_the_name_that_it_began_with(self) -> None:
+        events = self.lives((7, 1, 0, 50, "make"), (8, 7, 10, 30, "cc"))
+        events.insert(2, Exec(What.EXEC, 0, 5_000_000, 7, 7, cmdline=["gmake"]))
+        self.assertEqual(self.slices(self.show(cnproc._Trace, events)), [
+            ("?", 0, 0), ("make", 0, 5), ("(gmake)", 10, 10), ("cc", 10, 30), ("gmake", 5, 50)])
+
+    def test_a_trace_is_utf_8_whatever_the_locale(self) -> None:
+        # Perfetto refuses escaped surrogate pairs; v52 shows \\u00e4 as it stands.
+        events = [fork(7, 1, 1), Exec(What.EXEC, 0, 2, 7, 7, cmdline=["/bin/\U0001d518\xe4", "\U0001f600\udcff"])]
+        for encoding in "utf-8", "ascii":
+            trace = self.show(cnproc._Trace, events, screen=Screen(encoding=encoding))
+            self.assertNotIn("\\u", trace)
+            self.assertIn('"name": "\U0001d518\xe4"', trace)
+            self.assertIn("\U0001f600\\\\xff", trace)
+
+    def test_a_trace_gives_each_life_of_a_pid_a_number_of_its_own(self) -> None:
+        events = [*self.lives((7, 1, 0, 50, "bash -c x")), *self.lives((7, 1, 60, 90, "second"), (8, 7, 70, 80, "cc"))]
+        events.insert(2, Exec(What.EXEC, 0, 20_000_000, 7, 7, cmdline=["sh", "-c", "x"]))
+        trace = json.loads(self.show(cnproc._Trace, events))
+        groups = {record["pid"]: record["args"]["name"] for record in trace if record["name"] == "process_name"}
+        self.assertEqual([*groups.values()], ["cnproc", "bash -c on here", "second on here"])
+        begins = [record for record in trace if record["ph"] == "B"]
+        self.assertEqual([(record["pid"], record["tid"], record["args"]["pid"]) for record in begins], [
+            (1, 1, 7), (1, 1, 7), (1, 1, 7), (2, 2, 7), (2, 2, 7), (2, 3, 8), (2, 3, 8)])
+        tracks = {record["tid"]: record["args"]["name"] for record in trace if record["name"] == "thread_name"}
+        self.assertEqual(tracks, {1: "bash -c → sh -c", 2: "second", 3: "cc"})
+
+    def test_an_empty_trace_has_a_record(self) -> None:
+        # Perfetto and speedscope refuse an empty array.
+        screen = Screen()
+        view = cnproc._Trace(cnproc._Out(screen), cnproc._arguments([]))
+        view.end(5)
+        self.assertEqual([record["ph"] for record in json.loads(screen.getvalue())], ["M"])
+
+    def test_times_in_a_trace_are_not_rounded(self) -> None:
+        when = 200 * 86400 * 10**9 + 123456789
+        text = self.show(cnproc._Trace, [fork(7, 1, when), ended(7, 0, when + 1)])
+        self.assertEqual([record["ts"] for record in json.loads(text, parse_float=str) if record["ph"] in "BE"],
+                         ["17280000123456.789", "17280000123456.790"])
+
+    def test_null_means_that_nobody_knows(self) -> None:
+        for status, name in (-1, None), (0, ""), (3 << 8, ""), (9, "SIGKILL"):
+            end = ended(7, status, 5)
+            shown = json.loads(self.show(cnproc._Json, [end]))
+            self.assertEqual((shown["signal"], end.asdict()["signal"]), (name, name))
+
+    def test_a_byte_and_how_it_is_shown_are_told_apart_in_json(self) -> None:
+        shown = {"\udcff": "\\xff", "\\xff": "\\x5cxff", "\\x5cxff": "\\x5cx5cxff", "\\x5c": "\\x5c",
+                 "\\\udcff": "\\\\xff", r"\x7f\.c\n": r"\x7f\.c\n", "\\xFF": "\\xFF",
+                 "\\x5\udcff": "\\x5\\xff", "ä\\\\x80": "ä\\\\x5cx80"}
+        chance = random.Random(1)
+        words = [*shown, *("".join(chance.choices(["\\", "x", "x5c", "5", "c", "f", "8", "ä", "\udcff", "\udc80"], k=8))
+                           for _ in range(2_000))]
+        event: Any = Exec(What.EXEC, 0, 5, 7, 7, cmdline=words, cgroup=words[1], exe=words[2], cwd="/" + words[0])
+        record = json.loads(self.show(cnproc._Json, [event]))
+        self.assertEqual(record["cmdline"][:len(shown)], [*shown.values()])
+        self.assertEqual(len({*record["cmdline"]}), len({*words}))
+        self.assertNotRegex(json.dumps(record), r"\\ud[c-f]")  # a lone surrogate
+        self.assertTrue(cnproc._from_record(record, 5) == event)
+        for name in "x\udcff", r"x\xff":
+            comm = Comm(What.COMM, 0, 5, 7, 7, comm=name)
+            self.assertEqual(cnproc._from_record(json.loads(self.show(cnproc._Json, [comm], "-e", "all")), 5), comm)
 
     def test_a_title_is_shown_as_it_is(self) -> None:
         for title in "gunicorn: master [app]", "sshd: user@pts/0", "/usr/sbin/nginx: worker", "[kworker/0:1]":
@@ -5478,7 +5557,7 @@ class Loading(unittest.TestCase):
 
     LINE = ('{"event": "exit", "time": "2026-11-22T14:32:08.525738Z", "timestamp_ns": 3479470001204, "host": "vm", '
             '"boot_id": "b", "pid": 5, "tid": 5, "exit_code": 1792, "exit_signal": 17, "parent_tid": null, '
-            '"parent_pid": 4, "cmdline": ["sh", "-c"], "returncode": 7, "signal": null, "duration": 1.5, '
+            '"parent_pid": 4, "cmdline": ["sh", "-c"], "returncode": 7, "signal": "", "duration": 1.5, '
             '"rebuilt": false, "cpu_ns": 1200000, "max_rss": 2097152, "max_rss_exact": false, "read_bytes": 4096, '
             '"write_bytes": 0, "major_faults": null, "start_ns": 3477970001204}\n')
 
@@ -5575,6 +5654,68 @@ class Loading(unittest.TestCase):
         self.assertEqual((status, err), (0, ""))
         self.assertRegex(out, r"^\d\d:\d\d:08\.525738       5       4  exit 7 after 1\.500 s: sh -c\n$")
         self.assertEqual(json.loads(self.load(self.LINE, "-j")[1]), json.loads(self.LINE))
+
+    def trace(self, text: str) -> tuple[list[Any], str]:
+        """The trace of a recording, and what was said of it."""
+        status, out, err = self.load(text, "--trace", "-")
+        self.assertEqual(status, 0)
+        return json.loads(out), err
+
+    def drawn(self, text: str) -> list[tuple[Any, ...]]:
+        """The slices of its trace: group, name, kind, begin and end in s; ends by their track."""
+        trace, _ = self.trace(text)
+        groups = {record["pid"]: record["args"]["name"] for record in trace if record["name"] == "process_name"}
+        ends = {record["tid"]: record["ts"] for record in trace if record["ph"] == "E"}
+        return [(groups[record["pid"]], record["name"], record["cat"], round(record["ts"] / 1e6),
+                 round(ends[record["tid"]] / 1e6)) for record in trace if record["ph"] == "B"]
+
+    def exits(self) -> list[str]:
+        return [json.dumps({**json.loads(self.record("exit", end, pid, parent, "vm", *words)), "duration": duration,
+                            "max_rss": 1 << 20}) + "\n"
+                for end, duration, pid, parent, words in ((8, 2.0, 6, 5, ["cc", "a.c"]), (9, 4.0, 5, 4, ["make"]))]
+
+    def test_a_trace_of_exits_alone_has_their_slices(self) -> None:
+        self.assertEqual(self.drawn("".join(self.exits())), [
+            ("ended on vm", "cc", "exec", 6, 8), ("ended on vm", "make", "exec", 5, 9)])
+        counted = [record for record in self.trace("".join(self.exits()))[0] if record["ph"] == "C"]
+        self.assertEqual([record["ts"] / 1e6 for record in counted], [5, 6, 8, 9])  # memory; nobody knows how many ran
+
+    def test_a_trace_of_forks_and_exits_has_names(self) -> None:
+        forks = self.record("fork", 5, 5, 4), self.record("fork", 6, 6, 5)
+        self.assertEqual(self.drawn("".join([*forks, *self.exits()])), [
+            ("make on vm", "cc", "exec", 6, 8), ("make on vm", "make", "exec", 5, 9)])
+        trace, _ = self.trace("".join([*forks, *self.exits()]))
+        self.assertEqual([record["ph"] for record in trace if record["ph"] in "sf"], ["s", "f"])
+
+    def test_where_no_ends_were_recorded_only_starts_are_shown(self) -> None:
+        starts = [self.record("fork", 1, 5, 4), self.record("exec", 1, 5, 4, "vm", "make"),
+                  *(self.record(kind, 2 + i, 10 + i, 5, "vm", "cc") for i in range(30) for kind in ("fork", "exec"))]
+        for text in "".join(starts), "".join(starts[1::2]):
+            trace, said = self.trace(text)
+            self.assertEqual(said, "python3 cnproc.py: no ends were recorded on vm, so only starts are shown: "
+                                   "record with -e exit, too\n")
+            self.assertEqual([record for record in trace if record["ph"] in "Csf"], [])
+            for _, name, kind, begin, end in self.drawn(text):
+                self.assertTrue(begin == end or kind == "fork", name)
+            for option in "--tree", "--stats":
+                _, out, err = self.load(text, option)
+                self.assertEqual(err, said)
+                self.assertNotRegex(out, "at once|nothing failed|running|TIME .*SHARE")
+                self.assertRegex(out, r"31 processes began in 30\.000 s; 0|31 starts of 2 programs in 30\.000 s; 0")
+            rows = self.load(text, "--tree")[1].splitlines()[1:3]
+            self.assertEqual([row.split()[:2] for row in rows], [["?", "?"]] * 2)
+        _, said = self.trace("".join([*starts, self.record("exit", 40, 5, 4)]))
+        self.assertEqual(said, "")
+
+    def test_a_trace_of_several_hosts_names_them(self) -> None:
+        drawn = self.drawn("".join(self.record(kind, when, 5, 4, host, "make")
+                                   for when, kind in ((5, "fork"), (6, "exec"), (7, "exit")) for host in "ab"))
+        self.assertEqual({(group, name) for group, name, *_ in drawn},
+                         {("make on a", "?"), ("make on b", "?"), ("make on a", "make"), ("make on b", "make")})
+
+    def test_recordings_of_older_versions_are_read(self) -> None:
+        old = self.LINE.replace('"signal": ""', '"signal": null')
+        self.assertEqual(self.load(old, "-j"), self.load(self.LINE, "-j"))
 
     @live
     def test_a_recording_of_execs_and_exits_has_the_tree_too(self) -> None:
@@ -7930,6 +8071,21 @@ globals().update({
 @unittest.skipUnless(SOURCE == "ebpf", f"with source {SOURCE} some names are not known")
 class Readme(Case):
     """The README's commands and examples do what it shows."""
+
+    def test_the_schema_for_other_readers_has_each_key(self) -> None:
+        types = {"integer": "BIGINT", "string": "VARCHAR", "boolean": "BOOLEAN", "array": "VARCHAR[]",
+                 "number": "DOUBLE"}
+        wanted: dict[str, set[str]] = collections.defaultdict(set)
+        for schema in SCHEMA.values():
+            for name, rule in schema.items():
+                kind = rule["type"] if isinstance(rule["type"], str) else rule["type"][0]
+                wanted[name].add("TIMESTAMPTZ" if name == "time" else types[kind])
+        shown = {name: {kind} for name, kind in json.loads(*self.blocks("json")).items()}
+        self.assertEqual(shown, wanted)  # a key has one type in all kinds
+
+    def test_no_viewer_is_named_that_does_not_open_traces(self) -> None:
+        for text in self.text, cnproc._HELP, pydoc.plain(pydoc.render_doc(cnproc)):
+            self.assertNotIn("chrome://", text)
 
     text = (HERE / "README.md").read_text() if (HERE / "README.md").exists() else ""
 
