@@ -7590,7 +7590,7 @@ def _from_record(record: dict[str, Any], when: int) -> Any:
     if extra:
         _check_extra(kind, tuple(map(type, extra)))
     if name == "comm":
-        values = *values[:2], os.fsencode(_decoded(values[2]))[:15]
+        values = *values[:2], os.fsencode(values[2])[:15]
     elif None in values:
         values = [(-1 if field == "exit_code" else 0) if value is None else value
                   for (field, _), value in zip(kind._fields_, values)]
@@ -7609,16 +7609,24 @@ def _from_record(record: dict[str, Any], when: int) -> Any:
         values = *values, known, exact, rss, cpu_ns, *others
     event: Any = make(pack(what, _REBUILT if record["rebuilt"] else 0, when & _NEVER * 2 - 1, *values))
     if kind is Exec:
-        event._more = *extra[:3], *(text and _decoded(text) for text in extra[3:])
+        event._more = extra
         words = record["cmdline"]
         if words is not None:
             event._words = _argv(words)
             event._length = len(event._words) + bool(record["truncated"])
     return event
 
+def _decode_texts(record: dict[str, Any]) -> None:
+    """Undo what _encoded() has done to a line of --json."""
+    for name in "comm", "cgroup", "exe", "cwd":
+        if record.get(name):
+            record[name] = _decoded(record[name])
+    if record.get("cmdline"):
+        record["cmdline"] = [*map(_decoded, record["cmdline"])]
+
 def _argv(words: list[str]) -> bytes:
     """Exec._words of a cmdline. Raises TypeError for what is none."""
-    return "\0".join([*map(_decoded, words), ""]).encode(errors="surrogateescape")
+    return "\0".join([*words, ""]).encode(errors="surrogateescape")
 
 _BROKEN = KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError, struct.error
 
@@ -7639,6 +7647,8 @@ class _Recording:
         """Show a line. Raises one of _BROKEN if it is no event."""
         line = line.strip()
         record, end = self._decode(line)
+        if "\\" in line:  # else no text of it is encoded
+            _decode_texts(record)
         when, origin = record["timestamp_ns"], (record.get("host"), record.get("boot_id"))
         offset = self._offset(record["time"], when) if "time" in record else 0  # else it comes from asdict()
         processes = self._machines.get(origin)
@@ -7648,23 +7658,25 @@ class _Recording:
             when, offset = when + offset - base, base
         event = _from_record(record, when)
         words, duration, parent_pid = record.get("cmdline"), record.get("duration"), record.get("parent_pid")
-        argv = event._words if event.what == _EXEC else None if words is None else _argv(words)
-        if end < len(line) or not (duration is None or 0 <= duration < 1 << 40) or not isinstance(
-                parent_pid, (int, type(None))):
+        what = event.what
+        argv = event._words if what == _EXEC else None if words is None else _argv(words)
+        if end < len(line) or not (duration is None or 0 <= duration < 1 << 40) or not (
+                parent_pid is None or isinstance(parent_pid, int)):
             raise ValueError(line)
         if not processes:
             processes = self._machines[origin] = _Processes(*origin, look=False, threads=True, number=number)
             self._base = offset if self._base is None else self._base
             processes.has_ends = False
         processes.offset_ns = offset
-        processes.has_ends |= event.what == _EXIT
+        if what == _EXIT:
+            processes.has_ends = True
         for view in self._views:
             if when >= view.due and event.cpu != _REBUILT:
                 view.on_time(when, processes)
         info = processes.add(event)
         if when > self.now:
             self.now = when
-        if info and event.what in (_EXEC, _EXIT):  # perhaps no other kinds were recorded
+        if info and what in (_EXEC, _EXIT):  # perhaps no other kinds were recorded
             if info.parent_pid is None:
                 info.parent_pid = parent_pid
             if info.start_ns is None or duration is not None:

@@ -4778,6 +4778,7 @@ class Views(Shown):
             line = self.show(cnproc._Json, [event], "-e", "all")
             shown = json.loads(line)
             self.assertIsNone(conforms(shown), shown)
+            cnproc._decode_texts(shown)
             again = cnproc._from_record(shown, shown["timestamp_ns"])
             self.assertEqual((type(again), again.asdict()), (type(event), event.asdict()))
             self.assertEqual(getattr(again, "cmdline", None), getattr(event, "cmdline", None))
@@ -4975,10 +4976,13 @@ class Views(Shown):
         self.assertEqual(record["cmdline"][:len(shown)], [*shown.values()])
         self.assertEqual(len({*record["cmdline"]}), len({*words}))
         self.assertNotRegex(json.dumps(record), r"\\ud[c-f]")  # a lone surrogate
+        cnproc._decode_texts(record)
         self.assertTrue(cnproc._from_record(record, 5) == event)
         for name in "x\udcff", r"x\xff":
             comm = Comm(What.COMM, 0, 5, 7, 7, comm=name)
-            self.assertEqual(cnproc._from_record(json.loads(self.show(cnproc._Json, [comm], "-e", "all")), 5), comm)
+            record = json.loads(self.show(cnproc._Json, [comm], "-e", "all"))
+            cnproc._decode_texts(record)
+            self.assertEqual(cnproc._from_record(record, 5), comm)
 
     def test_a_title_is_shown_as_it_is(self) -> None:
         for title in "gunicorn: master [app]", "sshd: user@pts/0", "/usr/sbin/nginx: worker", "[kworker/0:1]":
