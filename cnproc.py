@@ -6331,7 +6331,7 @@ class _Span(_View):
             self.lost_more |= event.count is None
         if processes not in self.machines:
             self.machines.append(processes)
-            if self.args.all:
+            if self.args.all or self.args.html:
                 processes._most_failed = _NEVER
             processes._finishers.append(self.on_finish)
         if isinstance(event, Exit) and info and info.exit is event and (
@@ -7230,6 +7230,331 @@ class _Why(_Span):
         elif any(processes.command_process and not processes.command_exit for processes in self.machines):
             self.out.row("the watch has ended before the command")
         self.out.flush()
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>cnproc</title>
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src '$style'; script-src '$script'">
+<style>
+:root { color-scheme: light dark; background: light-dark(#f5f5f2, #131518); color: light-dark(#1d1f22, #e9eaec); }
+* { box-sizing: border-box; margin: 0; padding: 0; border: 0 solid light-dark(#dcdcd6, #363b42); text-align: inherit; }
+body { max-width: 1680px; margin: auto; padding: 0 20px; font-variant-numeric: tabular-nums; }
+body, button, input { background: none; color: inherit; font: 14px/1.5 system-ui, sans-serif; }
+h1, code { font: 13px/1.5 ui-monospace, monospace; overflow-wrap: anywhere; }
+h1, main > *, #where, #scroll { margin: 12px 0; }
+h1, #tiles b { display: block; max-height: 3.4em; font-size: 22px; overflow: hidden auto; }
+.bad { color: light-dark(#b3261e, #ff8f85); }
+.dim, th { color: light-dark(#5f646b, #a0a6ae); font-weight: normal; }
+section { flex: 1 1 130px; padding: 12px 16px; background: light-dark(#fff, #1b1e22); overflow: auto; }
+section, input, .key { border-width: 1px; border-radius: 8px; }
+input, .key { padding: 2px 10px; }
+.row { display: flex; flex-wrap: wrap; gap: 8px 16px; }
+#scroll { max-height: 76vh; overflow: hidden auto; }
+canvas { position: sticky; top: 0; display: block; width: 100%; touch-action: pan-y; }
+i { display: inline-block; width: 10px; height: 10px; margin-right: 6px; border-radius: 2px; }
+#tip { position: fixed; max-width: min(620px, 96vw); box-shadow: 0 4px 16px #0004; pointer-events: none; }
+table { width: 100%; border-collapse: collapse; white-space: nowrap; text-align: right; }
+th, td { padding: 2px 16px 2px 0; border-bottom-width: 1px; }
+:is(th, td):is(:first-child, :last-child) { text-align: left; }
+td:last-child { width: 99%; min-width: 260px; max-width: 0; }
+td:last-child, .cut { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+@media print { :root { color-scheme: light; } .screen { display: none; } #scroll { max-height: none; } }
+</style>
+<p class="dim" id="where">cnproc</p>
+<h1 id="title">This page is incomplete: the watch has not ended, or was killed. Or the browser runs no scripts.</h1>
+<main hidden>
+  <div class="row" id="tiles"></div>
+  <section id="why"></section>
+  <section>
+    <p class="row screen"><input type="search" id="search" size="32" placeholder="Command or PID" aria-label="Search">
+      <span><button class="key">+</button> <button class="key">-</button> <button class="key">0</button></span>
+      <span id="found" role="status"></span></p>
+    <div id="scroll"><div id="tall"><canvas id="canvas" tabindex="0" role="img"></canvas></div></div>
+    <div class="row" id="legend"></div>
+    <p class="dim" id="notes"></p>
+    <p class="dim screen">Drag or ← → to pan; Ctrl and wheel, or + -, to zoom; 0: all; / to search, Enter for more.</p>
+  </section>
+  <section id="details" aria-live="polite" hidden></section>
+  <section><table id="programs"></table></section>
+  <section><table id="commands"></table></section>
+</main>
+<section id="tip" class="screen" hidden></section>
+<script type="application/json" id="data">$data</script>
+<script>
+"use strict";
+const $ = id => document.getElementById(id), canvas = $("canvas"), data = JSON.parse($("data").textContent);
+const {process, run, strings, wall} = data, {start, end, took, code, parent} = process, HEAD = 124, ROW = 19;
+const view = {from: 0, size: wall, width: 0, dark: false, frame: 0, hits: null, chosen: null};
+const make = (tag, properties, ...children) => {  // a child that is a string becomes text, whatever is in it
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+};
+// A process and its descendants are a block of lanes that nothing else enters. Children are below their parent.
+const children = [...start, 0].map(() => []), height = [], lane = [];  // the last one's children are the roots
+const from = [...start, 0], to = [...end, 0];                          // when each block begins and ends
+parent.forEach((above, i) => children[above ?? start.length].push(i));
+for (const i of [start.length, ...start.keys()].reverse()) {
+  const free = [];  // when each lane below becomes free
+  let full = 0;     // so many of them never do
+  for (const child of children[i].sort((a, b) => from[a] - from[b])) {
+    lane[child] = full;
+    for (let k = full; k < lane[child] + height[child]; k++) if (free[k] > from[child]) lane[child] = k + 1;
+    for (let k = 0; k < height[child]; k++) free[lane[child] + k] = to[child];
+    while (free[full] >= wall) full++;
+    [from[i], to[i]] = [Math.min(from[i], from[child]), Math.max(to[i], to[child])];
+  }
+  height[i] = free.length + 1;
+}
+parent.forEach((above, i) => lane[i] += above === null ? 0 : lane[above] + 1);
+const order = [...run.start.keys()].sort((a, b) => run.start[a] - run.start[b]), last = [], ones = start.map(() => 1);
+run.process.forEach((i, r) => last[i] = r);  // the program that a process ran last
+run.end = run.process.map((i, r) => last[i] === r ? end[i] : run.start[r + 1]);
+const failed = order.filter(r => code[run.process[r]] > 0 && last[run.process[r]] === r);
+const share = process.cpu_ns.map((ns, i) => ns / took[i] || 0);  // how much of a processor it took; 0 if not known
+const reached = new Set(data.chains.flat()), rank = new Map(data.programs.map(([[name]], k) => [name, k]));
+const UNITS = [...Array(31).keys()].map(k => [1, 2, 5][k % 3] * 10 ** Math.floor(k / 3)).concat(
+  [60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400, 1e6, 1e7].map(s => s * 1e9));
+const X = ns => (ns - view.from) / view.size * view.width, clamp = (low, x, high) => Math.max(low, Math.min(x, high));
+const tint = (k, level) => `oklch(${view.dark ? .34 + .06 * level : .94 - .07 * level} ${
+  k < 7 ? .03 + .03 * level : .01} ${[250, 70, 160, 310, 205, 350, 115][k] ?? 250})`;
+function draw() {
+  const g = canvas.getContext("2d"), {scrollTop: top, clientHeight: tall} = $("scroll"), width = canvas.clientWidth;
+  const dark = matchMedia("screen and (prefers-color-scheme: dark)").matches, bad = dark ? "#ff8f85" : "#b3261e";
+  const [ink, dim] = ["canvas", "where"].map(id => getComputedStyle($(id)).color), ratio = devicePixelRatio;
+  Object.assign(canvas, {width: width * ratio, height: tall * ratio}).style.height = `${tall}px`;
+  Object.assign(g, {font: "11.5px ui-monospace, monospace", lineWidth: 2}).scale(ratio, ratio);
+  Object.assign(view, {width, dark, frame: 0});
+  document.querySelectorAll("i").forEach((swatch, k) => swatch.style.background = tint(k, 3));
+  const rect = (colour, ...box) => Object.assign(g, {fillStyle: colour}).fillRect(...box);
+  const write = (colour, text, x, y, room = 200) =>
+    room > 20 && Object.assign(g, {fillStyle: colour}).fillText(text.slice(0, room / 7), x, y);
+  const unit = UNITS.find(ns => ns > 110 * view.size / width), digits = Math.max(0, Math.ceil(9 - Math.log10(unit)));
+  for (let ns = Math.ceil(view.from / unit) * unit; ns <= view.from + view.size; ns += unit) {
+    rect(tint(9, 0), X(ns), 0, 1, tall);
+    write(dim, unit < 6e10 ? `${(ns / 1e9).toFixed(digits)} s` : `${ns / 6e10} min`, X(ns) + 4, HEAD - 6);
+  }
+  const busy = `processors busy${process.cpu_ns.includes(null) ? ", as far as is known" : ""}`;
+  [[busy, share], ["processes running", ones]].forEach(([title, weights], row) => {
+    const steps = new Float64Array(width + 2);  // how much more it is in each pixel than in the one before
+    const step = (ns, weight) => {
+      const x = clamp(0, X(ns), width), pixel = Math.floor(x);
+      steps[pixel] += weight * (pixel + 1 - x);
+      steps[pixel + 1] += weight * (x - pixel);
+    };
+    const seen = i => end[i] > view.from && start[i] < view.from + view.size;
+    weights.forEach((weight, i) => seen(i) && (step(start[i], weight), step(end[i], -weight)));
+    const sums = steps.subarray(0, width).map((_, x) => steps[x] += steps[x - 1] || 0), most = Math.max(...sums);
+    sums.forEach((sum, x) => rect(tint(9 * row, 3), x, 48 * row + 46, 1, -28 * sum / most));
+    write(dim, title + (most ? `, up to ${most.toFixed(1)}` : ": not known"), 2, 48 * row + 12, width);
+  });
+  g.rect(0, HEAD, width, tall);
+  g.clip();
+  const painted = [];  // how far each lane is: what ends in a painted pixel is merged with that
+  const bar = (r, least) => {
+    const i = run.process[r], y = HEAD + lane[i] * ROW - top, x = Math.max(-9, X(run.start[r])), bold = least > 1;
+    const right = Math.max(x + least, Math.min(width + 9, X(run.end[r]))), w = right - x - (right > x + 4);
+    if (y < HEAD - ROW || y > tall || x > width || right < 0 || (right < painted[lane[i]] + 1 && !bold)) return;
+    painted[lane[i]] = right;
+    g.globalAlpha = !view.hits || view.hits.has(r) ? 1 : .2;
+    g.strokeStyle = r === view.chosen ? ink : bad;
+    rect(bold && w < 9 ? bad : tint(rank.get(strings[run.name[r]]), Math.floor(share[i] * 3.99)), x, y, w, ROW - 3);
+    if (r === view.chosen || (bold && reached.has(i))) g.strokeRect(x + 1, y + 1, w - 2, ROW - 5);
+    const room = right - Math.max(x, 0) - 8, whole = strings[run.command[r]].length * 7 + 14 < room;
+    write(ink, (bold ? "✗ " : "") + strings[whole ? run.command[r] : run.label[r]], Math.max(x, 0) + 5, y + 12, room);
+  };
+  order.forEach(r => bar(r, 1));
+  failed.forEach(r => bar(r, 4));
+}
+const redraw = () => view.frame ||= requestAnimationFrame(draw);
+function look(from, by) {  // by: how many times as much of the time is shown
+  view.size = clamp(Math.min(1000, wall), view.size * by, wall);
+  view.from = clamp(0, from, wall - view.size);
+  redraw();
+}
+const zoom = (by, at = .5) => look(view.from + view.size * at * (1 - by), by);
+const pan = part => look(view.from + view.size * part, 1);
+const seconds = ns => ns === null ? "?" : `${(ns / 1e9).toFixed(ns < 1e7 ? 6 : 3)} s`;
+const ending = i => code[i] === null ? data.open : data.how[code[i]];
+const facts = (r, i = run.process[r]) => [make("code", {}, strings[run.command[r]]), make("p", {}, [
+  ending(i), `${seconds(took[i])} from ${seconds(start[i])} on`, `${seconds(process.cpu_ns[i])} of CPU`,
+  `${process.max_rss_exact[i] === false ? "at most " : ""}${Math.ceil(process.max_rss[i] / 1024) || "?"}K of memory`,
+  `PID ${process.pid[i]}`, strings[run.cwd[r]]].filter(text => text).join(" · "))];
+const link = (lead, i) => make("p", {className: "cut"}, make("button", {onclick: () => choose(last[i])}, lead,
+  make("b", {}, strings[run.label[last[i]]]), " ", make("code", {className: "dim"}, strings[run.command[last[i]]])));
+function choose(r) {
+  const above = parent[run.process[r]], by = Math.min(1, (run.end[r] - run.start[r]) * 40 / view.size);
+  view.chosen = r;
+  look((run.start[r] + run.end[r] - view.size * by) / 2, by);
+  $("scroll").scrollTop = (lane[run.process[r]] - 5) * ROW;
+  $("details").hidden = false;
+  $("details").replaceChildren(...facts(r), ...above === null ? [] : [link("started by ", above)]);
+}
+const hit = ({offsetX: x, offsetY: y}) => failed.concat(order).find(r => y > HEAD && X(run.start[r]) < x + 3 &&
+  X(run.end[r]) > x - 3 && lane[run.process[r]] === Math.floor((y - HEAD + $("scroll").scrollTop) / ROW));
+const keys = {"+": () => zoom(.5), "-": () => zoom(2), 0: () => look(0, Infinity), "/": () => $("search").focus(),
+  "=": () => zoom(.5), ArrowLeft: () => pan(-.1), ArrowRight: () => pan(.1)};
+document.querySelectorAll(".key").forEach(button => button.onclick = keys[button.textContent]);
+onkeydown = event => {
+  if (event.target === $("search") || event.ctrlKey || event.metaKey || event.altKey || !keys[event.key]) return;
+  event.preventDefault();
+  keys[event.key]();
+};
+canvas.onwheel = event => {
+  if (!event.ctrlKey) return;  // it scrolls
+  event.preventDefault();
+  zoom(1.003 ** event.deltaY, event.offsetX / view.width);
+};
+canvas.onpointerdown = () => view.held = view.from;
+canvas.onclick = event => view.held === view.from && hit(event) >= 0 && choose(hit(event));
+canvas.onpointerleave = () => $("tip").hidden = true;
+canvas.onpointermove = event => {
+  const r = event.buttons ? pan(-event.movementX / view.width) : hit(event), {clientX: x, clientY: y} = event;
+  const tip = Object.assign($("tip"), {hidden: r === undefined});
+  tip.replaceChildren(...tip.hidden ? [] : facts(r));
+  tip.style.left = `${clamp(0, x + 14, innerWidth - tip.offsetWidth - 8)}px`;
+  tip.style.top = `${y + tip.offsetHeight + 24 < innerHeight ? y + 14 : y - tip.offsetHeight - 14}px`;
+};
+function search(text) {
+  const words = ($("search").value = text).toLowerCase(), found = strings.map(one => one.toLowerCase().includes(words));
+  view.hits = words && new Set(order.filter(r => found[run.command[r]] || `${process.pid[run.process[r]]}` === words));
+  $("found").textContent = words && `${view.hits.size} found`;
+  redraw();
+}
+$("search").oninput = () => search($("search").value);
+$("search").onkeydown = event => {
+  const hits = [...view.hits || []];
+  if (event.key === "Enter" && hits.length) choose(hits[(hits.indexOf(view.chosen) + 1) % hits.length]);
+};
+function table(id, heads, by, down = true) {  // a cell is what to sort by and a text
+  const rows = data[id].sort(({[by]: [a]}, {[by]: [b]}) => (a < b ? -1 : a > b) * (down ? -1 : 1));
+  const head = (title, k) => make("th", {ariaSort: k !== by ? "none" : down ? "descending" : "ascending"},
+    make("button", {onclick: () => table(id, heads, k, k !== by || !down)}, title));
+  $(id).replaceChildren(make("tr", {}, ...heads.map(head)),
+    ...rows.map(row => make("tr", {}, ...row.map(([, text]) => make("td", {}, text)))));
+}
+for (const id of ["title", "where", "notes"]) $(id).textContent = data[id];
+document.title = data.title;
+$("tiles").append(...data.tiles.map(([most, more]) => make("section", {}, make("b", {}, most), more)));
+$("why").append(make("b", {className: data.chains.length ? "bad" : ""}, data.why), ...data.chains.slice(0, 5).flatMap(
+  chain => chain.map((i, k) => link(`${k ? "→" : "✗"} ${ending(i)} `, i))),
+  ...data.before.map(i => link(`before that, ${ending(i)} `, i)));
+$("legend").append(...data.programs.slice(0, 7).map(([[name], , , , , , , [, part]]) =>
+  make("button", {onclick: () => search(name)}, make("i", {}), `${name} ${part}`)));
+table("programs", ["PROGRAM", "STARTS", "FAILED", "CPU", "MEMORY", "TIME", "LONGEST", "SHARE", "STARTED BY"], 7);
+table("commands", ["CPU", "LASTED", "COMMAND"], 0);
+$("tall").style.height = `${HEAD + Math.max(...height) * ROW}px`;
+document.querySelector("main").hidden = false;
+new ResizeObserver(redraw).observe(canvas);
+$("scroll").onscroll = redraw;
+for (const query of ["print", "(prefers-color-scheme: dark)"]) matchMedia(query).onchange = draw;
+</script>"""
+
+class _Page(_Stats):
+    """One HTML page that needs nothing else. Most of it is written at the end: until then it says so."""
+
+    def __init__(self, out: _Out, args: Any) -> None:
+        super().__init__(out, args)
+        import base64
+        import hashlib
+
+        self._seen: dict[Process, _Processes] = {}
+        head, self._tail = _PAGE.split("$data")
+        for tag in "style", "script":  # the browser lets the page have no other
+            code = _PAGE.partition(f"<{tag}>")[2].partition(f"</{tag}>")[0].encode()
+            head = head.replace(f"${tag}", "sha256-" + base64.b64encode(hashlib.sha256(code).digest()).decode())
+        out.line(head)
+
+    def on_event(self, event: Any, info: Process | None, processes: _Processes) -> None:
+        super().on_event(event, info, processes)
+        if info:
+            self._seen[info] = processes
+
+    def end(self, now: int) -> None:
+        import json
+
+        out, self.out = self.out, _Out(io.StringIO())
+        super().end(now)  # what still runs is counted, too
+        self.out = out
+        live, nobody, shown = any(machine.look for machine in self.machines), Process(0), dict[Process, None]()
+        last = max(self.last, now if any(one.end_ns is None for one in self._seen) else 0)
+        begin, ends = last if self.begin is None else self.begin, bool(live or any(one.exit for one in self._seen))
+        for process in self._seen:
+            link: Process | None = process
+            while link and link not in shown and (not self.filter.any or self.filter.shows(link, link.end_ns or last)):
+                shown[link] = None
+                link = link.parent
+        order = sorted(shown, key=lambda one: len([*_with_ancestors(one, nobody)]))  # parents come first
+        number: dict[Process | None, int] = {process: i for i, process in enumerate(order)}
+        strings: dict[str, int] = collections.defaultdict(lambda: len(strings))
+        processes: list[Any] = []
+        runs: list[Any] = []
+        for process in order:
+            start, end = max(begin, process.start_ns or begin), process.end_ns
+            took = None if end is None or process.start_ns is None else end - process.start_ns
+            processes.append((
+                process.pid, number.get(process.parent), start - begin,
+                max(start, end or (last if ends else start)) - begin, took, None if end is None else process.exit_code,
+                *(process.exit._values() if process.exit else (None,) * 3)[:3]))
+            programs: Any = process.programs or [process]
+            several = len(self.machines) > 1 and process in self._seen and number.get(process.parent) is None
+            host = f"{self._seen[process].host}: " if several else ""
+            for one in programs:
+                words = dict.fromkeys((one.name, _telling(getattr(one, "cmdline", None) or [])))
+                at = start if one is programs[0] else max(start, one.start_ns or 0)
+                runs.append((number[process], at - begin, strings[one.name], strings[host + " ".join(words)],
+                             strings[host + one.command], strings[_printable(_text(one.cwd or ""))]))
+        known, wall = any(one.cost.known for one in self._programs.values()), last - begin
+        weigh: Any = operator.attrgetter("cost.cpu_ns" if known else "self_ns")
+        rows = sorted(self._programs.items(), key=lambda row: (-weigh(row[1]), -row[1].self_ns))
+        total = max(1, sum(weigh(one) for _, one in rows))
+        chains = [[number[one] for one in _with_ancestors(leaf, root) if one in number and _own(one, root) is one]
+                  for machine, root in self.failed_roots() for leaf in machine.failures(root)]
+        alone = any(chains) and not any(chain[1:] for chain in chains)  # nothing else explains it
+        roots, (bound, peak) = [root for _, root in self.roots() if root in number], self._peaks
+        on = f", on {self._cost.cpu_ns / max(1, wall):.2f} processors"
+        status = _exit_text(roots[0].exit_code) if len(roots) == 1 and roots[0].exit else "in all"
+        steps = sorted([*((row[2], 1) for row in processes), *((row[3], -1) for row in processes)])
+        at_once = f"processes, up to {max(itertools.accumulate((by for _, by in steps), initial=0))} at once"
+        data = {
+            "title": "every process of this machine" if live and not (self.args.command or self.args.pid) else (
+                roots[0].command if len(roots) == 1 else f"{len(roots)} processes and what they started"),
+            "where": " · ".join([f"cnproc {__version__}", self.losses, *(f"{machine.host} " + time.strftime(
+                "%Y-%m-%d %H:%M:%S", time.localtime((begin + machine.offset_ns) // 10**9)) * bool(machine.offset_ns)
+                for machine in self.machines)]),
+            "wall": wall, "open": "still running when the watch ended" if live else "its end was not recorded",
+            "how": {process.exit_code: _exit_text(process.exit_code) for process in order},
+            "why": self.failures(), "chains": chains, "before": [
+                number[one] for machine in self.machines for one in machine._latest
+                if alone and one in number and one not in roots],
+            "tiles": [(most, more) for most, more in (
+                (_seconds(wall), status),
+                (self._cost.cpu, "of CPU time" + on * (not self._cost.unknown)),
+                *((f"{weigh(one) / total:.0%}", f"of {'CPU' * known} time: {name}") for name, one in rows[:1] if
+                  ends and not (known and self._cost.unknown)),
+                (f"{len(order)}", at_once if ends else "processes"),
+                (_bytes(peak), f"peak memory, in {self._largest}") if peak >= bound else (f"≤{_bytes(bound)}", "memory")
+            ) if most not in ("", "0K")],
+            "notes": " ".join(text.format(number) for number, text in (
+                (self.lost or self.lost_more, "Events were lost: processes may be missing."),
+                (not ends, "No ends were recorded: each start is drawn, and no end."),
+                (ends and sum(row[5] is None for row in processes), "{} have no end here."),
+                (sum((one.start_ns or 0) < begin for one in order), "{} were there before: from the left edge on."),
+                (sum(row[6] is None and row[5] is not None for row in processes), "The CPU time of {} is not known."),
+                (self.filter.any, "A filter chose what is shown.")) if number),
+            "strings": [*strings], "process": dict(itertools.zip_longest(
+                ("pid", "parent", "start", "end", "took", "code", *Exit._extra[:3]), zip(*processes), fillvalue=())),
+            "run": dict(itertools.zip_longest(
+                ("process", "start", "name", "label", "command", "cwd"), zip(*runs), fillvalue=())),
+            "programs": [[
+                (name, name), (one.starts, one.starts), (one.failed, one.failed), (one.cost.cpu_ns, one.cost.cpu),
+                (one.cost.rss, one.cost.memory), (one.self_ns, _seconds(one.self_ns)),
+                (one.longest, _seconds(one.longest)), (weigh(one), f"{weigh(one) / total:.0%}"),
+                [", ".join(f"{parent} ×{count}" for parent, count in one.parents.items())] * 2] for name, one in rows],
+            "commands": [((cpu_ns, _seconds(cpu_ns)), (ns, _seconds(ns)), [image.command] * 2)
+                         for (cpu_ns, _), ns, image in self._dearest],
+        }
+        self.out.line(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c") + self._tail)
 
 class _MemorySum:
     """What the processes that ran at a time had of memory at most. It is known for 65,536 moments, or fewer."""
@@ -8157,7 +8482,7 @@ def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
         watcher._table.ends, watcher._delay = _END * args.threads, _GATHER if exact else 0.0
         # The kernel says all that a line of an Exec shows, so of all the machine no forks and exits are needed.
         alone = args.events == _EXEC and exact and not (
-            named or args.tree or args.stats or args.trace or args.compile_commands or args.longer)
+            named or args.tree or args.stats or args.trace or args.compile_commands or args.html or args.longer)
         with open("/proc/sys/kernel/random/boot_id") as file:
             processes = _Processes(os.uname().nodename, file.read().strip(), look=True, threads=args.threads,
                                    children=(args.follow or not named) and not alone)
@@ -8365,6 +8690,7 @@ def _parser() -> tuple[Any, dict[str, bool]]:
     group("where to write")
     add("-o", "--output", metavar="FILE", help="write there, not to stdout (with COMMAND: stderr)")
     add("--trace", metavar="FILE", help="a trace, for ui.perfetto.dev or speedscope")
+    add("--html", metavar="FILE", help="a page for a browser: timeline, failures, statistics")
     add("--compile-commands", metavar="FILE", help="a compile_commands.json, for clangd and others")
     group("about cnproc")
     add("-h", "--help", action="help", help="this")
@@ -8406,7 +8732,8 @@ def _arguments(argv: list[str]) -> Any:
     for one, other, what in (
         (args.command, args.pid, "a command and PIDs"), (args.load, args.command, "--load and a command"),
         (args.wait, args.command, "--wait and a command"),
-        (args.wait, args.load or view or args.trace or args.compile_commands or args.json, "--wait and other output"),
+        (args.wait, args.load or view or args.trace or args.compile_commands or args.html or args.json,
+         "--wait and other output"),
         (args.no_leftovers, not args.follow, "--no-leftovers and --no-follow"),
         (args.no_leftovers, args.duration is not None, "--no-leftovers and -d"),
     ):
@@ -8424,10 +8751,10 @@ def _arguments(argv: list[str]) -> Any:
         if not given:
             parser.error(f"{option} takes {needs}")
     files = [name if name == "-" else os.path.realpath(name) for name in args.load or ()]
-    files += [os.path.realpath(name) for name in (args.output, args.trace, args.compile_commands)
+    files += [os.path.realpath(name) for name in (args.output, args.trace, args.compile_commands, args.html)
               if name and name != "-"]
     if len({*files}) < len(files):
-        parser.error("--load, -o, --trace and --compile-commands take different files")
+        parser.error("--load, -o, --trace, --compile-commands and --html take different files")
     if (args.trace or args.compile_commands) and args.longer:
         parser.error(f"--{'trace' if args.trace else 'compile-commands'} is written as things happen: --longer cannot "
                      "choose what is in it")
@@ -8470,6 +8797,8 @@ def _views(args: Any, stack: contextlib.ExitStack) -> list[_View]:
         views.append(_Json(given or _Out(standard), args))
     if args.trace:
         views.append(_Trace(create(args.trace), args))
+    if args.html:
+        views.append(_Page(create(args.html), args))
     if args.tree:
         views.append(_Tree(summary, args))
     if args.stats:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import base64
 import collections
 import collections.abc
 import contextlib
@@ -24,6 +25,7 @@ import fcntl
 import functools
 import gc
 import gzip
+import hashlib
 import inspect
 import io
 import json
@@ -5549,6 +5551,156 @@ class Options(unittest.TestCase):
         self.assertEqual([pair for pair in named if not hasattr(globals().get(pair[0]), pair[1])], [])
 
 
+def page_data(page: str) -> dict[str, Any]:
+    """What a page of --html says, with the strings in their places, and its cells as their texts."""
+    block, = re.findall(r'(?s)<script type="application/json" id="data">(.*?)</script>', page)
+    data: dict[str, Any] = json.loads(block)
+    for name in "name", "label", "command", "cwd":
+        data["run"][name] = [data["strings"][number] for number in data["run"][name]]
+    for table in "programs", "commands":
+        data[table] = [[str(text) for _, text in row] for row in data[table]]
+    return data
+
+
+@pure
+class Page(Shown):
+    """--html: what the page says."""
+
+    def page(self, events: Iterable[Any], *args: str) -> dict[str, Any]:
+        return page_data(self.show(cnproc._Page, events, "--html", "x", *args))
+
+    def events(self) -> list[Any]:
+        events = self.lives((10, 1, 0, 5000, "make -j2", 512), (20, 10, 100, 4000, "sh -c date"),
+                            (30, 10, 200, 1700, "gcc -c a.c", 256), (40, 30, 300, 400, "cc1 a.c", 9),
+                            (50, 20, 500, 600, "/bin/rm a.o", 256), (60, 10, 4100, 4200, "./<!--</script><img>"))
+        events.insert(9, Exec(What.EXEC, 0, 550_000_000, 20, 20, cmdline=["date", "+%T"]))
+        for event in events:
+            if isinstance(event, Exit):
+                event.cpu_ns, event.max_rss, event.max_rss_exact = event.pid * 10**6, event.pid << 20, event.pid < 60
+        return sorted(events, key=lambda event: event.timestamp_ns)
+
+    def test_it_has_what_the_tree_has(self) -> None:
+        data, tree = self.page(self.events()), cnproc.Tree()
+        for event in self.events():
+            tree.add(event)
+        process, run = data["process"], data["run"]
+        known = {process["pid"][i]: i for i in range(len(process["pid"]))}
+        self.assertEqual(sorted(known), sorted(one.pid for one in tree))
+        for one in tree:
+            i = known[one.pid]
+            assert one.exit and one.end_ns is not None and one.start_ns is not None
+            self.assertEqual({name: column[i] for name, column in process.items()}, {
+                "pid": one.pid, "parent": known[one.parent.pid] if one.parent else None, "start": one.start_ns,
+                "end": one.end_ns, "took": one.end_ns - one.start_ns, "code": one.exit_code, "cpu_ns": one.exit.cpu_ns,
+                "max_rss": one.exit.max_rss, "max_rss_exact": one.exit.max_rss_exact})
+            self.assertLess(-1 if process["parent"][i] is None else process["parent"][i], i)
+            runs = [r for r in range(len(run["process"])) if run["process"][r] == i]
+            self.assertEqual([(run["name"][r], run["command"][r]) for r in runs],
+                             [(program.name, program.command) for program in one.programs])
+            self.assertEqual([run["start"][r] for r in runs][1:], [program.start_ns for program in one.programs][1:])
+        leaf, = tree.failures()
+        chain, = data["chains"]
+        self.assertEqual([process["pid"][i] for i in chain], [40, 30, 10])
+        self.assertEqual((process["pid"][chain[0]], data["how"]["9"]), (leaf.pid, "killed by SIGKILL"))
+        self.assertEqual((data["title"], data["wall"], data["before"]), ("make -j2", 5_000_000_000, []))
+        self.assertEqual(data["why"], "cc1 a.c failed; 1 failure reached the command, 1 other did not")
+        self.assertIn("gcc a.c", run["label"])
+
+    def test_its_tables_are_those_of_the_statistics(self) -> None:
+        data, text = self.page(self.events()), self.show(cnproc._Stats, self.events(), "--all")
+        rows = [re.split(r" {2,}(?:← )?|(?<=[\ds%KM]) +(?=[<>\d])", line)
+                for line in text.split("\n\n")[0].splitlines()[1:]]
+        self.assertEqual(sorted([*filter(None, row)] for row in data["programs"]), sorted(rows))  # a cell may be empty
+        self.assertEqual(data["commands"], [re.split(" {2,}", line.strip(), maxsplit=2)
+                                            for line in text.split("\n\n")[1].splitlines()[1:]])
+
+    def test_no_name_is_markup(self) -> None:
+        page = self.show(cnproc._Page, self.events(), "--html", "x")
+        self.assertEqual([page.count("<!--"), page.count("<img"), page.count("</script>")], [0, 0, 2])
+        self.assertIn("./<!--</script><img>".rpartition("/")[2], page_data(page)["run"]["name"])
+
+    def test_the_browser_is_told_to_run_only_the_page_s_own_script(self) -> None:
+        page = self.show(cnproc._Page, self.events(), "--html", "x")
+        policy, = re.findall('http-equiv="Content-Security-Policy" content="(.*?)"', page)
+        style, script = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+                         for tag in ("style", "script") for text in re.findall(f"(?s)<{tag}>(.*?)</{tag}>", page))
+        self.assertEqual(policy, f"default-src 'none'; style-src 'sha256-{style}'; script-src 'sha256-{script}'")
+        self.assertNotRegex(page, "https?:|//cdn|@import|url\\(")
+
+    def test_what_is_not_known_is_said(self) -> None:
+        events = [event for event in self.events() if event.pid not in (10, 30) or not isinstance(event, Exit)]
+        events[0] = Fork(What.FORK, cnproc._REBUILT, 0, 1, 1, 10, 10)
+        events.append(cnproc._lost(7, 4_900_000_000))
+        for event in events:
+            if isinstance(event, Exit):
+                event.cpu_ns = None
+        data = self.page([event for event in events if event.what != What.EXEC or event.pid != 10])
+        for said in ("Events were lost", "2 have no end here", "1 were there before", "The CPU time of 4 is not known"):
+            self.assertIn(said, data["notes"])
+        self.assertEqual(data["open"], "its end was not recorded")
+        self.assertIn("7 events lost", data["where"])
+        self.assertFalse([text for _, text in data["tiles"] if "CPU" in text])
+        code, end = (dict(zip(data["process"]["pid"], data["process"][name])) for name in ("code", "end"))
+        self.assertEqual((code[30], end[30]), (None, data["wall"]))
+        starts = self.page([event for event in self.events() if not isinstance(event, Exit)])
+        self.assertIn("No ends were recorded", starts["notes"])
+        self.assertEqual(starts["process"]["end"], starts["process"]["start"])
+
+    def test_a_chain_of_failures_has_no_subshells_and_a_failure_alone_has_hints(self) -> None:
+        events = self.lives((10, 1, 0, 90, "sh run", 256), (20, 30, 20, 30, "false", 256),
+                            (40, 10, 5, 9, "grep x", 256))
+        subshell = [Fork(What.FORK, 0, 10_000_000, 10, 10, 30, 30),
+                    Exit(What.EXIT, 0, 40_000_000, 30, 30, 256, 17, 10, 10)]
+        events = sorted([*events, *subshell], key=lambda event: event.timestamp_ns)
+        data = self.page(events)
+        pids = data["process"]["pid"]
+        self.assertEqual([[pids[i] for i in chain] for chain in data["chains"]], [[20, 10], [40, 10]])
+        self.assertEqual(data["before"], [])
+        for event in events:
+            if isinstance(event, Exit) and event.pid != 10:
+                event.parent_pid = 1  # they have failed, and nobody knew
+        data = self.page(events)
+        self.assertEqual([[pids[i] for i in chain] for chain in data["chains"]], [[10]])
+        self.assertEqual(sorted(pids[i] for i in data["before"]), [20, 30])
+
+    def test_filters_choose_what_is_on_it(self) -> None:
+        for options, pids in ((["--only", "gcc"], [30]), (["--longer", "3"], [10, 20]), (["--only", "nothing"], [])):
+            data = self.page(self.events(), *options)
+            self.assertEqual(sorted(data["process"]["pid"]), pids)
+            self.assertIn("A filter", data["notes"])
+            self.assertTrue(all(chain for chain in data["chains"]) or options[0] == "--only", data["chains"])
+
+    def test_until_it_is_written_it_says_that_it_is_incomplete(self) -> None:
+        screen = Screen()
+        out = cnproc._Out(screen)
+        view = cnproc._Page(out, cnproc._arguments(["--html", "x"]))
+        out.flush()
+        self.assertIn("This page is incomplete", screen.getvalue())
+        self.assertNotIn("</script>", screen.getvalue())
+        view.end(1)
+        out.flush()
+        self.assertTrue(screen.getvalue().endswith("</script>\n"))
+        self.assertEqual(page_data(screen.getvalue())["process"]["pid"], [])
+
+    def test_a_recording_becomes_a_page_beside_other_views(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            recording, page, trace = (os.path.join(folder, name) for name in ("a.jsonl", "a.html", "a.trace"))
+            pathlib.Path(recording).write_text(self.show(cnproc._Json, self.events()))
+            status, out, err = in_process("--load", recording, "--html", page, "--trace", trace, "--tree")
+            self.assertEqual((status, err), (0, ""))
+            self.assertIn("make -j2", out)
+            data = page_data(pathlib.Path(page).read_text())
+        self.assertEqual(len(data["process"]["pid"]), 6)
+        self.assertEqual(data["title"], "make -j2")
+
+    def test_options_that_exclude_it(self) -> None:
+        lines: list[str] = ["--wait --html x 5", "--html x --trace x", "--html x -o x", "--html"]
+        for line in lines:
+            with contextlib.redirect_stderr(io.StringIO()) as err, self.assertRaises(SystemExit):
+                cnproc._arguments(line.split())
+            self.assertEqual(err.getvalue().count("\n"), 1)
+
+
 @pure
 class Loading(unittest.TestCase):
     """--load: what -j has recorded."""
@@ -5569,7 +5721,7 @@ class Loading(unittest.TestCase):
         with tempfile.NamedTemporaryFile("w+") as file:
             file.write(self.LINE)
             file.flush()
-            for options in ["-o", file.name], ["--trace", file.name]:
+            for options in ["-o", file.name], ["--trace", file.name], ["--html", file.name]:
                 status, _, err = in_process("--load", file.name, *options)
                 self.assertEqual((status, err.count("\n")), (2, 1))
             self.assertEqual(pathlib.Path(file.name).read_text(), self.LINE)
@@ -6519,6 +6671,19 @@ leave()
             self.assertEqual(sum(record["ph"] == "B" for record in json.loads(path.read_text())), 6)
 
     @live
+    def test_a_page_has_every_process(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "page")
+            self.output("--html", path, "--", "sh", "-c", "/bin/true; /bin/sh -c 'exit 5'; exit $?", status=5)
+            data = page_data(path.read_text())
+        codes = dict(zip(data["process"]["pid"], data["process"]["code"]))
+        self.assertEqual(sorted(codes.values()), [0, 5 << 8, 5 << 8])
+        self.assertEqual([len(chain) for chain in data["chains"]], [2])
+        self.assertEqual(data["open"], "still running when the watch ended")
+        if SOURCE == "ebpf":
+            self.assertEqual(sorted(data["run"]["command"])[:2], ["/bin/sh -c 'exit 5'", "/bin/true"])
+
+    @live
     def test_statistics_on_interrupt(self) -> None:
         child = self.shell("for i in 1 2 3; do /bin/false; done; echo done; sleep 60")
         run = self.cnproc("--stats", child.pid)
@@ -6741,7 +6906,7 @@ leave()
         self.assertEqual((run.wait(PATIENCE), run.stderr.read()),
                          (2, "python3 cnproc.py: standard output is closed\n"))
         for code, status in (3, 3), (0, 1):  # the command goes on all the same
-            for option in "-o", "--trace":
+            for option in "-o", "--trace", "--html":
                 script = f"/bin/true; sleep 0.2; echo on; exit {code}"
                 out, err = self.output(option, "/dev/full", "--", "sh", "-c", script, status=status)
                 self.assertEqual(out, "on\n")
@@ -6808,7 +6973,7 @@ leave()
     @live
     def test_a_dash_is_no_file_if_standard_output_is_closed(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            for option in "-o", "--trace":
+            for option in "-o", "--trace", "--html":
                 _, err = self.output(option, "-", "true", status=2, stdout=None, cwd=folder,
                                      preexec_fn=lambda: os.close(1))
                 self.assertEqual(err, "python3 cnproc.py: standard output is closed\n")
