@@ -5759,6 +5759,7 @@ _DESCRIPTIONS: dict[Any, str] = {  # of the kinds of events that take no more th
 _FORK_NS = 100_000_000   # a process that has executed nothing for so long is shown as forked
 _CHECK_NS = 500_000_000  # how often to check for a closed pipe
 _GATHER = 0.1            # seconds that events may gather where the kernel has read the names: a third of the CPU
+_LATER_NS = 100_000_000   # who fails so long after its child went on meanwhile
 _REST_NS = 1_000_000_000  # so long after the command's end it is said who has outlived it
 _NAMED = 5               # so many of them are named
 _FEW, _ROWS = 4, 20      # so many short siblings become one row of a tree; the rows of the statistics
@@ -6389,13 +6390,13 @@ class _Span(_View):
             failures = [*dict.fromkeys(_own(process, root) for process in processes.failures(root))]
             shown: set[Process] = set()
             for process in failures[:None if self.args.all else 1]:
-                link, arrow = process, ""
+                link, before = process, None
                 while True:
                     shown.add(link)
-                    self.out.line(self.out.encodable(self._link(link, arrow)))
+                    self.out.line(self.out.encodable(self._link(link, before)))
                     if link is root or not link.parent:
                         break
-                    link, arrow = _own(link.parent, root), self.out.therefore
+                    link, before = _own(link.parent, root), link
             others = collections.Counter(
                 _called(process, self.out) for process in failures[1:] if process not in shown)
             if others and not self.args.all:
@@ -6410,10 +6411,12 @@ class _Span(_View):
                             root in _with_ancestors(process, root)):
                         self.out.line(self.out.encodable(f"  before that, {self._link(process)}"))
 
-    def _link(self, process: Process, arrow: str = "") -> str:
-        """How a process ended, after how long, what it was, and where it ran."""
-        end, out = process.end_ns, self.out
+    def _link(self, process: Process, before: Process | None = None) -> str:
+        """How a process ended, after how long, what it was, and where it ran. before: its child that had failed."""
+        end, out, arrow = process.end_ns, self.out, self.out.therefore if before else ""
         after = "" if process.start_ns is None or end is None else f" after {_seconds(end - process.start_ns)}"
+        if before and before.end_ns is not None and end is not None and end - before.end_ns >= _LATER_NS:
+            after += f", {_seconds(end - before.end_ns)} later"  # perhaps for another reason
         where = f"  (in {_printable(_text(process.cwd))})" if process.cwd else ""
         how = out.paint(f"{_exit_text(process.exit_code)}{after}", "31")
         return f"{arrow}{' ' * bool(arrow)}{how}: {_chain(process, out)}{out.paint(where, '2')}"
@@ -8730,7 +8733,8 @@ def _arguments(argv: list[str]) -> Any:
         parser.error("there is no command behind --")
     view = args.tree or args.stats or args.why
     for one, other, what in (
-        (args.command, args.pid, "a command and PIDs"), (args.load, args.command, "--load and a command"),
+        (args.command, args.pid, "a command and PIDs"),
+        (args.load, args.command, "--load (which stands before each file) and a command"),
         (args.wait, args.command, "--wait and a command"),
         (args.wait, args.load or view or args.trace or args.compile_commands or args.html or args.json,
          "--wait and other output"),

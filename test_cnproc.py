@@ -5211,6 +5211,13 @@ class Rows(Shown):
         self.assertEqual(self.show(cnproc._Why, harmless), "")
         self.assertIn("; 2 failures did not reach the command; ", self.show(cnproc._Tree, harmless))
 
+    def test_who_fails_long_after_its_child_is_marked(self) -> None:  # perhaps for another reason
+        events = self.lives((7, 1, 0, 2200, "make", 512), (8, 7, 0, 2150, "sh -c x", 256),
+                            (9, 8, 10, 20, "grep y", 256))
+        self.assertEqual(self.show(cnproc._Why, events).splitlines(), [
+            "exit 1 after 0.010 s: grep y", "→ exit 1 after 2.150 s, 2.130 s later: sh -c x",
+            "→ exit 2 after 2.200 s: make", "grep y failed"])
+
     def test_a_fork_that_executed_nothing_is_explained_by_what_its_parent_runs(self) -> None:
         events = self.lives((7, 1, 0, 100, "sh ./missing makeinfo", 127 << 8))
         events[2:2] = [fork(8, 7, 10_000_000), ended(8, 127 << 8, 20_000_000)]
