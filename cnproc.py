@@ -181,7 +181,9 @@ class _pidfd_info(ctypes.Structure):
 _PTRACE_CONT, _PTRACE_DETACH, _PTRACE_GETEVENTMSG = 7, 17, 0x4201
 _PTRACE_SEIZE, _PTRACE_INTERRUPT, _PTRACE_LISTEN = 0x4206, 0x4207, 0x4208
 _PTRACE_OPTIONS = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4  # PTRACE_O_TRACEFORK, _TRACEVFORK, _TRACECLONE, _TRACEEXEC
-_PTRACE_EVENT_CLONE, _PTRACE_EVENT_EXEC, _PTRACE_EVENT_STOP = 3, 4, 128  # PTRACE_EVENT_FORK is 1, _VFORK 2
+_PTRACE_O_TRACEEXIT = 1 << 6
+_PTRACE_EVENT_VFORK, _PTRACE_EVENT_CLONE, _PTRACE_EVENT_EXEC = 2, 3, 4  # PTRACE_EVENT_FORK is 1
+_PTRACE_EVENT_EXIT, _PTRACE_EVENT_STOP = 6, 128
 _PTRACE_WALL = 0x40000000  # __WALL: children of every kind
 _PR_GET_DUMPABLE, _PR_SET_PTRACER = 3, 0x59616D61
 
@@ -589,15 +591,15 @@ class Exit(ProcEvent):
     parent_pid, parent_tid    its parent; often 0: the kernel does not always know it any longer
     What the process cost, without its children. A value is None where nobody knows it. With source "netlink" only these
     are known: start_ns if its fork was watched; cpu_ns and major_faults of a zombie that never had a second thread.
-    With source "ptrace" these: start_ns; cpu_ns of a process that never had a second thread.
+    With source "ptrace" these: start_ns and cpu_ns; with usage=True all.
     cpu_ns                    CPU time of all its threads, user and system together, in ns; the last 0.2 ms may be
                               missing. None of threads that are traced
     max_rss                   the most memory that it had resident, in bytes, as ru_maxrss has it: pages that it shares
                               count, too, and Linux 6.2 and newer count in steps of 128 KiB. None for a process that ran
                               in its parent's memory: by vfork(), without an exec
-    max_rss_exact             whether that is the figure of the program that it ran last, as on Linux 6.16 and newer. If
-                              False, it had no more than that: an earlier program, as the parent's before the exec, had
-                              so much
+    max_rss_exact             whether that is the figure of the program that it ran last, as on Linux 6.16 and newer
+                              and with "ptrace". If False, it had no more than that: an earlier program, as the parent's
+                              before the exec, had so much
     read_bytes, write_bytes   what it had read from storage, and what it has changed in files that go there, in bytes.
                               None for a process that was there before the watch
     major_faults              page faults that had to wait for storage
@@ -772,8 +774,8 @@ def _decode(buffer: bytearray, start: int, end: int) -> Iterator[ProcEvent]:
 
 _TICK = 1_000_000_000 // 100  # USER_HZ is 100 wherever the connector is
 
-def _stat_fields(pid: int) -> list[bytes] | None:
-    """The fields of /proc/PID/stat from the third on; None if the process is gone, or hidden (hidepid)."""
+def _stat_fields(pid: int | str) -> list[bytes] | None:
+    """The fields of /proc/PID/stat from the third on; None if it is gone, or hidden (hidepid). Or of "PID/task/TID"."""
     try:
         with io.FileIO(f"/proc/{pid}/stat") as file:  # takes fewer system calls than open()
             return file.read(4096).rpartition(b") ")[2].split()
@@ -3201,8 +3203,8 @@ class _Tracer:
     for which a process has stopped is delivered all the same. When it ends, the kernel lets all go.
     """
 
-    def __init__(self, caller: int, threads: bool, paths: bool, old_kernel: bool) -> None:
-        self.caller, self.threads, self.paths = caller, threads, paths
+    def __init__(self, caller: int, threads: bool, paths: bool, usage: bool, old_kernel: bool) -> None:
+        self.caller, self.threads, self.paths, self.usage = caller, threads, paths, usage
         self.old_kernel = old_kernel                  # before Linux 5.17
         self.tasks: dict[int, int] = {}               # whose end is still to come: thread -> process
         self.held: dict[int, tuple[int, float]] = {}  # stopped at birth, until its creator's event: signal, since when
@@ -3210,6 +3212,11 @@ class _Tracer:
         self.parents: dict[int, tuple[int, int]] = {}  # thread and process that forked a process
         self.threaded: set[int] = set()               # processes that have had a second thread
         self.killed = False                           # whether somebody was, who may have been forking
+        # With usage:
+        self.shared: dict[int, bool] = {}             # who runs in its creator's memory; False: perhaps
+        self.peaks: dict[int, int] = {}               # how much of its memory a process has had resident
+        self.io: dict[int, tuple[int, int] | None] = {}    # bytes read and written by a thread that is about to end
+        self.sums: dict[int, tuple[int, int] | None] = {}  # the same of all threads of a process that have ended
         self.strangers: set[int] = set()              # what `starter` has created that is no process
         self.starter = 0                              # the caller's thread, while it starts a command
         self.leaving = self.waiting = self.writing = False  # release(); wait(); whether write() runs
@@ -3219,11 +3226,13 @@ class _Tracer:
         self.lock = _thread.allocate_lock()           # serialises put() and write()
         self.obeyed = _thread.allocate_lock()         # released by obey()
         libc = ctypes.PyDLL(None, use_errno=True)     # which keeps the interpreter's lock: nothing here blocks
+        tgkill, kcmp = {"x86_64": (234, 312), "aarch64": (131, 272), "riscv64": (131, 272), "s390x": (241, 343)}.get(
+            os.uname().machine, (-1, -1))
+        self.kcmp: tuple[Any, ...] = libc.syscall, kcmp
         try:
             self.tgkill: tuple[Any, ...] = (libc.tgkill,)
         except AttributeError:                        # musl, and glibc before 2.30
-            number = {"x86_64": 234, "aarch64": 131, "riscv64": 131, "s390x": 241}[os.uname().machine]
-            self.tgkill = libc.syscall, number
+            self.tgkill = libc.syscall, tgkill
         self.ptrace: Any = libc.ptrace
         self.message = ctypes.c_ulong()               # what PTRACE_GETEVENTMSG fills
         self.address = ctypes.addressof(self.message)
@@ -3317,7 +3326,8 @@ class _Tracer:
         """
         self.number, tid = divmod(self.commands[0], 1 << 32)
         if tid:
-            failed = self.ptrace(_PTRACE_SEIZE, tid, None, _PTRACE_OPTIONS)
+            options = _PTRACE_OPTIONS | _PTRACE_O_TRACEEXIT * self.usage
+            failed = self.ptrace(_PTRACE_SEIZE, tid, None, options)
             if not failed:
                 self.starter = tid
             self.answer(ctypes.get_errno() if failed else 0)
@@ -3337,7 +3347,7 @@ class _Tracer:
         fields = _stat_fields(tid)
         return int(fields[19]) if fields else 0
 
-    def born(self, tid: int, creator: int) -> None:
+    def born(self, tid: int, creator: int, event: int) -> None:
         """Tell of a task that has been created; creator: a thread, or 0 if it was killed before it told of that."""
         if creator and tid in self.told:
             told = self.told.pop(tid)
@@ -3357,6 +3367,11 @@ class _Tracer:
             self.tasks[tid] = tid
             if self.threads:
                 self.parents[tid] = creator, parent
+            if self.usage:
+                kcmp, *number = self.kcmp
+                same = 0 if event == _PTRACE_EVENT_VFORK else kcmp(*number, creator, tid, 1, 0, 0)  # KCMP_VM
+                if same <= 0:  # -1: seccomp can forbid to ask
+                    self.shared[tid] = same == 0
             self.put(_FORK, tid, tid, creator, parent, late)
         elif is_ours:
             self.strangers.add(tid)
@@ -3385,7 +3400,7 @@ class _Tracer:
     def found(self, tid: int) -> None:
         """Tell of a task whose creator has not."""
         self.told[tid] = self.began(tid)
-        self.born(tid, 0)
+        self.born(tid, 0, 0)
 
     def find_rest(self) -> None:
         """Nobody is known any longer. Tell of who was being forked as its creator was killed, if there is anybody."""
@@ -3409,8 +3424,10 @@ class _Tracer:
         former = pid if self.ptrace(_PTRACE_GETEVENTMSG, pid, None, self.address) else self.message.value
         if former != pid:  # a thread has taken the place of the first
             self.tasks.pop(former, None)
+            read_written = self.io_used(pid, pid) if pid in self.io else None
             if self.threads:
-                self.put(_EXIT, pid, pid, 0, False, 0)
+                self.put(_EXIT, pid, pid, 0, False, None, None, None, *(read_written or ()))
+        self.shared.pop(pid, None)
         try:
             words, _ = _read_cmdline(f"/proc/{pid}")
         except OSError:
@@ -3419,15 +3436,24 @@ class _Tracer:
         # A process that has been killed in this moment has no command line any more.
         self.put(_EXEC, pid, pid, words or None, (*_proc_ids(pid), *paths))
 
-    def ended(self, tid: int, status: int, reaped: bool) -> bool:
-        """Tell of an end that is about to be taken, or has been (reaped). Returns whether it has been by now."""
+    def ended(self, tid: int, code: int, status: int) -> None:
+        """Tell of an end, and take it. code, status: as waitid(2) has them.
+
+        It is told before it is taken, so that its parent cannot know sooner. Before Linux 5.17 that is too soon for us,
+        too, if there were threads: the status is then that of the first.
+        """
         if tid not in self.tasks:  # it was killed before it ran
             self.held.pop(tid, None)
             self.found(tid)
-        process = self.tasks.pop(tid, 0)
-        threaded = tid in self.threaded
-        # Of a process that has had several threads it is the time of the first alone.
-        cpu_ns = 0 if reaped or (threaded and not self.threads) else self.cpu_ns(tid)
+        process, threaded = self.tasks.pop(tid, 0), tid in self.threaded
+        used = self.used(tid, process)
+        reaped = self.old_kernel and threaded
+        if reaped:
+            status = os.waitpid(tid, _PTRACE_WALL)[1]
+        elif code == os.CLD_EXITED:
+            status <<= 8
+        elif code == os.CLD_DUMPED:
+            status |= 0x80
         if threaded:  # one that was killed in its exec has left its old number behind
             self.threaded.remove(tid)
             for other in [other for other, its in self.tasks.items() if its == tid]:
@@ -3442,16 +3468,66 @@ class _Tracer:
                 reaped = True
                 self.find_rest()
         if process == tid or (process and self.threads):
-            self.put(_EXIT, tid, process, status, process == tid, cpu_ns)
-        return reaped
+            self.put(_EXIT, tid, process, status, process == tid, *used)
+        if not reaped:
+            os.waitpid(tid, _PTRACE_WALL)
 
-    def cpu_ns(self, tid: int) -> int:
-        """The CPU time of a task that has ended; 0 if the kernel does not keep it."""
+    def about_to_end(self, tid: int) -> None:
+        """With usage: read what is gone at the end. Its threads share the memory: who ends last says the most."""
+        process = self.tasks.get(tid, tid)
+        if tid in self.io:  # that of the first thread, whose place this one has taken in an exec that failed
+            self.io_used(tid, process)
+        self.io[tid] = self.read_io(tid)
         try:
-            with io.FileIO(f"/proc/{tid}/schedstat") as file:
-                return int(file.read(100).split(None, 1)[0])
+            with io.FileIO(f"/proc/{tid}/status") as file:
+                self.peaks[process] = int(file.read(1 << 14).partition(b"\nVmHWM:")[2].split(None, 1)[0]) << 10
+        except (OSError, IndexError):  # it has just been killed
+            self.peaks.pop(process, None)
+
+    def read_io(self, tid: int) -> tuple[int, int] | None:
+        """Bytes that a thread has read from storage, and changed in files there; None if it is not dumpable."""
+        try:
+            with io.FileIO(f"/proc/{tid}/task/{tid}/io") as file:
+                figures = file.read(1 << 10).split()
         except OSError:
-            return 0
+            return None
+        return int(figures[9]), int(figures[11])
+
+    def io_used(self, tid: int, process: int) -> tuple[int, int] | None:
+        """read_io() of a thread that has ended; without `threads` of all that have of its process."""
+        used = self.io.pop(tid)
+        if not self.threads:
+            sums = self.sums.get(process, (0, 0))
+            self.sums[process] = used = used and sums and (sums[0] + used[0], sums[1] + used[1])
+        return used
+
+    def used(self, tid: int, process: int) -> list[Any]:
+        """What a thread has used that has ended, or without `threads`, if it is the first, its process: CPU time in ns;
+        with `usage` peak memory, whether that is exact, bytes read and written, and major faults. None: not known.
+        """
+        cpu_ns, path = None, f"{tid}/task/{tid}" if self.threads else str(tid)
+        try:
+            if self.threads:
+                with io.FileIO(f"/proc/{path}/schedstat") as file:
+                    cpu_ns = int(file.read(100).split(None, 1)[0]) or None
+            elif tid == process:
+                cpu_ns = time.clock_gettime_ns(~tid << 3 | 2)  # CPUCLOCK_SCHED of the process
+        except OSError:  # a kernel without
+            pass
+        if not self.usage:
+            return [cpu_ns]
+        if tid not in self.io:
+            self.io[tid] = self.read_io(tid)
+            self.peaks.pop(process, None)  # it may have used more than was read when another was about to end
+        read_written = self.io_used(tid, process) or (None, None)
+        if tid != process and not self.threads:
+            return []
+        peak, shared = self.peaks.pop(tid, None), self.shared.pop(tid, None)
+        self.sums.pop(tid, None)
+        if shared or self.threads:
+            peak = None
+        stat = _stat_fields(path)
+        return [cpu_ns, peak, None if peak is None else shared is None, *read_written, int(stat[9]) if stat else None]
 
     def run(self) -> None:
         """Never returns."""
@@ -3481,26 +3557,15 @@ class _Tracer:
                 self.on_end(info.si_pid, info.si_code, info.si_status)
 
     def on_end(self, tid: int, code: int, status: int) -> None:
-        """A task has ended. code, status: as waitid(2) has them.
-
-        It is told before it is taken, so that its parent cannot know sooner. Before Linux 5.17 that is too soon for us,
-        too, if there were threads: the status is then that of the first.
-        """
-        reaped = self.old_kernel and tid in self.threaded
-        if reaped:
-            status = os.waitpid(tid, _PTRACE_WALL)[1]
-        elif code == os.CLD_EXITED:
-            status <<= 8
-        elif code == os.CLD_DUMPED:
-            status |= 0x80
+        """A task has ended. code, status: as waitid(2) has them."""
         if tid == self.starter:
             self.starter, self.leaving = 0, False
         elif tid in self.strangers:
             self.strangers.remove(tid)
         else:
-            reaped = self.ended(tid, status, reaped)
-        if not reaped:
-            os.waitpid(tid, _PTRACE_WALL)
+            return self.ended(tid, code, status)
+        os.waitpid(tid, _PTRACE_WALL)
+        return None
 
     def on_stop(self, tid: int, event: int, number: int) -> None:
         """A task has stopped: at a PTRACE_EVENT_, or for a signal of this number."""
@@ -3515,12 +3580,14 @@ class _Tracer:
                 return  # it has just been killed
             new = self.message.value
             if new not in self.tasks or new in self.told:
-                self.born(new, tid)
+                self.born(new, tid, event)
             if new in self.held:
                 self.release(new)
         elif event == _PTRACE_EVENT_EXEC:
             self.take(tid)  # else the kernel takes a changed pid for spurious: ESRCH
             self.executed(tid)
+        elif event == _PTRACE_EVENT_EXIT:
+            self.about_to_end(tid)
         if tid == self.starter and self.leaving:
             self.starter, self.leaving = 0, False
             self.ptrace(_PTRACE_DETACH, tid, None, None if event else number)
@@ -3551,7 +3618,7 @@ class _Helper:
         tracer = type("Tracer", (), {name: types.FunctionType(code, names) for name, code in methods.items()})
         tracer(*arguments).run()"""
 
-    def __init__(self, threads: bool, paths: bool) -> None:
+    def __init__(self, threads: bool, paths: bool, usage: bool) -> None:
         """Raises OSError with cause and remedy where this process cannot be traced."""
         import marshal
         import subprocess
@@ -3580,7 +3647,7 @@ class _Helper:
             finally:
                 theirs.close()
                 os.close(out)
-            arguments = os.getpid(), threads, paths, _kernel() < (5, 17)
+            arguments = os.getpid(), threads, paths, usage, _kernel() < (5, 17)
             with contextlib.suppress(BrokenPipeError):
                 self._control.sendall(marshal.dumps((arguments, names, functions, methods)))
             starter.wait()
@@ -3749,9 +3816,10 @@ class _TraceSource(_Source):
                 event._length = len(event._words or b"")
                 events.append(event)
             else:
-                status, last, cpu_ns = values
+                status, last, *used = values
                 event = Exit(_EXIT, 0, now, tid, pid, status, _SIGCHLD if tid == pid else 0xFFFFFFFF)
-                event.cpu_ns = cpu_ns or None
+                for name, value in zip(Exit._extra, used):
+                    setattr(event, name, value)
                 events.append(event)
                 if last:
                     event.start_ns = known.pop(pid, None)
@@ -4346,6 +4414,7 @@ class Watcher:
     that popen() starts, in any container and for any user; None: "ebpf", or where the kernel refuses that "netlink".
     threads: report every thread's start and end in place of the processes'.
     paths: have Exec.exe and Exec.cwd. With source "ebpf" the first such Watcher takes a tenth of a second to make.
+    usage: with source "ptrace", have memory, I/O and page faults in Exit, too: each thread stops once more.
     rcvbuf: bytes that the kernel may queue, about 800 an event. With source "ebpf" it is an eighth of that, at 112
     bytes an event. "ptrace" loses none. An ordinary user gets no more than net.core.rmem_max.
     delay: seconds to wait after being woken, so that events gather. It saves CPU time. An iteration lets events gather
@@ -4364,7 +4433,7 @@ class Watcher:
     _sources = _RingSource, _DatagramSource
 
     def __init__(self, *, threads: bool = False, paths: bool = False, source: str | None = None,
-                 rcvbuf: int = 32 << 20, delay: float = 0.0) -> None:
+                 usage: bool = False, rcvbuf: int = 32 << 20, delay: float = 0.0) -> None:
         if source not in (None, "ebpf", "netlink", "ptrace"):
             raise ValueError(f'source must be "ebpf", "netlink", "ptrace" or None, not {source!r}')
         if not 0 < rcvbuf < 1 << 31:
@@ -4387,7 +4456,7 @@ class Watcher:
         self._finish = weakref.finalize(self, _close_all, parts, self._owner)
         try:
             self._subscription: Any = (
-                _Helper(threads, paths) if source == "ptrace" else self._subscribe(rcvbuf))
+                _Helper(threads, paths, usage) if source == "ptrace" else self._subscribe(rcvbuf))
             parts.append(self._subscription)
             self._source = self._open(source, threads, paths)
             self._intake = _Intake(self._source, self._subscription, threads)
@@ -4884,21 +4953,21 @@ def _popen_class() -> Any:
     return Popen
 
 def run(args: str | bytes | Sequence[str | bytes | os.PathLike[str]], *, events: int = What.LIFE, follow: bool = True,
-        threads: bool = False, paths: bool = False, source: str | None = None, timeout: float | None = None,
-        **kwargs: Any) -> _Run:
+        threads: bool = False, paths: bool = False, source: str | None = None, usage: bool = False,
+        timeout: float | None = None, **kwargs: Any) -> _Run:
     """Start a command, and iterate over its events and (follow) those of its descendants.
 
     args and kwargs are those of subprocess.Popen: user="www-data" has the command run as another user. It starts when
     this is called. What this returns is a generator with two attributes. `process` is the Popen. `rusage` is what
     wait4(2) tells once the command has ended: what it and the descendants that were waited for have used.
-    source="ptrace" traces the command: it needs no privileges and works in containers. See Watcher.
+    source="ptrace" traces the command: it needs no privileges and works in containers; usage=True: see Watcher.
     The iteration ends when the last process has ended, or after `timeout` seconds. It kills no process: if it is left
     early, the command runs on. Raises what Watcher and subprocess.Popen raise, and ValueError for a timeout below 0.
 
     >>> for event in cnproc.run(["make", "-j2"], events=cnproc.What.EXEC):
     ...     print(event.cmdline)
     """
-    watcher = Watcher(threads=threads, paths=paths, source=source)
+    watcher = Watcher(threads=threads, paths=paths, source=source, usage=usage)
     try:
         deadline = watcher._deadline(timeout)
         process = watcher._popen(_popen_class(), args, events, follow, kwargs)
@@ -8459,8 +8528,9 @@ def _watch_pids(args: Any, watcher: Watcher, processes: _Processes, mask: int, a
 
 def _watcher(args: Any) -> Watcher:
     """What listens, or where the kernel refuses that and a command is given, what traces it."""
+    usage = bool(args.tree or args.stats or args.trace or args.json)  # these show it
     if args.ptrace:
-        return Watcher(threads=args.threads, paths=args.paths, source="ptrace")
+        return Watcher(threads=args.threads, paths=args.paths, source="ptrace", usage=usage)
     try:
         return Watcher(threads=args.threads, paths=args.paths)
     except OSError as error:
@@ -8468,7 +8538,7 @@ def _watcher(args: Any) -> Watcher:
         if not (refused and args.command and args.ptrace is None) or args.events & ~(_LIFE | _NONZERO_EXIT):
             raise
         try:
-            watcher = Watcher(threads=args.threads, paths=args.paths, source="ptrace")
+            watcher = Watcher(threads=args.threads, paths=args.paths, source="ptrace", usage=usage)
         except OSError as another:
             raise OSError(error.errno, f"{error.strerror}. But {another.strerror}") from None
     if _for_people(args):

@@ -7818,7 +7818,9 @@ class Traced(TreeCase):
                  "test_what_it_cannot_give_is_refused",
                  "test_threads_are_reported_where_they_are_asked_for",
                  "test_several_commands_at_once_and_one_after_the_other",
-                 "test_yama_lets_who_may_trace",
+                 "test_yama_lets_who_may_trace", "test_cpu_time_is_that_of_wait4",
+                 "test_peak_memory_is_exact_and_none_in_anothers_memory",
+                 "test_input_and_output_are_without_the_childrens", "test_threads_have_their_own_costs",
                  "test_the_helper_ends_with_its_caller_and_the_command_goes_on"}
 
     def setUp(self) -> None:
@@ -7863,18 +7865,142 @@ class Traced(TreeCase):
                          [(Fork, pid), (Exec, pid), (Exit, pid)])
         self.assertEqual(kinds(self.traced(sys.executable, "-S", "-c", code)), [Fork, Exec, Exit])
 
-    def test_the_cpu_time_of_a_process_is_what_wait4_says(self) -> None:
-        for ms, threads in (0, 0), (5, 0), (50, 0), (20, 1):
-            code = ("import sys, threading, time\ndef work():\n while time.process_time() < float(sys.argv[1]): pass\n"
-                    "t = threading.Thread(target=work)\nif int(sys.argv[2]): t.start(); t.join()\nwork()")
-            with cnproc.run([sys.executable, "-S", "-c", code, str(ms / 1000), str(threads)], source="ptrace") as run:
-                *_, end = run
-            assert isinstance(end, Exit) and run.rusage
-            if threads:
-                self.assertIsNone(end.cpu_ns)
-            else:
-                assert end.cpu_ns
-                self.assertAlmostEqual(end.cpu_ns / 1e9, run.rusage.ru_utime + run.rusage.ru_stime, delta=0.0005)
+    def used(self, code: str, *args: str, **options: Any) -> tuple[list[list[str]], dict[int, Any]]:
+        """The words of each line that a program of Python writes, and the Exits, of it and its descendants, by tid."""
+        prelude = "import ctypes, os, signal, sys, threading, time\nlibc = ctypes.CDLL(None)\n" + COSTLY
+        run = cnproc.run([sys.executable, "-c", prelude + code, TRUE, *args], source="ptrace", timeout=PATIENCE,
+                         stdout=subprocess.PIPE, text=True, **{"usage": True, **options})
+        ends = {event.tid: event for event in run if isinstance(event, Exit)}
+        return [line.split() for line in run.process.communicate()[0].splitlines()], ends
+
+    def test_cpu_time_is_that_of_wait4(self) -> None:
+        for usage in True, False:
+            lines, ends = self.used("""
+for function in true, short, long, four_threads, leader_first, exit_group, exec_by_a_thread:
+    for _ in range(int(sys.argv[2])):
+        ran(function)
+""", str(scale(50)), usage=usage)
+            away = [(kind, ends[int(pid)].cpu_ns / 1000 - int(cpu)) for kind, pid, cpu, *_ in lines]
+            self.assertEqual(len({kind for kind, _ in away}), 7)
+            far = [(kind, by) for kind, by in away if abs(by) > (20_000 if EMULATED else 200)]
+            self.assertLessEqual(len(far), len(lines) / 20, far)
+
+    def test_peak_memory_is_exact_and_none_in_anothers_memory(self) -> None:
+        code = """
+import mmap
+ballast = b"x" * (40 << 20)
+def said():
+    peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    print("peak", os.getpid(), peak, flush=True)
+def worker():
+    said()
+def grown():
+    b"x" * (20 << 20)
+    said()
+def killed():
+    b"x" * (20 << 20)
+    said()
+    os.kill(os.getpid(), 9)
+def several():
+    for each in threads(3, lambda: b"x" * (20 << 20)):
+        each.join()
+    thread(lambda: (said(), os._exit(0)))
+    time.sleep(1000)
+def shares():
+    stack = ctypes.create_string_buffer(1 << 16)
+    pid = libc.clone(libc._exit, ctypes.c_void_p(ctypes.addressof(stack) + (1 << 16)), 0x100 | signal.SIGCHLD, None)
+    print("shared", pid, os.waitpid(pid, 0)[1], flush=True)  # CLONE_VM
+    try:
+        os.posix_spawn("/nowhere", ["nowhere"], os.environ)  # by vfork()
+    except FileNotFoundError:
+        pass
+    said()
+for function in worker, grown, killed, several, shares, true, exec_by_a_thread:
+    ran(function)
+said()
+"""
+        def check(asked: bool) -> None:
+            lines, ends = self.used(code)
+            peaks = {int(pid): int(peak) << 10 for kind, pid, peak, *_ in lines if kind == "peak"}
+            shared = [int(pid) for kind, pid, *_ in lines if kind == "shared"]
+            kinds = {int(pid): kind for kind, pid, *_, in lines if kind not in ("peak", "shared")}
+            self.assertEqual((len(peaks), len(kinds), len(shared), len(ends)), (6, 7, 1, 10))
+            for pid, end in ends.items():
+                if pid in peaks or pid in kinds:
+                    exact = asked or kinds.get(pid) in (None, "true", "exec_by_a_thread")
+                    self.assertEqual(end.max_rss_exact, exact, kinds.get(pid))
+                    self.assertLess(abs(end.max_rss - peaks.get(pid, 0)), (2 if pid in peaks else 10) << 20)
+                elif asked or pid not in shared:
+                    self.assertEqual((end.max_rss, end.max_rss_exact), (None, None))
+                else:
+                    self.assertEqual((end.max_rss > 40 << 20, end.max_rss_exact), (True, False))
+
+        def unasked() -> None:
+            self.forbid({"x86_64": 312, "s390x": 343}.get(os.uname().machine, 272))
+            check(False)
+
+        check(True)
+        # Where nobody says whose the memory is, that of who has executed nothing is a bound.
+        self.assertEqual(forked(unasked), "None")
+
+    def test_input_and_output_are_without_the_childrens(self) -> None:
+        with tempfile.TemporaryDirectory(dir=self.folder.name) as folder:
+            lines, ends = self.used("""
+import mmap
+def work(name, size):
+    with open(name, "w+b", 0) as file:
+        file.write(os.urandom(size << 20))
+        memory = mmap.mmap(file.fileno(), 0)
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        file.seek(0)
+        file.read()
+        memory[:] = bytes(len(memory))
+def say(*kind):
+    fields = dict(line.split(": ") for line in open("/proc/self/io"))
+    print(os.getpid(), int(fields["read_bytes"]), int(fields["write_bytes"]), flush=True)
+def parent():
+    if os.fork():
+        os.wait()
+        thread(lambda: work("one", 1)).join()
+        work("two", 2)
+        say()
+    else:
+        work("four", 4)
+        say()
+def by_a_thread():
+    work("eight", 8)
+    say()
+    thread(lambda: os.execv("/bin/true", ["true"])).join()
+os.chdir(sys.argv[2])
+ran(parent)
+ran(by_a_thread)
+""", folder)
+        inner, outer, other = ([int(word) for word in line] for line in lines if len(line) == 3)
+        outer[1:] = outer[1] - inner[1], outer[2] - inner[2]
+        for pid, read, written in inner, outer, other:
+            self.assertEqual(ends[pid].write_bytes, written)
+            self.assertGreaterEqual(ends[pid].read_bytes, read)
+            self.assertLess(ends[pid].read_bytes - read, 1 << 20)  # pages of the program that it came to need since
+            self.assertIsInstance(ends[pid].major_faults, int)
+
+    def test_threads_have_their_own_costs(self) -> None:
+        lines, ends = self.used("""
+print(os.getpid(), flush=True)
+thread(lambda: (busy(9), print(threading.get_native_id(), flush=True))).join()
+busy(3)
+""", threads=True)
+        leader, worker = (ends[int(pid)] for (pid,) in lines)
+        self.assertGreaterEqual((worker.cpu_ns, leader.cpu_ns), (9_000_000, 3_000_000))
+        self.assertEqual([(end.max_rss, end.write_bytes) for end in ends.values()], [(None, 0)] * 2)
+
+    def test_memory_and_io_are_known_where_they_are_asked_for(self) -> None:
+        end = self.traced("true")[-1]
+        self.assertEqual([name for name in Exit._extra if getattr(end, name) is not None], ["cpu_ns", "start_ns"])
+        for option, known in ("-j", '"max_rss": [1-9].*"write_bytes": 0'), ("--tree", r" \d+K +0 .* true"), (
+                "--stats", r"true +1 +0 .*\d s +\d+K"):
+            run = subprocess.run([*CNPROC, "--ptrace", option, "true"], capture_output=True, text=True, check=True)
+            self.assertRegex(run.stderr, known)
 
     def test_what_it_cannot_give_is_refused(self) -> None:
         watcher = self.watcher(source="ptrace")
@@ -7983,6 +8109,15 @@ class Traced(TreeCase):
             self.assertEqual(forked(trees, uid=65534), "")
 
     @staticmethod
+    def forbid(number: int) -> None:
+        """Have this system call fail with EPERM from now on, here and in children."""
+        program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *instruction) for instruction in (
+            (0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, 0x50001), (0x06, 0, 0, 0x7FFF0000))))
+        libc = ctypes.CDLL(None)
+        libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
+        libc.prctl(22, 2, struct.pack("@HP", 4, ctypes.addressof(program)))  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+
+    @staticmethod
     def interpreter() -> contextlib.AbstractContextManager[Any]:
         """One that other users may run, if it is of this version."""
         path = "/usr/bin/python3"
@@ -8023,8 +8158,9 @@ class Traced(TreeCase):
 
     @unittest.skipUnless(SOURCE == "ebpf", "it takes eBPF")
     def test_ebpf_and_ptrace_report_the_same(self) -> None:
+        known: collections.Counter[str] = collections.Counter()
         for seed in range(scale(15)):
-            watchers = [self.watcher(source=source) for source in ("ebpf", "ptrace")]
+            watchers = [self.watcher(source=source, usage=True) for source in ("ebpf", "ptrace")]
             with tempfile.TemporaryFile() as log:
                 watchers[0].watch(os.getpid())
                 child = watchers[1].popen(["./tree0", str(seed), "0", "0"], cwd=self.folder.name,
@@ -8042,8 +8178,27 @@ class Traced(TreeCase):
             values = [collections.Counter(self.value(event) for event in events if event.pid in pids)
                       for events in (told, traced)]
             self.assertEqual([values[0] - values[1], values[1] - values[0]], [{}, {}])
+            others: dict[int, Any] = {event.pid: event for event in told if isinstance(event, Exit)}
+            for end in traced:
+                if isinstance(end, Exit):
+                    known.update(self.same_costs(end, others[end.pid]))
             for watcher in watchers:
                 watcher.close()
+        # Who was killed as it ended does not stop any more, so that its memory is not known.
+        self.assertLess(known["ends"] - known["max_rss"], known["ends"] / 10)
+        self.assertGreater(min(known[name] for name in ("cpu_ns", "read_bytes", "major_faults")), known["ends"] / 2)
+
+    def same_costs(self, end: Exit, other: Exit) -> list[str]:
+        """Which costs of a process both sources know."""
+        self.assertNotIn(None, (end.cpu_ns, end.read_bytes, end.major_faults))
+        known = ["ends"]
+        for name, by in ("cpu_ns", 1_000_000), ("read_bytes", 0), ("write_bytes", 0), ("major_faults", 0), (
+                "max_rss", 1 << 20 if other.max_rss_exact else 1 << 40):
+            mine, its = getattr(end, name), getattr(other, name)
+            if None not in (mine, its):
+                self.assertLessEqual(abs(mine - its), by, name)
+                known.append(name)
+        return known
 
     @staticmethod
     def value(event: Any) -> Any:
@@ -8133,12 +8288,7 @@ class Traced(TreeCase):
             return cnproc.Watcher(source="ptrace")
 
         def seccomp() -> cnproc.Watcher:
-            program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *instruction) for instruction in (
-                (0x20, 0, 0, 0), (0x15, 0, 1, 101 if os.uname().machine == "x86_64" else 117), (0x06, 0, 0, 0x50001),
-                (0x06, 0, 0, 0x7FFF0000))))
-            libc = ctypes.CDLL(None)
-            libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
-            libc.prctl(22, 2, struct.pack("@HP", 4, ctypes.addressof(program)))  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+            self.forbid({"x86_64": 101, "s390x": 26}.get(os.uname().machine, 117))
             return cnproc.Watcher(source="ptrace")
 
         def traced() -> cnproc.Watcher:
