@@ -8159,6 +8159,31 @@ busy(3)
                 self.assertEqual([line.split("  ")[-1].strip() for line in lines if "exec" in line],
                                  ["exec sh -c '/bin/true; exit 3'", "exec /bin/true"])
 
+    @unittest.skipUnless((HERE / "README.md").exists(), "the README is not here")
+    def test_the_readme_s_examples_and_every_view_in_a_container(self) -> None:
+        examples = [tuple(block.split("\n", 1)) for block in Readme.blocks("console")]
+        self.assertGreater(len(examples), 5)
+        with tempfile.NamedTemporaryFile("r") as trace:
+            examples += [("$ python3 cnproc.py --why sh -c '/bin/true; sh -c \"exit 4\"'",
+                          f"exit 4 after 0.1 s: sh -c 'exit 4'  (in {HERE})\n"
+                          "→ exit 4 after 0.1 s: sh -c '/bin/true; sh -c \"exit 4\"'  (in "
+                          f"{HERE})\nsh -c 'exit 4' failed\n"),
+                         (f"$ python3 cnproc.py --trace {trace.name} -o /dev/null sh -c 'exec /bin/true'", "")]
+            runs = [self.start("unshare", "-Urpfn", "--mount-proc", "sh", "-c", command[2:], cwd=HERE,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8",
+                               env=Readme.environ()) for command, _ in examples]
+            for run, (command, shown) in zip(runs, examples):
+                said, _ = run.communicate(timeout=PATIENCE)
+                if said.startswith("unshare:"):
+                    self.skipTest(said)
+                said, shown = (re.sub(r'"parent_tid": \w+, ', "", text) for text in (said, shown))  # which is not known
+                lines = Readme.lasting(said)
+                self.assertEqual([line for line in lines if "so the command is traced" in line],
+                                 [] if " -j " in command else lines[:1])
+                self.assertCountEqual([line for line in lines if "is traced" not in line], Readme.lasting(shown))
+            traced = {event.get("args", {}).get("cmdline") for event in json.load(trace)}
+        self.assertLessEqual({"/bin/true", "sh -c 'exec /bin/true'"}, traced)
+
     @unittest.skipUnless(SOURCE == "ebpf", "it takes eBPF")
     def test_ebpf_and_ptrace_report_the_same(self) -> None:
         known: collections.Counter[str] = collections.Counter()
@@ -8461,20 +8486,25 @@ class Readme(Case):
 
     text = (HERE / "README.md").read_text() if (HERE / "README.md").exists() else ""
 
-    def blocks(self, language: str) -> list[str]:
-        found = re.findall(rf"^```{language}\n(.*?)^```$", self.text, re.M | re.S)
-        self.assertTrue(found)
+    @classmethod
+    def blocks(cls, language: str) -> list[str]:
+        found = re.findall(rf"^```{language}\n(.*?)^```$", cls.text, re.M | re.S)
+        assert found
         return found
+
+    @staticmethod
+    def environ() -> dict[str, str]:
+        """With `python3` what runs the tests."""
+        return {**os.environ, "PATH": os.path.dirname(sys.executable) + ":" + os.environ["PATH"],
+                "PYTHONIOENCODING": "utf-8"}
 
     @unittest.skipUnless(SOURCE == "ebpf", "without eBPF less is known")
     def test_the_commands_print_what_it_shows(self) -> None:
-        environment = {**os.environ, "PATH": os.path.dirname(sys.executable) + ":" + os.environ["PATH"],
-                       "PYTHONIOENCODING": "utf-8"}
         runs: list[tuple[str, subprocess.Popen[str]]] = []
         for block in self.blocks("console"):
             command, _, shown = block.partition("\n")
             runs.append((shown, self.start("sh", "-c", command[2:], cwd=HERE, stdout=subprocess.PIPE,
-                                           stderr=subprocess.STDOUT, encoding="utf-8", env=environment)))
+                                           stderr=subprocess.STDOUT, encoding="utf-8", env=self.environ())))
         for shown, run in runs:
             # A parent's Exit can come before that of its last child.
             self.assertCountEqual(self.lasting(run.communicate(timeout=PATIENCE)[0]), self.lasting(shown))
