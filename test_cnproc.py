@@ -8234,14 +8234,17 @@ busy(3)
             return Exec, event.pid, tuple(event.cmdline or ()), event.ruid, event.cgroup
         return type(event), event.pid, event.exit_code if isinstance(event, Exit) else 0
 
+    # A script that forks, executes and is sent signals, which it counts.
+    signalled = ("trap 'n=$((n+1))' USR1; i=0; n=0; while [ $i -lt 15 ]; do i=$((i+1)); kill -USR1 $$; /bin/true & "
+                 "wait; done; wait; echo $i $n; exit 7")
+
     def test_who_is_traced_goes_on_when_the_helper_is_killed(self) -> None:
-        script = ("trap 'n=$((n+1))' USR1; i=0; n=0; while [ $i -lt 15 ]; do i=$((i+1)); kill -USR1 $$; /bin/true & "
-                  "wait; done; wait; echo $i $n; exit 7")
         chance = random.Random(1)
         lost: list[int | None] = []
         for _ in range(25):
             watchers = [self.watcher(source="ptrace") for _ in range(4)]
-            children = [watcher.popen(["sh", "-c", script], stdout=subprocess.PIPE, text=True) for watcher in watchers]
+            children = [watcher.popen(["sh", "-c", self.signalled], stdout=subprocess.PIPE, text=True)
+                        for watcher in watchers]
             for watcher in watchers:
                 time.sleep(chance.random() / 100)
                 os.kill(watcher._subscription.pid, signal.SIGKILL)
@@ -8271,9 +8274,7 @@ busy(3)
                     watcher = cnproc.Watcher(source="ptrace")
                     if os.fork():  # a child that holds all descriptors
                         os.write(send, b"%6d" % watcher._subscription.pid)
-                        self.command = watcher.popen(
-                            ["sh", "-c", "i=0; while [ $i -lt 20 ]; do i=$((i+1)); /bin/true; done; echo $i"],
-                            stdout=log)
+                        self.command = watcher.popen(["sh", "-c", self.signalled], stdout=log)
                         os.write(send, b"began")
                     time.sleep(PATIENCE)
                     os._exit(0)
@@ -8284,7 +8285,7 @@ busy(3)
                     os.waitpid(caller, 0)
                     eventually(lambda: cnproc._ended(helper, cnproc._stat(helper)))
                     if select.select([receive], [], [], 0)[0]:
-                        eventually(lambda: os.pread(log.fileno(), 9, 0) == b"20\n")
+                        eventually(lambda: os.pread(log.fileno(), 9, 0) == b"15 15\n")
                 finally:
                     os.killpg(caller, signal.SIGKILL)
                     os.close(receive)
