@@ -7610,8 +7610,10 @@ class TreeCase(Case):
         os.chmod(cls.folder.name, 0o777)
         if (HERE / "tree").exists():  # .ci/kernels has built it for the guest
             shutil.copy(HERE / "tree", f"{cls.folder.name}/tree0")
-        else:
+        elif shutil.which("gcc"):
             cls.build(f"{cls.folder.name}/tree0")
+        else:
+            return
         for i in 1, 2, 3:
             os.link(f"{cls.folder.name}/tree0", f"{cls.folder.name}/tree{i}")
 
@@ -8097,6 +8099,8 @@ busy(3)
         self.assertEqual({type(event) for event in rebuilt} - {Fork}, set())
 
     def trees(self) -> str:
+        if not os.path.exists(f"{self.folder.name}/tree0"):
+            self.skipTest("takes gcc")
         return "\n".join(text for seed in range(scale(50)) for text in self.play(seed))
 
     def test_random_trees(self) -> None:
