@@ -3531,8 +3531,8 @@ class _Tracer:
 
     def run(self) -> None:
         """Never returns."""
-        for number in range(1, _signal.NSIG):  # a tracee decides by which signal its end is notified
-            if number not in (_signal.SIGKILL, _signal.SIGSTOP, _signal.SIGCHLD, 32, 33):
+        for number in _signal.valid_signals():  # a tracee decides by which signal its end is notified
+            if number not in (_signal.SIGKILL, _signal.SIGSTOP, _signal.SIGCHLD):
                 _signal.signal(number, _signal.SIG_IGN)
         _signal.signal(_signal.SIGUSR1, self.on_signal)
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
