@@ -3233,11 +3233,9 @@ class _Tracer:
             self.tgkill: tuple[Any, ...] = (libc.tgkill,)
         except AttributeError:                        # musl, and glibc before 2.30
             self.tgkill = libc.syscall, tgkill
-        self.ptrace: Any = libc.ptrace
+        self.ptrace: Any = libc.ptrace                # with argtypes a call would take twice as long
         self.message = ctypes.c_ulong()               # what PTRACE_GETEVENTMSG fills
-        self.address = ctypes.addressof(self.message)
-        self.ptrace.argtypes = ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p
-        self.ptrace.restype = ctypes.c_long
+        self.address = ctypes.byref(self.message)
 
     def put(self, what: int, tid: int, pid: int, *more: Any) -> None:
         """Write a record. The command must not wait for its reader."""
@@ -3570,8 +3568,9 @@ class _Tracer:
     def on_stop(self, tid: int, event: int, number: int) -> None:
         """A task has stopped: at a PTRACE_EVENT_, or for a signal of this number."""
         if tid not in self.tasks and tid != self.starter:
-            if tid not in self.held and self.take(tid):  # else nobody else's stop shows
-                self.held[tid] = number, time.monotonic()
+            if self.take(tid):  # else nobody else's stop shows
+                _, since = self.held.get(tid, (0, time.monotonic()))
+                self.held[tid] = number, since  # who is killed meanwhile stops once more, if it is to stop at its end
                 if tid in self.strangers:
                     self.release(tid)
             return

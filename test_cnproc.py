@@ -8071,8 +8071,11 @@ busy(3)
         return [f"seed {seed}: {text[:300]}" for text in wrong]
 
     def test_who_is_killed_as_it_forks_leaves_nobody_unwatched(self) -> None:
-        log = tempfile.TemporaryFile("a+")  # noqa: SIM115
-        self.addCleanup(log.close)
+        for usage in False, True:  # with usage who is killed stops once more
+            with self.subTest(usage=usage), tempfile.TemporaryFile("a+") as log:
+                self.kill_as_it_forks(log, usage)
+
+    def kill_as_it_forks(self, log: IO[str], usage: bool) -> None:
         events = self.traced(sys.executable, "-S", "-c", """if True:
             import os, random, time
             for _ in range(200):
@@ -8088,7 +8091,7 @@ busy(3)
                     os.kill(random.choice([pid, -pid]), 9)
                 except ProcessLookupError:
                     os.kill(pid, 9)
-                os.waitpid(pid, 0)""", stdout=log)
+                os.waitpid(pid, 0)""", stdout=log, usage=usage)
         log.seek(0)
         forks, ends = (collections.Counter(event.pid for event in events if type(event) is kind)
                        for kind in (Fork, Exit))
