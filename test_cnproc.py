@@ -3372,8 +3372,7 @@ def unfiltered(rcvbuf: int = 32 << 20, quiet: int | None = None) -> Generator[No
         patch(cnproc.Watcher, "_sources", (cnproc._DatagramSource,))
         patch(cnproc, "_classic_filter", everything)
         patch(cnproc, "_pidfd_has_status", lambda: False)
-        patch(cnproc.Watcher.__init__, "__kwdefaults__", dict(
-            threads=False, paths=False, source=None, rcvbuf=rcvbuf, delay=0.0))
+        patch(cnproc.Watcher.__init__, "__kwdefaults__", {**cnproc.Watcher.__init__.__kwdefaults__, "rcvbuf": rcvbuf})
         if quiet is not None:
             patch(cnproc, "_QUIET", quiet)
         yield
