@@ -3422,7 +3422,10 @@ class _Tracer:
         former = pid if self.ptrace(_PTRACE_GETEVENTMSG, pid, None, self.address) else self.message.value
         if former != pid:  # a thread has taken the place of the first
             self.tasks.pop(former, None)
-            read_written = self.io_used(pid, pid) if pid in self.io else None
+            read_written = None
+            if self.usage:
+                self.io.setdefault(pid, None)  # not known if the first was killed before it stopped at its end
+                read_written = self.io_used(pid, pid)
             if self.threads:
                 self.put(_EXIT, pid, pid, 0, False, None, None, None, *(read_written or ()))
         self.shared.pop(pid, None)
@@ -3471,15 +3474,18 @@ class _Tracer:
             os.waitpid(tid, _PTRACE_WALL)
 
     def about_to_end(self, tid: int) -> None:
-        """With usage: read what is gone at the end. Its threads share the memory: who ends last says the most."""
-        process = self.tasks.get(tid, tid)
+        """With usage: read what is gone at the end, and go on. Threads share the memory: who is last says the most."""
+        process = self.tasks[tid]
         if tid in self.io:  # that of the first thread, whose place this one has taken in an exec that failed
             self.io_used(tid, process)
-        self.io[tid] = self.read_io(tid)
+        self.io[tid] = self.read_io(tid)  # of a process that has ended only root may
         try:
             with io.FileIO(f"/proc/{tid}/status") as file:
                 self.peaks[process] = int(file.read(1 << 14).partition(b"\nVmHWM:")[2].split(None, 1)[0]) << 10
         except (OSError, IndexError):  # it has just been killed
+            self.peaks.pop(process, None)
+        if self.ptrace(_PTRACE_CONT, tid, None, None):  # likewise: who takes its number in an exec may have been read
+            del self.io[tid]
             self.peaks.pop(process, None)
 
     def read_io(self, tid: int) -> tuple[int, int] | None:
@@ -3585,8 +3591,9 @@ class _Tracer:
         elif event == _PTRACE_EVENT_EXEC:
             self.take(tid)  # else the kernel takes a changed pid for spurious: ESRCH
             self.executed(tid)
-        elif event == _PTRACE_EVENT_EXIT:
+        elif event == _PTRACE_EVENT_EXIT and tid in self.tasks:
             self.about_to_end(tid)
+            return
         if tid == self.starter and self.leaving:
             self.starter, self.leaving = 0, False
             self.ptrace(_PTRACE_DETACH, tid, None, None if event else number)

@@ -3372,7 +3372,8 @@ def unfiltered(rcvbuf: int = 32 << 20, quiet: int | None = None) -> Generator[No
         patch(cnproc.Watcher, "_sources", (cnproc._DatagramSource,))
         patch(cnproc, "_classic_filter", everything)
         patch(cnproc, "_pidfd_has_status", lambda: False)
-        patch(cnproc.Watcher.__init__, "__kwdefaults__", {**cnproc.Watcher.__init__.__kwdefaults__, "rcvbuf": rcvbuf})
+        patch(cnproc.Watcher.__init__, "__kwdefaults__", {
+            **(cnproc.Watcher.__init__.__kwdefaults__ or {}), "rcvbuf": rcvbuf})
         if quiet is not None:
             patch(cnproc, "_QUIET", quiet)
         yield
@@ -8211,7 +8212,10 @@ busy(3)
                 left.discard(told[-1].pid)
             values = [collections.Counter(self.value(event) for event in events if event.pid in pids)
                       for events in (told, traced)]
-            self.assertEqual([values[0] - values[1], values[1] - values[0]], [{}, {}])
+            # Who is killed at its exec does not stop there any more.
+            killed = {end.pid for end in traced if isinstance(end, Exit) and end.exit_code & 0x7F == signal.SIGKILL}
+            untold = [value for value in values[0] - values[1] if value[0] is not Exec or value[1] not in killed]
+            self.assertEqual((untold, values[1] - values[0]), ([], {}))
             others: dict[int, Any] = {event.pid: event for event in told if isinstance(event, Exit)}
             for end in traced:
                 if isinstance(end, Exit):
@@ -8224,7 +8228,7 @@ busy(3)
 
     def same_costs(self, end: Exit, other: Exit) -> list[str]:
         """Which costs of a process both sources know."""
-        self.assertNotIn(None, (end.cpu_ns, end.read_bytes, end.major_faults))
+        self.assertNotIn(None, (end.cpu_ns, end.major_faults))
         known = ["ends"]
         for name, by in ("cpu_ns", 1_000_000), ("read_bytes", 0), ("write_bytes", 0), ("major_faults", 0), (
                 "max_rss", 1 << 20 if other.max_rss_exact else 1 << 40):
