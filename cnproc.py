@@ -8534,7 +8534,7 @@ def _watch_pids(args: Any, watcher: Watcher, processes: _Processes, mask: int, a
 
 def _watcher(args: Any) -> Watcher:
     """What listens, or where the kernel refuses that and a command is given, what traces it."""
-    usage = bool(args.tree or args.stats or args.trace or args.json)  # these show it
+    usage = bool(args.tree or args.stats or args.trace or args.html or args.json)  # these show it
     if args.ptrace:
         return Watcher(threads=args.threads, paths=args.paths, source="ptrace", usage=usage)
     try:
