@@ -6593,7 +6593,7 @@ leave()
         run = self.cnproc("--", "sh", "-c", "echo; read x", stdin=subprocess.PIPE, start_new_session=True)
         self.ready(run)
         os.killpg(run.pid, signal.SIGSTOP)
-        eventually(lambda: state(run.pid) == "T")
+        eventually(lambda: state(run.pid) in "Tt")  # t while its first thread is traced, as it starts the command
         os.killpg(run.pid, signal.SIGCONT)
         run.communicate("x\n", timeout=PATIENCE)
         self.assertEqual(run.returncode, 0)
