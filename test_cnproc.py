@@ -8265,6 +8265,7 @@ busy(3)
                 lost += [event.count for event in events[-1:] if isinstance(event, Lost)]
                 if not isinstance(events[-1], Lost):  # it was killed when all was over
                     self.assertEqual((type(events[-1]), events[-1].pid), (Exit, child.pid))
+                    self.assertIsInstance(watcher.read(PATIENCE), Lost)
                 self.assertEqual(watcher.pids, set())
                 for use in lambda: watcher.read(0), lambda: watcher.popen(["true"]):
                     with self.assertRaisesRegex(ConnectionResetError, "killed"):
