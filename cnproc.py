@@ -7554,20 +7554,55 @@ class _Page(_Stats):
         out, self.out = self.out, _Out(io.StringIO())
         super().end(now)  # what still runs is counted, too
         self.out = out
-        live, nobody, shown = any(machine.look for machine in self.machines), Process(0), dict[Process, None]()
+        live = any(machine.look for machine in self.machines)
         last = max(self.last, now if any(one.end_ns is None for one in self._seen) else 0)
         begin, ends = last if self.begin is None else self.begin, bool(live or any(one.exit for one in self._seen))
+        order = self._ordered(last)
+        number: dict[Process | None, int] = {process: i for i, process in enumerate(order)}
+        timeline = self._timeline(number, begin, last, ends)
+        process, roots = timeline["process"], [root for _, root in self.roots() if root in number]
+        chains = [[number[one] for one in _with_ancestors(leaf, root) if one in number and _own(one, root) is one]
+                  for machine, root in self.failed_roots() for leaf in machine.failures(root)]
+        alone = any(chains) and not any(chain[1:] for chain in chains)  # nothing else explains it
+        data = {
+            "title": "every process of this machine" if live and not (self.args.command or self.args.pid) else (
+                roots[0].command if len(roots) == 1 else f"{len(roots)} processes and what they started"),
+            "where": " · ".join([f"cnproc {__version__}", self.losses, *(f"{machine.host} " + time.strftime(
+                "%Y-%m-%d %H:%M:%S", time.localtime((begin + machine.offset_ns) // 10**9)) * bool(machine.offset_ns)
+                for machine in self.machines)]),
+            "wall": last - begin, "open": "still running when the watch ended" if live else "its end was not recorded",
+            "how": {process.exit_code: _exit_text(process.exit_code) for process in order},
+            "why": self.failures(), "chains": chains, "before": [
+                number[one] for machine in self.machines for one in machine._latest
+                if alone and one in number and one not in roots],
+            **timeline, **self._tables_and_tiles(process, roots, last - begin, ends),
+            "notes": " ".join(text.format(number) for number, text in (
+                (self.lost or self.lost_more, "Events were lost: processes may be missing."),
+                (not ends, "No ends were recorded: each start is drawn, and no end."),
+                (ends and process["code"].count(None), "{} have no end here."),
+                (sum((one.start_ns or 0) < begin for one in order), "{} were there before: from the left edge on."),
+                (sum(cpu_ns is None and code is not None for cpu_ns, code in zip(process["cpu_ns"], process["code"])),
+                 "The CPU time of {} is not known."),
+                (self.filter.any, "A filter chose what is shown.")) if number),
+        }
+        self.out.line(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c") + self._tail)
+
+    def _ordered(self, last: int) -> list[Process]:
+        """The processes that are shown, and their ancestors if those are, parents first."""
+        nobody, shown = Process(0), dict[Process, None]()
         for process in self._seen:
             link: Process | None = process
             while link and link not in shown and (not self.filter.any or self.filter.shows(link, link.end_ns or last)):
                 shown[link] = None
                 link = link.parent
-        order = sorted(shown, key=lambda one: len([*_with_ancestors(one, nobody)]))  # parents come first
-        number: dict[Process | None, int] = {process: i for i, process in enumerate(order)}
+        return sorted(shown, key=lambda one: len([*_with_ancestors(one, nobody)]))
+
+    def _timeline(self, number: dict[Process | None, int], begin: int, last: int, ends: bool) -> dict[str, Any]:
+        """The columns of the processes and of their programs. A text is a number in `strings`."""
         strings: dict[str, int] = collections.defaultdict(lambda: len(strings))
         processes: list[Any] = []
         runs: list[Any] = []
-        for process in order:
+        for process in filter(None, number):
             start, end = max(begin, process.start_ns or begin), process.end_ns
             took = None if end is None or process.start_ns is None else end - process.start_ns
             processes.append((
@@ -7582,57 +7617,37 @@ class _Page(_Stats):
                 at = start if one is programs[0] else max(start, one.start_ns or 0)
                 runs.append((number[process], at - begin, strings[one.name], strings[host + " ".join(words)],
                              strings[host + one.command], strings[_printable(_text(one.cwd or ""))]))
-        known, wall = any(one.cost.known for one in self._programs.values()), last - begin
-        weigh: Any = operator.attrgetter("cost.cpu_ns" if known else "self_ns")
-        rows = sorted(self._programs.items(), key=lambda row: (-weigh(row[1]), -row[1].self_ns))
-        total = max(1, sum(weigh(one) for _, one in rows))
-        chains = [[number[one] for one in _with_ancestors(leaf, root) if one in number and _own(one, root) is one]
-                  for machine, root in self.failed_roots() for leaf in machine.failures(root)]
-        alone = any(chains) and not any(chain[1:] for chain in chains)  # nothing else explains it
-        roots, (bound, peak) = [root for _, root in self.roots() if root in number], self._peaks
-        on = f", on {self._cost.cpu_ns / max(1, wall):.2f} processors"
-        status = _exit_text(roots[0].exit_code) if len(roots) == 1 and roots[0].exit else "in all"
-        steps = sorted([*((row[2], 1) for row in processes), *((row[3], -1) for row in processes)])
-        at_once = f"processes, up to {max(itertools.accumulate((by for _, by in steps), initial=0))} at once"
-        data = {
-            "title": "every process of this machine" if live and not (self.args.command or self.args.pid) else (
-                roots[0].command if len(roots) == 1 else f"{len(roots)} processes and what they started"),
-            "where": " · ".join([f"cnproc {__version__}", self.losses, *(f"{machine.host} " + time.strftime(
-                "%Y-%m-%d %H:%M:%S", time.localtime((begin + machine.offset_ns) // 10**9)) * bool(machine.offset_ns)
-                for machine in self.machines)]),
-            "wall": wall, "open": "still running when the watch ended" if live else "its end was not recorded",
-            "how": {process.exit_code: _exit_text(process.exit_code) for process in order},
-            "why": self.failures(), "chains": chains, "before": [
-                number[one] for machine in self.machines for one in machine._latest
-                if alone and one in number and one not in roots],
-            "tiles": [(most, more) for most, more in (
-                (_seconds(wall), status),
-                (self._cost.cpu, "of CPU time" + on * (not self._cost.unknown)),
-                *((f"{weigh(one) / total:.0%}", f"of {'CPU' * known} time: {name}") for name, one in rows[:1] if
-                  ends and not (known and self._cost.unknown)),
-                (f"{len(order)}", at_once if ends else "processes"),
-                (_bytes(peak), f"peak memory, in {self._largest}") if peak >= bound else (f"≤{_bytes(bound)}", "memory")
-            ) if most not in ("", "0K")],
-            "notes": " ".join(text.format(number) for number, text in (
-                (self.lost or self.lost_more, "Events were lost: processes may be missing."),
-                (not ends, "No ends were recorded: each start is drawn, and no end."),
-                (ends and sum(row[5] is None for row in processes), "{} have no end here."),
-                (sum((one.start_ns or 0) < begin for one in order), "{} were there before: from the left edge on."),
-                (sum(row[6] is None and row[5] is not None for row in processes), "The CPU time of {} is not known."),
-                (self.filter.any, "A filter chose what is shown.")) if number),
+        return {
             "strings": [*strings], "process": dict(itertools.zip_longest(
                 ("pid", "parent", "start", "end", "took", "code", *Exit._extra[:3]), zip(*processes), fillvalue=())),
             "run": dict(itertools.zip_longest(
-                ("process", "start", "name", "label", "command", "cwd"), zip(*runs), fillvalue=())),
+                ("process", "start", "name", "label", "command", "cwd"), zip(*runs), fillvalue=()))}
+
+    def _tables_and_tiles(self, process: dict[str, Any], roots: list[Process], wall: int, ends: bool) -> dict[str, Any]:
+        """The tables of the statistics, and what stands on top."""
+        known, (bound, peak) = any(one.cost.known for one in self._programs.values()), self._peaks
+        weigh: Any = operator.attrgetter("cost.cpu_ns" if known else "self_ns")
+        rows = sorted(self._programs.items(), key=lambda row: (-weigh(row[1]), -row[1].self_ns))
+        total = max(1, sum(weigh(one) for _, one in rows))
+        on = f", on {self._cost.cpu_ns / max(1, wall):.2f} processors"
+        status = _exit_text(roots[0].exit_code) if len(roots) == 1 and roots[0].exit else "in all"
+        steps = sorted([*((at, 1) for at in process["start"]), *((at, -1) for at in process["end"])])
+        at_once = f"processes, up to {max(itertools.accumulate((by for _, by in steps), initial=0))} at once"
+        tiles = (
+            (_seconds(wall), status), (self._cost.cpu, "of CPU time" + on * (not self._cost.unknown)),
+            *((f"{weigh(one) / total:.0%}", f"of {'CPU' * known} time: {name}") for name, one in rows[:1] if
+              ends and not (known and self._cost.unknown)),
+            (f"{len(process['pid'])}", at_once if ends else "processes"),
+            (_bytes(peak), f"peak memory, in {self._largest}") if peak >= bound else (f"≤{_bytes(bound)}", "memory"))
+        return {
+            "tiles": [(most, more) for most, more in tiles if most not in ("", "0K")],
             "programs": [[
                 (name, name), (one.starts, one.starts), (one.failed, one.failed), (one.cost.cpu_ns, one.cost.cpu),
                 (one.cost.rss, one.cost.memory), (one.self_ns, _seconds(one.self_ns)),
                 (one.longest, _seconds(one.longest)), (weigh(one), f"{weigh(one) / total:.0%}"),
                 [", ".join(f"{parent} ×{count}" for parent, count in one.parents.items())] * 2] for name, one in rows],
             "commands": [((cpu_ns, _seconds(cpu_ns)), (ns, _seconds(ns)), [image.command] * 2)
-                         for (cpu_ns, _), ns, image in self._dearest],
-        }
-        self.out.line(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c") + self._tail)
+                         for (cpu_ns, _), ns, image in self._dearest]}
 
 class _MemorySum:
     """What the processes that ran at a time had of memory at most. It is known for 65,536 moments, or fewer."""
