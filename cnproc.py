@@ -5296,7 +5296,7 @@ def _plain(argv: bytes) -> str | None:
     return argv.removesuffix(b"\0").replace(b"\0", b" ").decode()
 
 def _when(event: Any) -> int:
-    """An event's time. It is negative for a process that was forked before the clock began: _Stat.start_ns."""
+    """An event's time. It is negative before the clock began: of a fork (_Stat.start_ns), or on another machine."""
     when: int = event.timestamp_ns
     return when - (1 << 64) if when >> 63 else when
 
@@ -5521,7 +5521,7 @@ class Process:
         if self._threads or self._leader:  # the thread that executes is the only one left, and the first
             self._threads, self._codes, self._leader = 0, frozenset(), None
         if not rebuilt:
-            self._since_ns = event.timestamp_ns
+            self._since_ns = _when(event)
         self._image = _Image(argv, comm, f"[{comm}]" if argv == b"" and comm else None,  # as ps has it
                             ruid, cgroup, titled=rebuilt, renamed=rebuilt)
 
@@ -5533,7 +5533,7 @@ class Process:
 
     def _ended(self, event: Any) -> None:
         """It has ended. A signal kills who fails in an exec when its own program is gone already, and comm remains."""
-        self.end_ns, self.exit_code, self.exit, comm = event.timestamp_ns, event.exit_code, event, event._comm
+        self.end_ns, self.exit_code, self.exit, comm = _when(event), event.exit_code, event, event._comm
         if self.start_ns is None:
             self.start_ns = event.start_ns
         if comm and not (self._executed or self._image.renamed or self._image.is_of(comm)):
@@ -6394,7 +6394,7 @@ class _Span(_View):
         self.begin = now
 
     def on_event(self, event: Any, info: Process | None, processes: _Processes) -> None:
-        what, when = event.what, event.timestamp_ns
+        what, when = event.what, _when(event)
         if what != _FORK or event.cpu != _REBUILT:  # else it may be hours old
             if self.begin is None or when < self.begin:
                 self.begin = when
@@ -7149,7 +7149,7 @@ class _Stats(_Span):
         self._count += 1
         if not info:
             return
-        what, when = event.what, event.timestamp_ns
+        what, when = event.what, _when(event)
         if what == _FORK and event.tid == event.pid:
             if processes.known.get(info.pid) is info:
                 begin = self.begin or 0
@@ -7848,7 +7848,9 @@ class _Trace(_View):
 
     def _record(self, phase: str, group: int, track: int, when: int | None, more: str) -> None:
         """more: the rest of the record, in JSON. Each line by hand: json takes three times as long for it."""
-        at = "" if when is None else f', "ts": {when // 1000}.{when % 1000:03}'  # as a float it would be rounded
+        at = ""
+        if when is not None:  # as a float it would be rounded
+            at = f', "ts": {"-" * (when < 0)}{abs(when) // 1000}.{abs(when) % 1000:03}'
         self.out.line(f'{self._comma}{{"ph": "{phase}", "pid": {group}, "tid": {track}{at}{more}}}')
         self._comma = ","
 
@@ -8097,8 +8099,10 @@ class _Recording:
         if info and what in (_EXEC, _EXIT):  # perhaps no other kinds were recorded
             if info.parent_pid is None:
                 info.parent_pid = parent_pid
-            if info.start_ns is None or duration is not None:
-                info.start_ns = when - round((duration or 0) * 1e9)
+            if duration is not None:
+                info.start_ns = when - round(duration * 1e9)
+            elif what == _EXEC and info.start_ns is None and event.cpu != _REBUILT:  # it began then, or just before
+                info.start_ns = when
             if argv and info._image.argv is None and not info._image.label:
                 info._image, info._executed = info._image.copy(argv=argv), True
         for view in self._views:

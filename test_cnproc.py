@@ -5877,6 +5877,26 @@ class Loading(unittest.TestCase):
         self.assertEqual({(group, name) for group, name, *_ in drawn},
                          {("make on a", "?"), ("make on b", "?"), ("make on a", "make"), ("make on b", "make")})
 
+    def test_what_happened_before_the_boot_of_the_first_machine_is_in_its_place(self) -> None:
+        first = "".join(self.record(kind, when, 5, 4, "a", "make")
+                        for when, kind in ((5, "fork"), (6, "exec"), (8, "exit")))
+        text = first + first.replace('"a"', '"b"').replace("T14:32", "T13:32")
+        for option, said in ("--tree", "2 processes in 1:00:03; at most 1 at once"), (
+                "--stats", "2 starts of 1 program in 1:00:03"):
+            self.assertIn(said, self.load(text, option)[1])
+        self.assertEqual([drawn for drawn in self.drawn(text) if drawn[1] == "make"], [
+            (f"make on {host}", "make", "exec", 6 - before, 8 - before) for host, before in (("a", 0), ("b", 3600))])
+        trace, _ = self.trace(text.replace("000000Z", "000001Z").replace("8000000000", "8000000007"))
+        self.assertIn(-3592 * 10**6 + 0.007, [record.get("ts") for record in trace])
+
+    def test_a_start_that_nobody_knows_is_not_made_up(self) -> None:
+        text = self.record("exit", 7, 6, 5, "vm", "cc") + self.record("exec", 8, 5, 4, "vm", "make").replace(
+            '"rebuilt": false', '"rebuilt": true') + self.record("exit", 9, 5, 4, "vm", "make")
+        self.assertEqual([line[33:] for line in self.load(text)[1].splitlines()], [
+            "exit 0: cc", "exec make  (from /proc)", "exit 0: make"])
+        durations = [json.loads(line).get("duration") for line in self.load(text, "-j")[1].splitlines()]
+        self.assertEqual(durations, [None, None, None])
+
     def test_recordings_of_older_versions_are_read(self) -> None:
         old = self.LINE.replace('"signal": ""', '"signal": null')
         self.assertEqual(self.load(old, "-j"), self.load(self.LINE, "-j"))
