@@ -7389,7 +7389,7 @@ const order = [...run.start.keys()].sort((a, b) => run.start[a] - run.start[b]),
 run.process.forEach((i, r) => last[i] = r);  // the program that a process ran last
 run.end = run.process.map((i, r) => last[i] === r ? end[i] : run.start[r + 1]);
 const failed = order.filter(r => code[run.process[r]] > 0 && last[run.process[r]] === r);
-const share = process.cpu_ns.map((ns, i) => ns / took[i] || 0);  // how much of a processor it took; 0 if not known
+const share = process.cpu_ns.map((ns, i) => took[i] ? ns / took[i] : 0);  // how many processors it took; or not known
 const reached = new Set(data.chains.flat()), rank = new Map(data.programs.map(([[name]], k) => [name, k]));
 const UNITS = [...Array(31).keys()].map(k => [1, 2, 5][k % 3] * 10 ** Math.floor(k / 3)).concat(
   [60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400, 1e6, 1e7].map(s => s * 1e9));
@@ -7436,7 +7436,8 @@ function draw() {
     painted[lane[i]] = right;
     g.globalAlpha = !view.hits || view.hits.has(r) ? 1 : .2;
     g.strokeStyle = r === view.chosen ? ink : bad;
-    rect(bold && w < 9 ? bad : tint(rank.get(strings[run.name[r]]), Math.floor(share[i] * 3.99)), x, y, w, ROW - 3);
+    const full = tint(rank.get(strings[run.name[r]]), Math.floor(Math.min(1, share[i]) * 3.99));
+    rect(bold && w < 9 ? bad : full, x, y, w, ROW - 3);
     if (r === view.chosen || (bold && reached.has(i))) g.strokeRect(x + 1, y + 1, w - 2, ROW - 5);
     const room = right - Math.max(x, 0) - 8, whole = strings[run.command[r]].length * 7 + 14 < room;
     write(ink, (bold ? "✗ " : "") + strings[whole ? run.command[r] : run.label[r]], Math.max(x, 0) + 5, y + 12, room);
@@ -7452,10 +7453,11 @@ function look(from, by) {  // by: how many times as much of the time is shown
 }
 const zoom = (by, at = .5) => look(view.from + view.size * at * (1 - by), by);
 const pan = part => look(view.from + view.size * part, 1);
-const seconds = ns => ns === null ? "?" : `${(ns / 1e9).toFixed(ns < 1e7 ? 6 : 3)} s`;
+const seconds = ns => ns === null ? "?" : `${(ns / 1e9).toFixed(Math.abs(ns) < 1e7 ? 6 : 3)} s`;
 const ending = i => code[i] === null ? data.open : data.how[code[i]];
 const facts = (r, i = run.process[r]) => [make("code", {}, strings[run.command[r]]), make("p", {}, [
-  ending(i), `${seconds(took[i])} from ${seconds(start[i])} on`, `${seconds(process.cpu_ns[i])} of CPU`,
+  ending(i), `${seconds(took[i])} from ${seconds(took[i] === null ? start[i] : end[i] - took[i])} on`,
+  `${seconds(process.cpu_ns[i])} of CPU`,
   `${process.max_rss_exact[i] === false ? "at most " : ""}${Math.ceil(process.max_rss[i] / 1024) || "?"}K of memory`,
   `PID ${process.pid[i]}`, strings[run.cwd[r]]].filter(text => text).join(" · "))];
 const link = (lead, i) => make("p", {className: "cut"}, make("button", {onclick: () => choose(last[i])}, lead,
@@ -7521,7 +7523,7 @@ $("legend").append(...data.programs.slice(0, 7).map(([[name], , , , , , , [, par
   make("button", {onclick: () => search(name)}, make("i", {}), `${name} ${part}`)));
 table("programs", ["PROGRAM", "STARTS", "FAILED", "CPU", "MEMORY", "TIME", "LONGEST", "SHARE", "STARTED BY"], 7);
 table("commands", ["CPU", "LASTED", "COMMAND"], 0);
-$("tall").style.height = `${HEAD + Math.max(...height) * ROW}px`;
+$("tall").style.height = `${HEAD + height.at(-1) * ROW}px`;
 document.querySelector("main").hidden = false;
 new ResizeObserver(redraw).observe(canvas);
 $("scroll").onscroll = redraw;
