@@ -5473,6 +5473,7 @@ class Process:
         """
         runs = [*self._earlier, (self._image, self._executed, self._since_ns, self.cwd)]
         ends = [*(since for _, _, since, _ in runs[1:]), self.end_ns]
+        ends[0] = None if self._skipped else ends[0]
         return [Program(image, since, end, cwd)
                 for (image, executed, since, cwd), end in zip(runs, ends) if executed]
 
@@ -7556,13 +7557,15 @@ class _Page(_Stats):
         out, self.out = self.out, _Out(io.StringIO())
         super().end(now)  # what still runs is counted, too
         self.out = out
-        live = any(machine.look for machine in self.machines)
+        live, nobody = not self.args.load and all(machine.look for machine in self.machines), Process(0)
         last = max(self.last, now if any(one.end_ns is None for one in self._seen) else 0)
         begin, ends = last if self.begin is None else self.begin, bool(live or any(one.exit for one in self._seen))
-        order = self._ordered(last)
+        order = self._ordered(last, nobody)
+        before = sum(one.start_ns is None or one.start_ns < begin for one in order)
         number: dict[Process | None, int] = {process: i for i, process in enumerate(order)}
-        timeline = self._timeline(number, begin, last, ends)
-        process, roots = timeline["process"], [root for _, root in self.roots() if root in number]
+        timeline = self._timeline(order, number, begin, last if ends else None)
+        process = timeline["process"]
+        roots = [*dict.fromkeys([*_with_ancestors(one, nobody)][-1] for one in self._seen)]
         chains = [[number[one] for one in _with_ancestors(leaf, root) if one in number and _own(one, root) is one]
                   for machine, root in self.failed_roots() for leaf in machine.failures(root)]
         alone = any(chains) and not any(chain[1:] for chain in chains)  # nothing else explains it
@@ -7577,46 +7580,49 @@ class _Page(_Stats):
             "why": self.failures(), "chains": chains, "before": [
                 number[one] for machine in self.machines for one in machine._latest
                 if alone and one in number and one not in roots],
-            **timeline, **self._tables_and_tiles(process, roots, last - begin, ends),
+            **timeline,
+            **self._summary(process, roots, last - begin, ends=ends and self.has_ends, before=bool(before)),
             "notes": " ".join(text.format(number) for number, text in (
                 (self.lost or self.lost_more, "Events were lost: processes may be missing."),
-                (not ends, "No ends were recorded: each start is drawn, and no end."),
+                (order and not ends, "No ends were recorded: each start is drawn, and no end."),
                 (ends and process["code"].count(None), "{} have no end here."),
-                (sum((one.start_ns or 0) < begin for one in order), "{} were there before: from the left edge on."),
+                (before, "{} were there before, or nobody saw their start: from the left edge on."),
                 (sum(cpu_ns is None and code is not None for cpu_ns, code in zip(process["cpu_ns"], process["code"])),
                  "The CPU time of {} is not known."),
                 (self.filter.any, "A filter chose what is shown.")) if number),
         }
         self.out.line(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c") + self._tail)
 
-    def _ordered(self, last: int) -> list[Process]:
+    def _ordered(self, last: int, nobody: Process) -> dict[Process, _Processes]:
         """The processes that are shown, and their ancestors if those are, parents first."""
-        nobody, shown = Process(0), dict[Process, None]()
-        for process in self._seen:
+        shown: dict[Process, _Processes] = {}
+        for process, machine in self._seen.items():
             link: Process | None = process
             while link and link not in shown and (not self.filter.any or self.filter.shows(link, link.end_ns or last)):
-                shown[link] = None
+                shown[link] = machine
                 link = link.parent
-        return sorted(shown, key=lambda one: len([*_with_ancestors(one, nobody)]))
+        return {one: shown[one] for one in sorted(shown, key=lambda one: len([*_with_ancestors(one, nobody)]))}
 
-    def _timeline(self, number: dict[Process | None, int], begin: int, last: int, ends: bool) -> dict[str, Any]:
+    def _timeline(self, order: dict[Process, _Processes], number: dict[Process | None, int], begin: int,
+                  last: int | None) -> dict[str, Any]:
         """The columns of the processes and of their programs. A text is a number in `strings`."""
         strings: dict[str, int] = collections.defaultdict(lambda: len(strings))
         processes: list[Any] = []
         runs: list[Any] = []
-        for process in filter(None, number):
+        for process, machine in order.items():
             start, end = max(begin, process.start_ns or begin), process.end_ns
-            took = None if end is None or process.start_ns is None else end - process.start_ns
+            took = None if end is None or not process.exit or process.start_ns is None else end - process.start_ns
+            if end is None:
+                end = last if last is not None and machine.has_ends else start
             processes.append((
                 process.pid, number.get(process.parent), start - begin,
-                max(start, end or (last if ends else start)) - begin, took, None if end is None else process.exit_code,
+                max(start, end) - begin, took, None if process.end_ns is None else process.exit_code,
                 *(process.exit._values() if process.exit else (None,) * 3)[:3]))
             programs: Any = process.programs or [process]
-            several = len(self.machines) > 1 and process in self._seen and number.get(process.parent) is None
-            host = f"{self._seen[process].host}: " if several else ""
+            host = f"{machine.host}: " if len(self.machines) > 1 and number.get(process.parent) is None else ""
             for one in programs:
-                words = dict.fromkeys((one.name, _telling(getattr(one, "cmdline", None) or [])))
-                at = start if one is programs[0] else max(start, one.start_ns or 0)
+                words = dict.fromkeys(filter(None, (one.name, _telling(getattr(one, "cmdline", None) or []))))
+                at = start if one is programs[0] else max(start, one.start_ns or start)
                 runs.append((number[process], at - begin, strings[one.name], strings[host + " ".join(words)],
                              strings[host + one.command], strings[_printable(_text(one.cwd or ""))]))
         return {
@@ -7625,18 +7631,19 @@ class _Page(_Stats):
             "run": dict(itertools.zip_longest(
                 ("process", "start", "name", "label", "command", "cwd"), zip(*runs), fillvalue=()))}
 
-    def _tables_and_tiles(self, process: dict[str, Any], roots: list[Process], wall: int, ends: bool) -> dict[str, Any]:
-        """The tables of the statistics, and what stands on top."""
+    def _summary(self, process: dict[str, Any], roots: list[Process], wall: int, *, ends: bool, before: bool) -> Any:
+        """The tables of the statistics, and what stands on top. before: whether some may have been there before."""
         known, (bound, peak) = any(one.cost.known for one in self._programs.values()), self._peaks
         weigh: Any = operator.attrgetter("cost.cpu_ns" if known else "self_ns")
         rows = sorted(self._programs.items(), key=lambda row: (-weigh(row[1]), -row[1].self_ns))
         total = max(1, sum(weigh(one) for _, one in rows))
         on = f", on {self._cost.cpu_ns / max(1, wall):.2f} processors"
-        status = _exit_text(roots[0].exit_code) if len(roots) == 1 and roots[0].exit else "in all"
+        whole = len(roots) == 1 and roots[0].exit and not before
         steps = sorted([*((at, 1) for at in process["start"]), *((at, -1) for at in process["end"])])
         at_once = f"processes, up to {max(itertools.accumulate((by for _, by in steps), initial=0))} at once"
         tiles = (
-            (_seconds(wall), status), (self._cost.cpu, "of CPU time" + on * (not self._cost.unknown)),
+            (_seconds(wall), _exit_text(roots[0].exit_code) if whole else "in all"),
+            (self._cost.cpu, "of CPU time" + on * (not self._cost.unknown and not before)),
             *((f"{weigh(one) / total:.0%}", f"of {'CPU' * known} time: {name}") for name, one in rows[:1] if
               ends and not (known and self._cost.unknown)),
             (f"{len(process['pid'])}", at_once if ends else "processes"),
@@ -7861,7 +7868,8 @@ class _Trace(_View):
             for info in before:
                 self._start(info, now, processes)
         for info, processes in [*self._open.items()]:
-            self._stop(info, now if processes.has_ends else self._track(info).since)
+            end = now if info.end_ns is None else info.end_ns  # its pid has come again, and no Exit before
+            self._stop(info, end if processes.has_ends else self._track(info).since)
         for when, memory in self._memory.steps():
             self._record(*self._counter(when, "memory of processes that ended, at most", "bytes", memory))
         self.out.line("]")

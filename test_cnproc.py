@@ -5398,6 +5398,8 @@ class Failures(unittest.TestCase):
             tree.add(Exec(What.EXEC, 0, 10**6 + i, 2009, 2009, cmdline=[f"x{i}"]))
         self.assertLess(len(last.programs), 20)
         self.assertEqual([last.programs[0].name, last.programs[-1].name], ["p1999", "x999"])
+        first, second, third, *_ = last.programs
+        self.assertEqual((first.end_ns, second.end_ns), (None, third.start_ns))  # who came first is forgotten
 
     def test_roots_that_are_forgotten_leave_nothing_and_cycles_are_none(self) -> None:
         tree = cnproc.Tree(keep=False)
@@ -5888,6 +5890,50 @@ class Loading(unittest.TestCase):
             (f"make on {host}", "make", "exec", 6 - before, 8 - before) for host, before in (("a", 0), ("b", 3600))])
         trace, _ = self.trace(text.replace("000000Z", "000001Z").replace("8000000000", "8000000007"))
         self.assertIn(-3592 * 10**6 + 0.007, [record.get("ts") for record in trace])
+
+    def page(self, text: str, *args: str) -> tuple[dict[str, Any], list[str]]:
+        """What the page of a recording says, and what stands on top of it."""
+        with tempfile.NamedTemporaryFile("r") as file:
+            self.load(text, "--html", file.name, *args)
+            data = page_data(file.read())
+        return data, [" ".join(tile) for tile in data["tiles"]]
+
+    def test_a_page_is_of_all_that_was_recorded(self) -> None:
+        runs = [self.record(kind, when, pid, 4, "vm", name) for pid, name, begin in ((5, "make", 1), (6, "pytest", 3))
+                for when, kind in ((begin, "fork"), (begin, "exec"), (begin + 1, "exit"))]
+        many = [self.record(kind, 4, pid, 6) for pid in range(100, 200) for kind in ("fork", "exit")]
+        data, tiles = self.page("".join([*runs[:5], *many, runs[5]]))  # make has been forgotten by the end
+        self.assertEqual((data["title"], tiles[0]), ("2 processes and what they started", "3.000 s in all"))
+        data, tiles = self.page("".join(runs[:3]))
+        self.assertEqual((data["title"], tiles[0]), ("make", "1.000 s exit 0"))
+        self.assertEqual(tiles[1], "0.001 s of CPU time, on 0.00 processors")
+        data, tiles = self.page("".join(runs), "--only", "pytest")
+        self.assertEqual((data["title"], data["process"]["pid"]), ("2 processes and what they started", [6]))
+        data, tiles = self.page("")
+        self.assertEqual((data["notes"], tiles), ("", ["0.000 s in all", "0 processes"]))
+
+    def test_a_page_of_ends_alone_does_not_take_them_for_the_whole(self) -> None:
+        data, tiles = self.page("".join(self.exits()))
+        self.assertEqual(tiles[:2], ["1.000 s in all", "0.002 s of CPU time"])  # make took 4 s
+        self.assertIn("2 were there before", data["notes"])
+        self.assertEqual(data["process"]["took"], [4 * 10**9, 2 * 10**9])
+
+    def test_on_a_page_only_what_has_ends_is_drawn_to_the_end(self) -> None:
+        ends = "".join(self.record(kind, when, 5, 4, "a", "make")
+                       for when, kind in ((5, "fork"), (6, "exec"), (9, "exit")))
+        starts = "".join(self.record("exec", 7, pid, 4, "b", "cc") for pid in (6, 7))
+        data, tiles = self.page(ends + starts)
+        self.assertEqual((data["process"]["end"], tiles[-2]), ([4 * 10**9, 2 * 10**9, 2 * 10**9], "3 processes"))
+        self.assertEqual(data["run"]["label"][0], "a: make")
+
+    def test_of_an_end_that_was_not_recorded_only_the_next_use_of_the_pid_is_known(self) -> None:
+        text = "".join(self.record(kind, when, 5, 4, "vm", name)
+                       for when, kind, name in ((1, "fork", ""), (1, "exec", "one"), (4, "fork", ""),
+                                                (5, "exec", "two"), (9, "exit", "two")))
+        data, _ = self.page(text)
+        self.assertEqual((data["process"]["end"], data["process"]["took"]), ([3 * 10**9, 8 * 10**9], [None, 5 * 10**9]))
+        self.assertEqual([drawn[1:] for drawn in sorted(self.drawn(text)) if drawn[2] == "exec"],
+                         [("one", "exec", 1, 4), ("two", "exec", 5, 9)])
 
     def test_a_start_that_nobody_knows_is_not_made_up(self) -> None:
         text = self.record("exit", 7, 6, 5, "vm", "cc") + self.record("exec", 8, 5, 4, "vm", "make").replace(
