@@ -7881,10 +7881,15 @@ class _Trace(_View):
 
 _LAUNCHERS = "ccache", "distcc", "icecc", "sccache"  # they stand before a compiler
 _TAKES_WORD = frozenset((  # options of gcc and clang that can take the next word, but for -o and -x
-    "-B", "-D", "-F", "-I", "-L", "-MF", "-MJ", "-MQ", "-MT", "-T", "-U", "-Xassembler", "-Xclang", "-Xlinker",
-    "-Xpreprocessor", "-arch", "-aux-info", "-dumpbase", "-dumpdir", "-e", "-framework", "-idirafter", "-imacros",
-    "-include", "-include-pch", "-iprefix", "-iquote", "-isysroot", "-isystem", "-ivfsoverlay", "-iwithprefix",
-    "-iwithprefixbefore", "-l", "-mllvm", "-target", "-u", "-wrapper", "-z", "--include", "--param", "--sysroot"))
+    "-A", "-B", "-D", "-F", "-G", "-I", "-L", "-MF", "-MJ", "-MQ", "-MT", "-T", "-Tbss", "-Tdata", "-Ttext", "-U",
+    "-Xanalyzer", "-Xarch_device", "-Xarch_host", "-Xassembler", "-Xclang", "-Xcuda-fatbinary", "-Xcuda-ptxas",
+    "-Xlinker", "-Xopenmp-target", "-Xpreprocessor", "-arch", "-aux-info", "-cxx-isystem", "-dumpbase",
+    "-dumpbase-ext", "-dumpdir", "-e", "-framework", "-idirafter", "-iframework", "-iframeworkwithsysroot", "-imacros",
+    "-imultiarch", "-imultilib", "-include", "-include-pch", "-iprefix", "-iquote", "-isysroot", "-isystem",
+    "-isystem-after", "-ivfsoverlay", "-iwithprefix", "-iwithprefixbefore", "-iwithsysroot", "-l", "-mllvm", "-rpath",
+    "-serialize-diagnostics", "-specs", "-stdlib++-isystem", "-target", "-u", "-wrapper", "-z", "--config",
+    "--define-macro", "--imacros", "--include", "--include-directory", "--param", "--serialize-diagnostics", "--specs",
+    "--sysroot", "--undefine-macro"))
 _SOURCES = (  # what ends the names of the files that they compile
     ".c", ".cc", ".cp", ".cpp", ".c++", ".cppm", ".cxx", ".ixx", ".cu", ".i", ".ii", ".m", ".mm", ".mi", ".mii", ".s",
     ".sx", ".h", ".hh", ".hpp", ".hxx")
@@ -7950,7 +7955,8 @@ class _CompileCommands(_View):
             path = os.path.join(event.cwd, source)
             entry = {"directory": event.cwd, "file": path, "arguments": arguments}
             if output:
-                entry["output"] = os.path.normpath(os.path.join(event.cwd, output))
+                entry["output"] = os.path.join(event.cwd, output)
+            self._entries.pop((event.cwd, path, output), None)  # the last one comes last
             self._entries[event.cwd, path, output] = entry, processes.host == os.uname().nodename
 
     def _without_launcher(self, words: list[str]) -> list[str]:
@@ -7972,14 +7978,16 @@ class _CompileCommands(_View):
     def end(self, now: int) -> None:
         import json
 
-        lines: list[str] = []
+        lines: dict[Any, str] = {}
         name = self.args.compile_commands
         for entry, here in self._entries.values():
-            path, plain = entry["file"], os.path.normpath(entry["file"])
-            if not here or os.path.exists(path):
-                entry["file"] = path if here and not os.path.exists(plain) else plain  # .. may follow a symbolic link
-                lines.append(json.dumps(entry, ensure_ascii=False))
-        self.out.line("[" + ",\n".join(lines) + "]")
+            if not here or os.path.exists(entry["file"]):
+                for key in entry.keys() & {"file", "output"}:
+                    path, plain = entry[key], os.path.normpath(entry[key])
+                    if not here or os.path.realpath(plain) == os.path.realpath(path):  # .. may follow a symbolic link
+                        entry[key] = plain
+                lines[entry["directory"], entry["file"], entry.get("output")] = json.dumps(entry, ensure_ascii=False)
+        self.out.line("[" + ",\n".join(lines.values()) + "]")
         self.out.flush()
         self.failed = bool(self._unknown or self._lost)
         if self._unknown:

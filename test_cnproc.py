@@ -6032,6 +6032,26 @@ class CompileCommands(unittest.TestCase):
         self.assertEqual(self.load(text), (0, "", entries))
         self.assertIn('"/\u00e4.cc"', pathlib.Path(self.path).read_text(encoding="utf-8"))
 
+    def test_an_option_keeps_its_word(self) -> None:
+        for words in ("-G 0", "-A x", "-dumpbase-ext .c", "--config x.cfg", "-Xarch_host -O3", "-isystem-after d",
+                      "-Xanalyzer x", "-serialize-diagnostics x.dia", "--include-directory d", "-specs x.specs"):
+            found = self.load(self.record((5, 1, f"clang {words} -c a.c x.o")))[2]
+            self.assertEqual([entry["arguments"] for entry in found], [["clang", *words.split(), "-c", "a.c"]])
+
+    def test_a_file_of_two_names_has_one_entry_and_a_link_on_the_way_is_followed(self) -> None:
+        os.makedirs(os.path.join(self.folder, "sub/deep"))
+        os.symlink("sub/deep", os.path.join(self.folder, "link"))
+        for name in "a.c", "sub/a.c":
+            pathlib.Path(self.folder, name).touch()
+        lines = "gcc -c -DX a.c", "gcc -c ./a.c", "gcc -c -DY a.c", "gcc -c link/../a.c -o link/../a.o"
+        for host, other in (os.uname().nodename, "link/../a"), ("elsewhere", "a"):
+            found = self.load(self.record(*((at, 1, line) for at, line in enumerate(lines, 5)), host=host,
+                                          cwd=self.folder))[2]
+            first, second = found
+            self.assertEqual((first["arguments"][2], first["file"]), ("-DY", os.path.join(self.folder, "a.c")))
+            self.assertEqual((second["file"], second["output"]),
+                             tuple(os.path.join(self.folder, f"{other}.{kind}") for kind in "co"))
+
     def test_what_a_compiler_runs_belongs_to_its_compile(self) -> None:
         for execs in (
             [(5, 1, "ccache gcc -c a.c"), (6, 5, "/usr/bin/gcc -c b.c"), (7, 6, "/x/cc1 b.c")],
