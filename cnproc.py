@@ -7548,7 +7548,7 @@ class _Page(_Stats):
 
     def on_event(self, event: Any, info: Process | None, processes: _Processes) -> None:
         super().on_event(event, info, processes)
-        if info:
+        if info and (event.what != _FORK or processes.known.get(info.pid) is info):  # else no end will be reported
             self._seen[info] = processes
 
     def end(self, now: int) -> None:
@@ -7752,7 +7752,8 @@ class _Trace(_View):
         when = max(when, begin) if rebuilt else when
         if info is None:
             self._record("i", 0, 0, when, f', "name": "{event.count or "some"} events lost", "s": "g"')
-        elif self.filter.any and not (info in self._open or self.filter.holds(info)):
+        elif (self.filter.any and not (info in self._open or self.filter.holds(info))) or (
+                what == _FORK and processes.known.get(info.pid) is not info):  # no end of it will be reported
             pass
         elif what == _FORK and event.tid == event.pid:
             self._counts = True

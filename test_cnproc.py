@@ -7028,6 +7028,13 @@ leave()
     def test_no_follow_shows_no_forks_whose_execs_are_not_heard(self) -> None:
         _, err = self.output("--no-follow", "--tree", "--", "sh", "-c", "/bin/true; /bin/true; exit 3", status=3)
         self.assertIn("\n1 process in ", err)
+        with tempfile.TemporaryDirectory() as folder:
+            page, trace = os.path.join(folder, "page"), os.path.join(folder, "trace")
+            self.output("--no-follow", "--html", page, "--trace", trace, "sh", "-c", "/bin/true; exit 3", status=3)
+            data = page_data(pathlib.Path(page).read_text())
+            self.assertEqual((len(data["process"]["pid"]), data["notes"].count("no end")), (1, 0))
+            drawn = [record["name"] for record in json.loads(pathlib.Path(trace).read_text()) if record["ph"] == "B"]
+            self.assertEqual(drawn[1:], ["sh -c"])  # behind the fork
         _, err = self.output("--no-follow", "--", "sh", "-c", "/bin/true; /bin/true; exit 3", status=3)
         self.assertEqual([line[33:37] for line in err.splitlines()], ["exec", "exit"])
 
