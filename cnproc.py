@@ -8100,7 +8100,7 @@ class _Recording:
         what = event.what
         argv = event._words if what == _EXEC else None if words is None else _argv(words)
         if end < len(line) or not (duration is None or 0 <= duration < 1 << 40) or not (
-                parent_pid is None or isinstance(parent_pid, int)):
+                parent_pid is None or isinstance(parent_pid, int)) or not -_NEVER <= when < _NEVER:
             raise ValueError(line)
         if not processes:
             processes = self._machines[origin] = _Processes(*origin, look=False, threads=True, number=number)

@@ -5788,7 +5788,9 @@ class Loading(unittest.TestCase):
                        self.LINE.replace('"2026', '"x').strip(), self.LINE.replace("1.5", '"x"').strip(),
                        self.LINE.replace("1.5", "NaN").strip(), self.LINE.replace('["sh", "-c"]', "5").strip(),
                        self.LINE.replace('"vm"', "[1]").strip(), self.LINE.replace('"vm"', '"\x00').strip(),
-                       self.LINE.replace("3479470001204", "null").strip()):
+                       self.LINE.replace("3479470001204", "null").strip(),
+                       self.LINE.replace("3479470001204", str(1 << 63)).strip(),
+                       '{"event": "lost", "timestamp_ns": 36893488147419103232, "count": 1}'):
             with self.subTest(broken=broken[:50]):
                 status, out, err = self.load(self.LINE + broken + "\n" + self.LINE)
                 self.assertEqual((status, out.count("\n")), (2, 2))
