@@ -5608,6 +5608,9 @@ class Tree:
         if what == _FORK and event.tid == pid:
             return self._fork(event, pid)
         process = self.known.get(pid)
+        if process and process.end_ns is not None and (what == _EXEC or (  # its pid has come again
+                isinstance(event, Exit) and event.start_ns is not None and event.start_ns > process.end_ns)):
+            process = None
         if process is None:  # its Fork has not been reported
             parent_pid = event.parent_pid if isinstance(event, (Exec, Exit)) else None
             process = self._make(pid, parent_pid or None, None, known=self._children)

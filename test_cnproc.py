@@ -5937,6 +5937,17 @@ class Loading(unittest.TestCase):
         self.assertEqual([drawn[1:] for drawn in sorted(self.drawn(text)) if drawn[2] == "exec"],
                          [("one", "exec", 1, 4), ("two", "exec", 5, 9)])
 
+    def test_without_forks_a_pid_that_comes_again_is_another_process(self) -> None:
+        lives = [(self.record("exec", begin, 5, 4, "vm", name), json.dumps({
+            **json.loads(self.record("exit", begin + 1, 5, 4, "vm", name)), "start_ns": begin * 10**9,
+            "duration": 1.0}) + "\n") for begin, name in ((1, "one"), (3, "two"))]
+        for text in "".join(map("".join, lives)), "".join(end for _, end in lives):
+            self.assertIn("2 processes in", self.load(text, "--tree")[1])
+            self.assertIn("of 2 programs", self.load(text, "--stats")[1])
+            self.assertEqual(self.page(text)[0]["run"]["name"], ["one", "two"])
+            self.assertEqual([drawn[1:] for drawn in self.drawn(text)], [("one", "exec", 1, 2), ("two", "exec", 3, 4)])
+        self.assertIn("1 process in", self.load(2 * lives[0][1], "--tree")[1])  # the same one twice
+
     def test_a_start_that_nobody_knows_is_not_made_up(self) -> None:
         text = self.record("exit", 7, 6, 5, "vm", "cc") + self.record("exec", 8, 5, 4, "vm", "make").replace(
             '"rebuilt": false', '"rebuilt": true') + self.record("exit", 9, 5, 4, "vm", "make")
