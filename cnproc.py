@@ -7736,6 +7736,7 @@ class _Trace(_View):
         self._pending: list[tuple[Any, ...]] = []  # what is true only if ends are reported, until that is known
         self._late: dict[_Processes, _Track] = {}  # the group of those of which only the end was reported
         self._memory = _MemorySum()
+        self._earliest = 0
         self._comma = "["
         self._record("M", 0, 0, None, ', "name": "process_name", "args": {"name": "cnproc"}')  # else it may be empty
 
@@ -7863,6 +7864,7 @@ class _Trace(_View):
         """more: the rest of the record, in JSON. Each line by hand: json takes three times as long for it."""
         at = ""
         if when is not None:  # as a float it would be rounded
+            self._earliest = min(self._earliest, when)
             at = f', "ts": {"-" * (when < 0)}{abs(when) // 1000}.{abs(when) % 1000:03}'
         self.out.line(f'{self._comma}{{"ph": "{phase}", "pid": {group}, "tid": {track}{at}{more}}}')
         self._comma = ","
@@ -7878,6 +7880,9 @@ class _Trace(_View):
             self._record(*self._counter(when, "memory of processes that ended, at most", "bytes", memory))
         self.out.line("]")
         self.out.flush()
+        if self._earliest < 0:
+            _complain(OSError(0, f"{self.args.trace} has times before the boot of the first machine, which Perfetto "
+                              "leaves out: load first what was recorded on the machine that booted first"))
 
     @staticmethod
     def _counter(when: int, name: str, unit: str, value: int) -> tuple[Any, ...]:

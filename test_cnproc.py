@@ -5890,7 +5890,8 @@ class Loading(unittest.TestCase):
             self.assertIn(said, self.load(text, option)[1])
         self.assertEqual([drawn for drawn in self.drawn(text) if drawn[1] == "make"], [
             (f"make on {host}", "make", "exec", 6 - before, 8 - before) for host, before in (("a", 0), ("b", 3600))])
-        trace, _ = self.trace(text.replace("000000Z", "000001Z").replace("8000000000", "8000000007"))
+        trace, said = self.trace(text.replace("000000Z", "000001Z").replace("8000000000", "8000000007"))
+        self.assertIn("load first what was recorded on the machine that booted first", said)
         self.assertIn(-3592 * 10**6 + 0.007, [record.get("ts") for record in trace])
 
     def page(self, text: str, *args: str) -> tuple[dict[str, Any], list[str]]:
