@@ -5443,6 +5443,7 @@ class Process:
     _cost: tuple[int | None, int | None, bool | None] = (None, None, None)
     _children: dict[Process, None] | None = None
     _track: _Track | None = None       # where it is drawn in a trace
+    _fork_seen = False                 # whether a view has seen its Fork
 
     def __init__(self, pid: int, parent: Process | None = None, parent_pid: int | None = None,
                  start_ns: int | None = None) -> None:
@@ -5900,15 +5901,31 @@ class _Cost:
 
     @property
     def cpu_ns(self) -> int:
-        """The CPU time."""
+        """The CPU time of all of which it is known."""
         return self.exact_ns + self.at_most_ns
 
     @property
-    def cpu(self) -> str:
-        """The CPU time; with ">=" if that of some is not known, and "<=" if a part may be another program's."""
+    def shown_ns(self) -> int:
+        """The CPU time that is shown, if any. Where it is no more than a part, no other program's is in it."""
+        return self.exact_ns if self.unknown else self.cpu_ns
+
+    @property
+    def bound(self) -> str | None:
+        """What stands before it: ">=" if that of some is not known, "<=" if a part may be another program's; None if
+        nothing is shown.
+        """
         if self.unknown:
-            return f">={_seconds(self.exact_ns)}" if self.exact_ns else ""
-        return f"{'<=' * bool(self.at_most_ns)}{_seconds(self.cpu_ns)}" if self.known else ""
+            return ">=" if self.exact_ns else None
+        return "<=" * bool(self.at_most_ns) if self.known else None
+
+    @property
+    def cpu(self) -> str:
+        """The CPU time."""
+        return "" if self.bound is None else f"{self.bound}{_seconds(self.shown_ns)}"
+
+    def share(self, all_ns: int) -> str:
+        """The part of so much CPU time."""
+        return "" if self.bound is None else f"{self.bound}{self.shown_ns / max(1, all_ns):.0%}"
 
     @property
     def memory(self) -> str:
@@ -5984,6 +6001,7 @@ class _Out:
 
     def __init__(self, file: Any) -> None:
         self._file = file
+        self.begun = True  # False of a file that still has what it had before
         self.fresh = True  # False if a terminal may have something on the line: the ^C of a ctrl-C
         self._lines: list[str] = []
         self.line = self._lines.append  # writes a line as it is
@@ -6083,6 +6101,12 @@ class _Out:
         except (OSError, ValueError):
             return 24
 
+    def begin(self) -> None:
+        """There will be something to write: what a file had before is gone from now on."""
+        if not self.begun and os.path.isfile(self._file.fileno()):
+            self._file.truncate(0)
+        self.begun = True
+
     def flush(self) -> None:
         """Whole lines at once: who is killed, or finds the disk full, leaves no half line."""
         if self._lines:
@@ -6137,6 +6161,7 @@ class _View:
 
     due = _NEVER  # when on_time() is to be called, on the events' clock
     failed = False  # whether it lacks something, which its end has said
+    partial = False  # whether a recording has not been read to its end
 
     def __init__(self, out: _Out, args: Any) -> None:
         self.out, self.args = out, args
@@ -6383,9 +6408,12 @@ class _Span(_View):
         super().__init__(out, args)
         self.begin: int | None = None  # when the watch began, or the first event of the recording happened
         self.last = 0
+        self.live = self.whole = False  # whether it is no recording, and whether it is of the whole machine
         self.lost = 0
         self.lost_more = False         # whether more were lost, nobody knows how many
         self._attached = False         # whether processes were there before
+        self._alive = self.most_alive = 0  # how many run, and ran at once at most
+        self.forks_missed = False      # whether that is not known
         self.machines: list[_Processes] = []
         self._cost = _Cost()           # of all that have ended
         self._failed = 0               # so many of them have failed
@@ -6395,7 +6423,11 @@ class _Span(_View):
         self._largest = ""             # what to call the latter
 
     def on_start(self, now: int) -> None:
-        self.begin = now
+        self.begin, self.live, self.whole = now, True, not (self.args.command or self.args.pid)
+
+    def over(self, now: int, runs: bool) -> int:
+        """When it was over: with its last process, but a watch of the whole machine at its own end."""
+        return max(self.last, now if runs or self.whole else self.begin or 0)
 
     def on_event(self, event: Any, info: Process | None, processes: _Processes) -> None:
         what, when = event.what, _when(event)
@@ -6409,6 +6441,14 @@ class _Span(_View):
         if not what:
             self.lost += event.count or 0
             self.lost_more |= event.count is None
+        if info and what == _FORK and event.tid == info.pid and processes.known.get(info.pid) is info:
+            info._fork_seen = True
+            self._alive += 1
+            self.most_alive = max(self.most_alive, self._alive)
+        elif info and not info._fork_seen:
+            self.forks_missed = True
+        if info and info.exit is event:
+            self._alive -= 1
         if processes not in self.machines:
             self.machines.append(processes)
             if self.args.all or self.args.html:
@@ -6421,7 +6461,9 @@ class _Span(_View):
             self._cost.add(info)
             self._failed += info.failed
             if cpu_ns and cpu_ns > self._most_ns:
-                self._most_ns, self._most = cpu_ns, _called(info, self.out)
+                *before, _ = info._names
+                lead = "".join(f"{name} {self.out.therefore} " for name in before)
+                self._most_ns, self._most = cpu_ns, lead + _called(info, self.out)
             if rss and rss > self._peaks[bool(exact)]:
                 self._peaks[bool(exact)] = rss
                 if exact:
@@ -6447,6 +6489,11 @@ class _Span(_View):
         while process.parent:
             process = process.parent
         return any(processes.has_ends and process in (processes._top._children or ()) for processes in self.machines)
+
+    @property
+    def at_once(self) -> bool:
+        """Whether it is known how many ran at once."""
+        return self.has_ends and not (self.forks_missed or self.filter.any)
 
     @property
     def losses(self) -> str:
@@ -6502,9 +6549,9 @@ class _Span(_View):
 
     def failures(self) -> str:
         """How much failed, in words."""
-        if self.filter.any:
-            return f"{self._failed} failed" if self._failed else "nothing failed"
         failed = self.failed_roots()
+        if self.filter.any and not failed:
+            return f"{self._failed} failed" if self._failed else "nothing failed"
         reached = sum(processes.count_failures(root) for processes, root in failed) + sum(
             processes._top._forgotten for processes in self.machines if not processes.command_process)
         others = sum(processes.causes for processes in self.machines) - reached
@@ -6523,7 +6570,9 @@ class _Span(_View):
     def sentence(self, *first: str) -> None:
         """Write the last line."""
         cost, parts = self._cost, [*first]
-        if cost.known:
+        cost.unknown += sum(one.end_ns is None and (not self.filter.any or self.filter.holds(one))
+                            for processes in self.machines for one in processes.known.values())  # they still run
+        if cost.cpu:
             parts.append(f"{cost.cpu} of CPU")
             if self._most and cost.known > 1 and not cost.unknown:
                 parts.append(f"{self._most} took {100 * self._most_ns / max(1, cost.cpu_ns):.0f} %")
@@ -6837,7 +6886,7 @@ class _Tree(_Span):
         super().__init__(out, args)
         self._rows: dict[Process | None, _Rows] = collections.defaultdict(_Rows)  # of what has finished, by parent
         self._shown: set[Process] = set()        # what has not finished, and has a row
-        self._count = self._alive = self._most_alive = 0
+        self._count = 0
         self._end = self._cells = 0              # when the axis ends, and its cells: set by _text()
         self._costs = False                      # whether there are columns for them: likewise
         self._reaching: set[Process] = set()     # what made the command fail: likewise
@@ -6860,10 +6909,6 @@ class _Tree(_Span):
                 return
             self._shown.add(info)
             self._count += 1
-            self._alive += 1
-            self._most_alive = max(self._most_alive, self._alive)
-        if info.exit is event:
-            self._alive -= 1
 
     def on_time(self, now: int, processes: _Processes) -> None:
         self.due = now + _LIVE_NS
@@ -6936,15 +6981,14 @@ class _Tree(_Span):
             self.why()
         began = "" if self.has_ends else " began"
         how_many = f"{_count(self._count, 'process', 'es')}{began} in {_seconds(self._end - (self.begin or 0))}"
-        at_once = self.has_ends and not self.filter.any
-        self.sentence(how_many, *[f"at most {self._most_alive} at once"] * at_once)
+        self.sentence(how_many, *[f"at most {self.most_alive} at once"] * self.at_once)
         self.out.flush()
 
     def _layout(self, now: int) -> list[tuple[_Row, str, int]]:
         """The rows of the tree in order, each with the branches before it, and how deep it lies."""
         begin = now if self.begin is None else self.begin
         runs = not self._count or any(info.end_ns is None for info in self._shown)
-        self._end = max(self.last, now if runs else begin)
+        self._end = max(begin, self.over(now, runs))
         self._costs = self._cost.known > 0
         self._reaching = {process for processes, root in self.failed_roots()
                           for leaf in processes.failures(root) for process in _with_ancestors(leaf, root)}
@@ -7135,8 +7179,8 @@ class _Stats(_Span):
         super().__init__(out, args)
         self._programs: dict[str, _Program_Stats] = collections.defaultdict(_Program_Stats)
         self._clocks: dict[Process, _Clock] = {}                   # of what runs
-        # The most expensive ones: CPU time, self time; how long each ran, and what it was.
-        self._dearest: list[tuple[tuple[int, int], int, _Image]] = []
+        # The most expensive ones: CPU time (-1: not known), self time; CPU time as text; how long each ran, and what.
+        self._dearest: list[tuple[tuple[int, int], str, int, _Image]] = []
         self._folded = 0                                           # how often a name has become one of the others
         self._count = self._counted = self._counted_ns = 0         # events: all, and when last shown; when
         self._status = _Out(sys.stderr) if sys.stderr and sys.stderr.isatty() and not (
@@ -7210,18 +7254,20 @@ class _Stats(_Span):
         self_ns = clock.self_ns(when)
         program.self_ns += self_ns
         program.longest = max(program.longest, took)
+        cpu_ns = info._cost[0] if ended else None
         if not ended:
             program.cost.unknown += 1
         else:
             program.cost.add(info, shared=len(info._earlier) > 0)
         program.failed += info.failed  # if the process has ended, this is its last program
         dearest = self._dearest
-        rank = (info._cost[0] or 0) if ended else 0, self_ns
+        rank = -1 if cpu_ns is None else cpu_ns, self_ns
         if len(dearest) < _DEAREST or rank > dearest[-1][0]:
-            dearest.append((rank, took, image))
+            cpu = "" if cpu_ns is None else f"{'<=' * bool(info._earlier)}{_seconds(cpu_ns)}"
+            dearest.append((rank, cpu, took, image))
             dearest.sort(key=lambda one: one[0], reverse=True)
-            lines = [image.argv for _, _, image in dearest]  # each is named once
-            dearest[:] = [one for i, one in enumerate(dearest) if one[2].argv not in lines[:i]][:_DEAREST]
+            lines = [image.argv for *_, image in dearest]  # each is named once
+            dearest[:] = [one for i, one in enumerate(dearest) if one[3].argv not in lines[:i]][:_DEAREST]
 
     def _fold_programs(self) -> None:
         """The cheaper half of the programs into one."""
@@ -7247,7 +7293,7 @@ class _Stats(_Span):
         out = self.out
         if self._status:
             self._status.transient("")
-        last = max(self.last, now if self._clocks else 0)
+        last = self.over(now, bool(self._clocks))
         for info, clock in self._clocks.items():
             if clock.name:
                 self._stop(info, info._image, clock, last if self.has_end(info) else clock.since_ns)
@@ -7256,13 +7302,14 @@ class _Stats(_Span):
         cpu_ns = sum(program.cost.cpu_ns for program in self._programs.values())
         self_ns = sum(program.self_ns for program in self._programs.values())
         keys: dict[str, Callable[[_Program_Stats], int]] = {
-            "starts": lambda one: one.starts, "failed": lambda one: one.failed, "memory": lambda one: one.cost.rss,
-            "time": lambda one: one.self_ns, "cpu": lambda one: one.cost.cpu_ns,
+            "starts": lambda one: one.starts, "failed": lambda one: one.failed,
+            "memory": lambda one: one.cost.rss if one.cost.memory else 0,
+            "time": lambda one: one.self_ns, "cpu": lambda one: one.cost.shown_ns,
         }
         ends = not self.machines or any(processes.has_ends for processes in self.machines)
         by = keys[self.args.sort or ("cpu" if costs else "time" if ends else "starts")]
         programs = sorted(self._programs.items(), key=lambda item: (
-            -by(item[1]), -item[1].cost.cpu_ns, -item[1].self_ns, item[0]))
+            -by(item[1]), -item[1].cost.shown_ns, -item[1].self_ns, item[0]))
         shown = programs if self.args.all else programs[:_ROWS]
         room = out.width or 1 << 20
         wide = 12 if room < 60 else 20 if out.width else max([20, *(_columns(name) for name, _ in shown)])
@@ -7279,10 +7326,10 @@ class _Stats(_Span):
             parents = sorted(program.parents.items(), key=lambda item: -item[1])
             named = ", ".join(f"{parent} {out.times}{count}" for parent, count in parents[:3])
             others = f" and {len(parents) - 3} more" if len(parents) > 3 else ""
-            share = program.cost.cpu_ns / max(1, cpu_ns) if costs else program.self_ns / max(1, self_ns)
+            share = program.cost.share(cpu_ns) if costs else f"{program.self_ns / max(1, self_ns):.0%}"
             values = {"STARTS": program.starts, "FAILED": program.failed, "CPU": program.cost.cpu,
                       "MEMORY": program.cost.memory, "TIME": _seconds(program.self_ns),
-                      "LONGEST": _seconds(program.longest), "SHARE": f"{share:.0%}"}
+                      "LONGEST": _seconds(program.longest), "SHARE": share}
             out.row(out.fit(name, wide) + "".join(
                 out.paint(f" {values[column]:>{size}}", "31" if column == "FAILED" and program.failed else
                           "2" if column in ("CPU", "MEMORY", "TIME", "LONGEST") else "")
@@ -7290,9 +7337,9 @@ class _Stats(_Span):
         if len(self._dearest) > 1 and ends:
             out.row("")
             out.row(out.paint(f"{'CPU' if costs else 'TIME':>11} {'LASTED':>11}  COMMAND", "2"))
-            for (cpu, own), took, image in self._dearest:
+            for (_, own), cpu, took, image in self._dearest:
                 command = _shortened(image, "", max(20, out.width - 25), out) if out.width else image.command
-                out.row(out.paint(f"{_seconds(cpu if costs else own):>11} {_seconds(took):>11}  ", "2") + command)
+                out.row(out.paint(f"{cpu if costs else _seconds(own):>11} {_seconds(took):>11}  ", "2") + command)
             out.row("")
         self.why()
         starts = sum(program.starts for _, program in programs)
@@ -7333,6 +7380,7 @@ input, .key { padding: 2px 10px; }
 .row { display: flex; flex-wrap: wrap; gap: 8px 16px; }
 #scroll { max-height: 76vh; overflow: hidden auto; }
 canvas { position: sticky; top: 0; display: block; width: 100%; touch-action: pan-y; }
+button { cursor: pointer; }
 i { display: inline-block; width: 10px; height: 10px; margin-right: 6px; border-radius: 2px; }
 #tip { position: fixed; max-width: min(620px, 96vw); box-shadow: 0 4px 16px #0004; pointer-events: none; }
 table { width: 100%; border-collapse: collapse; white-space: nowrap; text-align: right; }
@@ -7348,7 +7396,8 @@ td:last-child, .cut { overflow: hidden; text-overflow: ellipsis; white-space: no
   <div class="row" id="tiles"></div>
   <section id="why"></section>
   <section>
-    <p class="row screen"><input type="search" id="search" size="32" placeholder="Command or PID" aria-label="Search">
+    <p class="row screen">
+      <input type="search" id="search" size="32" placeholder="Command, PID, exit 1, failed" aria-label="Search">
       <span><button class="key">+</button> <button class="key">-</button> <button class="key">0</button></span>
       <span id="found" role="status"></span></p>
     <div id="scroll"><div id="tall"><canvas id="canvas" tabindex="0" role="img"></canvas></div></div>
@@ -7392,14 +7441,25 @@ parent.forEach((above, i) => lane[i] += above === null ? 0 : lane[above] + 1);
 const order = [...run.start.keys()].sort((a, b) => run.start[a] - run.start[b]), last = [], ones = start.map(() => 1);
 run.process.forEach((i, r) => last[i] = r);  // the program that a process ran last
 run.end = run.process.map((i, r) => last[i] === r ? end[i] : run.start[r + 1]);
-const failed = order.filter(r => code[run.process[r]] > 0 && last[run.process[r]] === r);
 const share = process.cpu_ns.map((ns, i) => took[i] ? ns / took[i] : 0);  // how many processors it took; or not known
-const reached = new Set(data.chains.flat()), rank = new Map(data.programs.map(([[name]], k) => [name, k]));
+const reached = new Set(data.chains.flat());  // what made the command fail
+const grades = run.process.map((i, r) => code[i] > 0 && last[i] === r ? 1 + reached.has(i) : 0);  // 1: it failed
+const layers = [0, 1, 2].flatMap(grade => order.filter(r => grades[r] === grade));
+const rank = new Map(data.programs.map(([[name]], k) => [name, k]));
 const UNITS = [...Array(31).keys()].map(k => [1, 2, 5][k % 3] * 10 ** Math.floor(k / 3)).concat(
   [60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400, 1e6, 1e7].map(s => s * 1e9));
 const X = ns => (ns - view.from) / view.size * view.width, clamp = (low, x, high) => Math.max(low, Math.min(x, high));
 const tint = (k, level) => `oklch(${view.dark ? .34 + .06 * level : .94 - .07 * level} ${
   k < 7 ? .03 + .03 * level : .01} ${[250, 70, 160, 310, 205, 350, 115][k] ?? 250})`;
+const starts = Float64Array.from(start).sort(), ends = Float64Array.from(end).sort();
+function peak() {  // how many ran at once at most, in what is shown
+  let ended = 0, most = 0;
+  for (let k = 0; k < starts.length && starts[k] < view.from + view.size; k++) {
+    while (ends[ended] <= Math.max(starts[k], view.from)) ended++;
+    most = starts[k] > view.from ? Math.max(most, k + 1 - ended) : k + 1 - ended;
+  }
+  return most;
+}
 function draw() {
   const g = canvas.getContext("2d"), {scrollTop: top, clientHeight: tall} = $("scroll"), width = canvas.clientWidth;
   const dark = matchMedia("screen and (prefers-color-scheme: dark)").matches, bad = dark ? "#ff8f85" : "#b3261e";
@@ -7416,8 +7476,9 @@ function draw() {
     rect(tint(9, 0), X(ns), 0, 1, tall);
     write(dim, unit < 6e10 ? `${(ns / 1e9).toFixed(digits)} s` : `${ns / 6e10} min`, X(ns) + 4, HEAD - 6);
   }
-  const busy = `processors busy${process.cpu_ns.includes(null) ? ", as far as is known" : ""}`;
-  [[busy, share], ["processes running", ones]].forEach(([title, weights], row) => {
+  const known = `, ${process.cpu_ns.includes(null) ? "as far as is known, " : ""}up to `;
+  [["processors busy", share, most => known + most.toFixed(1)],
+   ["processes running", ones, () => `, up to ${peak()}`]].forEach(([title, weights, upTo], row) => {
     const steps = new Float64Array(width + 2);  // how much more it is in each pixel than in the one before
     const step = (ns, weight) => {
       const x = clamp(0, X(ns), width), pixel = Math.floor(x);
@@ -7428,26 +7489,26 @@ function draw() {
     weights.forEach((weight, i) => seen(i) && (step(start[i], weight), step(end[i], -weight)));
     const sums = steps.subarray(0, width).map((_, x) => steps[x] += steps[x - 1] || 0), most = Math.max(...sums);
     sums.forEach((sum, x) => rect(tint(9 * row, 3), x, 48 * row + 46, 1, -28 * sum / most));
-    write(dim, title + (most ? `, up to ${most.toFixed(1)}` : ": not known"), 2, 48 * row + 12, width);
+    write(dim, title + (most ? upTo(most) : ": not known"), 2, 48 * row + 12, width);
   });
   g.rect(0, HEAD, width, tall);
   g.clip();
   const painted = [];  // how far each lane is: what ends in a painted pixel is merged with that
-  const bar = (r, least) => {
-    const i = run.process[r], y = HEAD + lane[i] * ROW - top, x = Math.max(-9, X(run.start[r])), bold = least > 1;
-    const right = Math.max(x + least, Math.min(width + 9, X(run.end[r]))), w = right - x - (right > x + 4);
-    if (y < HEAD - ROW || y > tall || x > width || right < 0 || (right < painted[lane[i]] + 1 && !bold)) return;
+  const bar = r => {
+    const i = run.process[r], y = HEAD + lane[i] * ROW - top, x = Math.max(-9, X(run.start[r])), grade = grades[r];
+    const right = Math.max(x + (grade || !data.ends ? 4 : 1), Math.min(width + 9, X(run.end[r])));
+    const w = right - x - (right > x + 4), level = data.ends ? Math.floor(Math.min(1, share[i]) * 3.99) : 3;
+    if (y < HEAD - ROW || y > tall || x > width || right < 0 || (right < painted[lane[i]] + 1 && !grade)) return;
     painted[lane[i]] = right;
     g.globalAlpha = !view.hits || view.hits.has(r) ? 1 : .2;
     g.strokeStyle = r === view.chosen ? ink : bad;
-    const full = tint(rank.get(strings[run.name[r]]), Math.floor(Math.min(1, share[i]) * 3.99));
-    rect(bold && w < 9 ? bad : full, x, y, w, ROW - 3);
-    if (r === view.chosen || (bold && reached.has(i))) g.strokeRect(x + 1, y + 1, w - 2, ROW - 5);
+    rect(grade > 1 && w < 9 ? bad : tint(rank.get(strings[run.name[r]]), level), x, y, w, ROW - 3);
+    if (grade === 1) rect(bad, x + w - 3, y + 11, 3, 5);
+    if (r === view.chosen || grade > 1) g.strokeRect(x + 1, y + 1, w - 2, ROW - 5);
     const room = right - Math.max(x, 0) - 8, whole = strings[run.command[r]].length * 7 + 14 < room;
-    write(ink, (bold ? "✗ " : "") + strings[whole ? run.command[r] : run.label[r]], Math.max(x, 0) + 5, y + 12, room);
+    write(ink, (grade ? "✗ " : "") + strings[whole ? run.command[r] : run.label[r]], Math.max(x, 0) + 5, y + 12, room);
   };
-  order.forEach(r => bar(r, 1));
-  failed.forEach(r => bar(r, 4));
+  layers.forEach(bar);
 }
 const redraw = () => view.frame ||= requestAnimationFrame(draw);
 function look(from, by) {  // by: how many times as much of the time is shown
@@ -7474,7 +7535,7 @@ function choose(r) {
   $("details").hidden = false;
   $("details").replaceChildren(...facts(r), ...above === null ? [] : [link("started by ", above)]);
 }
-const hit = ({offsetX: x, offsetY: y}) => failed.concat(order).find(r => y > HEAD && X(run.start[r]) < x + 3 &&
+const hit = ({offsetX: x, offsetY: y}) => layers.findLast(r => y > HEAD && X(run.start[r]) < x + 3 &&
   X(run.end[r]) > x - 3 && lane[run.process[r]] === Math.floor((y - HEAD + $("scroll").scrollTop) / ROW));
 const keys = {"+": () => zoom(.5), "-": () => zoom(2), 0: () => look(0, Infinity), "/": () => $("search").focus(),
   "=": () => zoom(.5), ArrowLeft: () => pan(-.1), ArrowRight: () => pan(.1)};
@@ -7501,7 +7562,9 @@ canvas.onpointermove = event => {
 };
 function search(text) {
   const words = ($("search").value = text).toLowerCase(), found = strings.map(one => one.toLowerCase().includes(words));
-  view.hits = words && new Set(order.filter(r => found[run.command[r]] || `${process.pid[run.process[r]]}` === words));
+  const ended = i => `${code[i] > 0 ? "failed " : ""}${ending(i)} `.toLowerCase().includes(`${words} `);
+  view.hits = words && new Set(order.filter(r => found[run.command[r]] || `${process.pid[run.process[r]]}` === words ||
+    (last[run.process[r]] === r && ended(run.process[r]))));
   $("found").textContent = words && `${view.hits.size} found`;
   redraw();
 }
@@ -7513,7 +7576,8 @@ $("search").onkeydown = event => {
 function table(id, heads, by, down = true) {  // a cell is what to sort by and a text
   const rows = data[id].sort(({[by]: [a]}, {[by]: [b]}) => (a < b ? -1 : a > b) * (down ? -1 : 1));
   const head = (title, k) => make("th", {ariaSort: k !== by ? "none" : down ? "descending" : "ascending"},
-    make("button", {onclick: () => table(id, heads, k, k !== by || !down)}, title));
+    make("button", {onclick: () => table(id, heads, k, k === by ? !down : typeof rows[0]?.[k][0] === "number")},
+      title, k === by ? down ? " ▾" : " ▴" : ""));
   $(id).replaceChildren(make("tr", {}, ...heads.map(head)),
     ...rows.map(row => make("tr", {}, ...row.map(([, text]) => make("td", {}, text)))));
 }
@@ -7522,7 +7586,9 @@ document.title = data.title;
 $("tiles").append(...data.tiles.map(([most, more]) => make("section", {}, make("b", {}, most), more)));
 $("why").append(make("b", {className: data.chains.length ? "bad" : ""}, data.why), ...data.chains.slice(0, 5).flatMap(
   chain => chain.map((i, k) => link(`${k ? "→" : "✗"} ${ending(i)} `, i))),
-  ...data.before.map(i => link(`before that, ${ending(i)} `, i)));
+  ...data.before.map(i => link(`before that, ${ending(i)} `, i)), ...grades.some(grade => grade) ?
+    [make("p", {className: "screen"}, make("button", {className: "key", onclick: () => search("failed")},
+      "Mark all that failed"))] : []);
 $("legend").append(...data.programs.slice(0, 7).map(([[name], , , , , , , [, part]]) =>
   make("button", {onclick: () => search(name)}, make("i", {}), `${name} ${part}`)));
 table("programs", ["PROGRAM", "STARTS", "FAILED", "CPU", "MEMORY", "TIME", "LONGEST", "SHARE", "STARTED BY"], 7);
@@ -7560,45 +7626,62 @@ class _Page(_Stats):
         out, self.out = self.out, _Out(io.StringIO())
         super().end(now)  # what still runs is counted, too
         self.out = out
-        live, nobody = not self.args.load and all(machine.look for machine in self.machines), Process(0)
-        last = max(self.last, now if any(one.end_ns is None for one in self._seen) else 0)
+        live, last = self.live, self.over(now, any(one.end_ns is None for one in self._seen))
         begin, ends = last if self.begin is None else self.begin, bool(live or any(one.exit for one in self._seen))
+        nobody = Process(0)
         order = self._ordered(last, nobody)
         before = sum(one.start_ns is None or one.start_ns < begin for one in order)
         number: dict[Process | None, int] = {process: i for i, process in enumerate(order)}
         timeline = self._timeline(order, number, begin, last if ends else None)
-        process = timeline["process"]
-        roots = [*dict.fromkeys([*_with_ancestors(one, nobody)][-1] for one in self._seen)]
-        chains = [[number[one] for one in _with_ancestors(leaf, root) if one in number and _own(one, root) is one]
-                  for machine, root in self.failed_roots() for leaf in machine.failures(root)]
+        process, roots = timeline["process"], self._commands(nobody)
+        chains = [[number[one] for one in chain] for chain in self._chains()]
         alone = any(chains) and not any(chain[1:] for chain in chains)  # nothing else explains it
         data = {
-            "title": "every process of this machine" if live and not (self.args.command or self.args.pid) else (
-                roots[0].command if len(roots) == 1 else f"{len(roots)} processes and what they started"),
-            "where": " · ".join([f"cnproc {__version__}", self.losses, *(f"{machine.host} " + time.strftime(
-                "%Y-%m-%d %H:%M:%S", time.localtime((begin + machine.offset_ns) // 10**9)) * bool(machine.offset_ns)
-                for machine in self.machines)]),
-            "wall": last - begin, "open": "still running when the watch ended" if live else "its end was not recorded",
+            "title": "every process of this machine" if self.whole else roots[0].command if len(roots) == 1 else (
+                f"{_count(len(roots), 'process', 'es')} and what they started" if self._attached else
+                f"what ran on {', '.join(str(machine.host) for machine in self.machines)}"),
+            "where": " · ".join([
+                f"cnproc {__version__}", *["only a part of the recording"] * self.partial, self.losses,
+                *(f"{machine.host} " + time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(
+                    (begin + machine.offset_ns) // 10**9)) * bool(machine.offset_ns) for machine in self.machines)]),
+            "wall": last - begin, "ends": ends,
+            "open": "still running when the watch ended" if live else "its end was not recorded",
             "how": {process.exit_code: _exit_text(process.exit_code) for process in order},
-            "why": self.failures(), "chains": chains, "before": [
+            "why": self.failures() if chains or not order or (ends and self.has_ends) else "no ends were recorded",
+            "chains": chains, "before": [
                 number[one] for machine in self.machines for one in machine._latest
                 if alone and one in number and one not in roots],
             **timeline,
             **self._summary(process, roots, last - begin, ends=ends and self.has_ends, before=bool(before)),
             "notes": " ".join(text.format(number) for number, text in (
+                (sum(one.failed for one in order), "✗ and a red corner: it failed."),
+                (len(chains), "Red, or framed in red: that made the command fail."),
                 (self.lost or self.lost_more, "Events were lost: processes may be missing."),
                 (order and not ends, "No ends were recorded: each start is drawn, and no end."),
-                (ends and process["code"].count(None), "{} have no end here."),
-                (before, "{} were there before, or nobody saw their start: from the left edge on."),
+                (ends and process["code"].count(None), "Without an end here: {}."),
+                (before, "There before, or nobody saw the start, from the left edge on: {}."),
                 (sum(cpu_ns is None and code is not None for cpu_ns, code in zip(process["cpu_ns"], process["code"])),
-                 "The CPU time of {} is not known."),
-                (self.filter.any, "A filter chose what is shown.")) if number),
+                 "CPU time not known: {}."),
+                (self.filter.any, "A filter chose what is shown, beside the command and why it failed.")) if number),
         }
         self.out.line(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c") + self._tail)
 
+    def _commands(self, nobody: Process) -> list[Process]:
+        """The command, or what else was watched: roots() forgets those that have ended."""
+        return [machine.command_process for machine in self.machines if machine.command_process] or [
+            *dict.fromkeys([*_with_ancestors(one, nobody)][-1] for one in self._seen)]
+
+    def _chains(self) -> list[list[Process]]:
+        """What made it fail, each with what failed because of that."""
+        return [[one for one in _with_ancestors(leaf, root) if _own(one, root) is one]
+                for machine, root in self.failed_roots() for leaf in machine.failures(root)]
+
     def _ordered(self, last: int, nobody: Process) -> dict[Process, _Processes]:
         """The processes that are shown, and their ancestors if those are, parents first."""
-        shown: dict[Process, _Processes] = {}
+        roots, shown = self._commands(nobody), dict[Process, _Processes]()
+        if self.filter.any:
+            for one in *itertools.chain(*self._chains()), *roots[:len(roots) == 1]:
+                shown[one] = self._seen.get(one, self.machines[0])
         for process, machine in self._seen.items():
             link: Process | None = process
             while link and link not in shown and (not self.filter.any or self.filter.shows(link, link.end_ns or last)):
@@ -7637,29 +7720,30 @@ class _Page(_Stats):
     def _summary(self, process: dict[str, Any], roots: list[Process], wall: int, *, ends: bool, before: bool) -> Any:
         """The tables of the statistics, and what stands on top. before: whether some may have been there before."""
         known, (bound, peak) = any(one.cost.known for one in self._programs.values()), self._peaks
-        weigh: Any = operator.attrgetter("cost.cpu_ns" if known else "self_ns")
+        weigh: Any = operator.attrgetter("cost.shown_ns" if known else "self_ns")
         rows = sorted(self._programs.items(), key=lambda row: (-weigh(row[1]), -row[1].self_ns))
-        total = max(1, sum(weigh(one) for _, one in rows))
-        on = f", on {self._cost.cpu_ns / max(1, wall):.2f} processors"
-        whole = len(roots) == 1 and roots[0].exit and not before
-        steps = sorted([*((at, 1) for at in process["start"]), *((at, -1) for at in process["end"])])
-        at_once = f"processes, up to {max(itertools.accumulate((by for _, by in steps), initial=0))} at once"
+        total = max(1, sum(one.cost.cpu_ns if known else one.self_ns for _, one in rows))
+        share = {name: one.cost.share(total) if known else f"{one.self_ns / total:.0%}" for name, one in rows}
+        busy = self._cost.cpu_ns / max(1, wall)
+        on = f", on {busy:.2f} processors" * (busy >= 0.005)
+        status = _exit_text(roots[0].exit_code) if len(roots) == 1 and roots[0].exit and not before else "in all"
         tiles = (
-            (_seconds(wall), _exit_text(roots[0].exit_code) if whole else "in all"),
-            (self._cost.cpu, "of CPU time" + on * (not self._cost.unknown and not before)),
-            *((f"{weigh(one) / total:.0%}", f"of {'CPU' * known} time: {name}") for name, one in rows[:1] if
-              ends and not (known and self._cost.unknown)),
-            (f"{len(process['pid'])}", at_once if ends else "processes"),
+            (_seconds(wall), status), (self._cost.cpu, "of CPU time" + on * (not self._cost.unknown and not before)),
+            *((share[name], f"of {'CPU ' * known}time: {name}") for name, one in rows[:1] if
+              ends and not (known and (self._cost.unknown or one.cost.bound))),
+            (f"{len(process['pid'])}", f"process{'es' * (len(process['pid']) != 1)}"
+             + f", up to {self.most_alive} at once" * (ends and self.at_once)),
             (_bytes(peak), f"peak memory, in {self._largest}") if peak >= bound else (f"≤{_bytes(bound)}", "memory"))
         return {
             "tiles": [(most, more) for most, more in tiles if most not in ("", "0K")],
-            "programs": [[
-                (name, name), (one.starts, one.starts), (one.failed, one.failed), (one.cost.cpu_ns, one.cost.cpu),
-                (one.cost.rss, one.cost.memory), (one.self_ns, _seconds(one.self_ns)),
-                (one.longest, _seconds(one.longest)), (weigh(one), f"{weigh(one) / total:.0%}"),
-                [", ".join(f"{parent} ×{count}" for parent, count in one.parents.items())] * 2] for name, one in rows],
-            "commands": [((cpu_ns, _seconds(cpu_ns)), (ns, _seconds(ns)), [image.command] * 2)
-                         for (cpu_ns, _), ns, image in self._dearest]}
+            "programs": [[(value, text if ends or not 1 < i < 8 else "") for i, (value, text) in enumerate((
+                (name, name), (one.starts, one.starts), (one.failed, one.failed), (one.cost.shown_ns, one.cost.cpu),
+                (one.cost.rss * bool(one.cost.memory), one.cost.memory), (one.self_ns, _seconds(one.self_ns)),
+                (one.longest, _seconds(one.longest)), (weigh(one), share[name]),
+                [", ".join(f"{parent} ×{count}" for parent, count in sorted(
+                    one.parents.items(), key=lambda item: -item[1]))] * 2))] for name, one in rows],
+            "commands": [((cpu_ns, cpu), (ns, _seconds(ns)), [image.command] * 2)
+                         for (cpu_ns, _), cpu, ns, image in (self._dearest if ends else ())]}
 
 class _MemorySum:
     """What the processes that ran at a time had of memory at most. It is known for 65,536 moments, or fewer."""
@@ -8214,6 +8298,8 @@ def _load(args: Any, views: list[_View], files: list[Any]) -> int:
     chosen: Any = _Chosen(views, args.pid) if args.pid else None
     recording = _Recording([chosen] if chosen else views, align=not args.json)
     complaints: list[OSError] = []
+    for view in views:
+        view.out.begin()
     try:
         for path, file in zip(args.load, files):
             name, number, rest, pieces = "standard input" if path == "-" else path, 0, b"", _pieces(file)
@@ -8223,6 +8309,8 @@ def _load(args: Any, views: list[_View], files: list[Any]) -> int:
                     part = next(pieces, b"")
                 except OSError as error:
                     complaints.append(OSError(error.errno, f"{name}: {error.strerror}"))
+                    for view in views:
+                        view.partial = True
                     break
                 whole, newline, rest = (rest + part).rpartition(b"\n") if part else (rest, rest, b"")
                 for line in whole.decode(errors="backslashreplace").split("\n") if newline else ():
@@ -8238,7 +8326,11 @@ def _load(args: Any, views: list[_View], files: list[Any]) -> int:
             if broken:
                 more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
                 complaints.append(OSError(errno.EINVAL, f"{name}: line {broken[0]} is no event{more}"))
-    finally:  # also on ctrl-C
+    except (KeyboardInterrupt, SystemExit):
+        for view in views:
+            view.partial = True
+        raise
+    finally:
         _end(views, recording.now)
         if (args.tree or args.stats or args.why or args.trace) and recording.endless:
             _complain(OSError(0, f"no ends were recorded{recording.endless}, so only starts are shown: record with -e "
@@ -8618,6 +8710,8 @@ def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
         there = () if args.command else _watch_pids(args, watcher, processes, mask, alone)
         if status or there is None:
             return status or 1
+        for view in views:
+            view.out.begin()
         failed = 0
         live = _Live(args, watcher, processes, views, command, (_COMM | _UID) & ~args.events)
         try:
@@ -8903,14 +8997,28 @@ def _views(args: Any, stack: contextlib.ExitStack) -> list[_View]:
             if not sys.stdout:
                 raise OSError(errno.EBADF, "standard output is closed")
             return _Out(sys.stdout)
-        file = open(path, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+        made: list[str] = []
+
+        def opener(path: str, flags: int) -> int:
+            with contextlib.suppress(FileExistsError):
+                fd = os.open(path, flags | os.O_EXCL, 0o666)
+                made.append(path)
+                return fd
+            return os.open(path, flags & ~os.O_TRUNC, 0o666)
+
+        file = open(path, "w", encoding="utf-8", errors="backslashreplace", opener=opener)  # noqa: SIM115
+        out = _Out(file)
+        out.begun = False
 
         @stack.callback
         def close() -> None:
             with contextlib.suppress(OSError):  # of what could not be written, which flush() has said
                 file.close()
+            for path in made if not out.begun else ():
+                with contextlib.suppress(FileNotFoundError):  # somebody else has removed it
+                    os.unlink(path)
 
-        return _Out(file)
+        return out
 
     if isinstance(standard, io.TextIOWrapper):
         standard.reconfigure(errors="backslashreplace")

@@ -4645,8 +4645,8 @@ class Shown(unittest.TestCase):
     """What views write of events that are made up."""
 
     def show(self, view: Any, events: Iterable[Any], *args: str, screen: Screen | None = None, now: int | None = None,
-             environ: Iterable[tuple[str, str]] = ()) -> str:
-        """What a view writes of events."""
+             begin: int | None = None, environ: Iterable[tuple[str, str]] = ()) -> str:
+        """What a view writes of events: of a watch that begins then, or of a recording."""
         screen = screen or Screen()
         with unittest.mock.patch.dict(os.environ, {"TZ": "UTC", **dict(environ)}):
             for name in {"NO_COLOR", "FORCE_COLOR", "COLUMNS"} - dict(environ).keys():
@@ -4656,6 +4656,8 @@ class Shown(unittest.TestCase):
                       cnproc._Why: ["--why", "--load", "-"]}.get(view, [])
             view = view(out, cnproc._arguments([*option, *args]))
             processes = cnproc._Processes("here", "0" * 36, look=False)
+            if begin is not None:
+                view.on_start(begin)
             for event in events:
                 view.on_event(event, processes.add(event), processes)
             view.end(now or max(event.timestamp_ns for event in events))
@@ -5185,6 +5187,32 @@ class Rows(Shown):
             rows = [line for line in self.show(cnproc._Tree, events).splitlines() if line.endswith("─ idle")]
             self.assertEqual([re.sub("[^░▒▓█]", "", row)[:1] for row in rows], [bars])
 
+    def test_cpu_time_is_no_other_program_s_and_its_rows_are_in_the_order_of_what_they_show(self) -> None:
+        events = self.lives((7, 1, 0, 100, "make"), (8, 7, 5, 80, "sh ./wrap.sh"), (9, 7, 10, 60, "gcc a.c"),
+                            (10, 7, 10, 61, "gcc b.c"), (11, 7, 81, 99, "wget x"))
+        events.append(Exec(What.EXEC, 0, 50_000_000, 8, 8, cmdline=["sleep", "3"]))
+        events.append(Exec(What.EXEC, 0, 50_000_000, 10, 10, cmdline=["ld", "b"]))
+        events = [event for event in sorted(events, key=lambda event: event.timestamp_ns)
+                  if event.pid != 11 or event.what != What.EXIT]  # wget still runs
+        for event in events:
+            if isinstance(event, Exit):
+                event.cpu_ns = {7: 1, 8: 60, 9: 9, 10: 30}[event.pid] * 10**7
+        text, data = self.show(cnproc._Stats, events), page_data(self.show(cnproc._Page, events, "--html", "x"))
+        rows = [(line[:20].strip(), line[37:49].strip(), line[81:88].strip()) for line in text.splitlines()[1:7]]
+        self.assertEqual(rows, [("sleep", "<=0.600 s", "<=60%"), ("ld", "<=0.300 s", "<=30%"),
+                                ("gcc", ">=0.090 s", ">=9%"), ("make", "0.010 s", "1%"),
+                                ("wrap.sh", "", ""), ("wget", "", "")])
+        self.assertEqual([(row[0], row[3], row[7]) for row in data["programs"]], rows)
+        dear = [re.sub(" +", " ", line.strip()) for line in text.split("\n\n")[1].splitlines()[1:]]
+        self.assertEqual(dear, ["<=0.600 s 0.030 s sleep 3", "<=0.300 s 0.011 s ld b", "0.090 s 0.050 s gcc a.c",
+                                "0.010 s 0.100 s make", "0.045 s sh ./wrap.sh"])
+        self.assertEqual([row[0] for row in data["commands"]], ["<=0.600 s", "<=0.300 s", "0.090 s", "0.010 s", ""])
+        self.assertFalse([tile for tile in data["tiles"] if "CPU time: " in tile[1]])
+        self.assertIn("; >=1.000 s of CPU; ", text)  # wget may have taken more than all
+        self.assertNotIn(" took ", text)
+        text = self.show(cnproc._Stats, [event for event in events if event.pid != 11])
+        self.assertIn("; 1.000 s of CPU; wrap.sh → sleep 3 took 60 %; ", text)
+
     def test_statistics_count_as_started_what_was_started_during_the_watch(self) -> None:
         events = [Fork(What.FORK, cnproc._REBUILT, 5, 1, 1, 7, 7),
                   Exec(What.EXEC, cnproc._REBUILT, 10**9, 7, 7, cmdline=["old"]), ended(7, 256, 2 * 10**9)]
@@ -5645,7 +5673,8 @@ class Page(Shown):
             if isinstance(event, Exit):
                 event.cpu_ns = None
         data = self.page([event for event in events if event.what != What.EXEC or event.pid != 10])
-        for said in ("Events were lost", "2 have no end here", "1 were there before", "The CPU time of 4 is not known"):
+        for said in ("Events were lost", "end here: 2.", "from the left edge on: 1.",
+                     "CPU time not known: 4."):
             self.assertIn(said, data["notes"])
         self.assertEqual(data["open"], "its end was not recorded")
         self.assertIn("7 events lost", data["where"])
@@ -5674,11 +5703,25 @@ class Page(Shown):
         self.assertEqual(sorted(pids[i] for i in data["before"]), [20, 30])
 
     def test_filters_choose_what_is_on_it(self) -> None:
-        for options, pids in ((["--only", "gcc"], [30]), (["--longer", "3"], [10, 20]), (["--only", "nothing"], [])):
+        for options, pids in (["--only", "rm"], [50]), (["--longer", "3"], [20]), (["--only", "nothing"], []):
             data = self.page(self.events(), *options)
-            self.assertEqual(sorted(data["process"]["pid"]), pids)
+            self.assertEqual(sorted(data["process"]["pid"]), sorted([10, 30, 40, *pids]))
             self.assertIn("A filter", data["notes"])
-            self.assertTrue(all(chain for chain in data["chains"]) or options[0] == "--only", data["chains"])
+            self.assertEqual([[data["process"]["pid"][i] for i in chain] for chain in data["chains"]], [[40, 30, 10]])
+            self.assertEqual((data["title"], data["tiles"][0][1]), ("make -j2", "exit 2"))
+            for text in data["why"], *(self.show(view, self.events(), *options).splitlines()[-1]
+                                       for view in (cnproc._Tree, cnproc._Stats)):
+                self.assertIn("cc1 a.c failed; 1 failure reached the command, 1 other did not", text)
+            self.assertEqual(self.page(self.lives((10, 1, 0, 9, "make")), *options)["title"], "make")
+
+    def test_a_recording_of_several_says_of_what_and_without_ends_what_is_not_known(self) -> None:
+        events = self.lives((10, 1, 0, 50, "make"), (20, 2, 10, 20, "date"), (30, 3, 15, 30, "rm"))
+        data = self.page(events)
+        self.assertEqual((data["title"], data["tiles"][0][1]), ("what ran on here", "in all"))
+        data = self.page([event for event in events if not isinstance(event, Exit)])
+        self.assertEqual((data["why"], data["ends"]), ("no ends were recorded", False))
+        self.assertEqual([row[2:8] for row in data["programs"]], [[""] * 6] * 3)
+        self.assertEqual(data["commands"], [])
 
     def test_until_it_is_written_it_says_that_it_is_incomplete(self) -> None:
         screen = Screen()
@@ -5692,6 +5735,23 @@ class Page(Shown):
         self.assertTrue(screen.getvalue().endswith("</script>\n"))
         self.assertEqual(page_data(screen.getvalue())["process"]["pid"], [])
 
+    def test_a_watch_of_the_machine_takes_until_its_end_whatever_happens_in_it(self) -> None:
+        for events in [], self.lives((10, 1, 2000, 2500, "make")):
+            texts = [self.show(view, events, *option, begin=10**9, now=4 * 10**9) for view, option in (
+                (cnproc._Page, ["--html", "x"]), (cnproc._Stats, []), (cnproc._Tree, []))]
+            data = page_data(texts[0])
+            self.assertEqual((data["title"], data["wall"], data["tiles"][0][0]),
+                             ("every process of this machine", 3 * 10**9, "3.000 s"))
+            self.assertEqual(["in 3.000 s; " in text for text in texts[1:]], [True, True], texts)
+
+    def test_how_many_ran_at_once_is_said_only_where_all_forks_were_seen(self) -> None:
+        events = self.lives((10, 1, 0, 50, "make"), (20, 10, 10, 30, "date"), (30, 10, 15, 30, "rm"))
+        for chosen, known in (events, True), ([event for event in events if isinstance(event, Exit)], False):
+            tree, data = self.show(cnproc._Tree, chosen), page_data(self.show(cnproc._Page, chosen, "--html", "x"))
+            self.assertEqual("at most 3 at once; " in tree, known)
+            self.assertEqual(data["tiles"][-1], ["3", "processes, up to 3 at once" if known else "processes"])
+            self.assertEqual("at once" in tree, known)
+
     def test_a_recording_becomes_a_page_beside_other_views(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             recording, page, trace = (os.path.join(folder, name) for name in ("a.jsonl", "a.html", "a.trace"))
@@ -5702,6 +5762,18 @@ class Page(Shown):
             data = page_data(pathlib.Path(page).read_text())
         self.assertEqual(len(data["process"]["pid"]), 6)
         self.assertEqual(data["title"], "make -j2")
+
+    def test_a_part_of_a_recording_says_that_it_is_one(self) -> None:
+        text = self.show(cnproc._Json, self.events())
+        with tempfile.TemporaryDirectory() as folder:
+            recording, packed, page = (pathlib.Path(folder, name) for name in ("a.jsonl", "a.jsonl.gz", "a.html"))
+            recording.write_text(text)
+            packed.write_bytes(gzip.compress(text.encode())[:-9])
+            for path, stops, status in (recording, False, 0), (recording, True, 130), (packed, False, 2):
+                add = KeyboardInterrupt if stops else cnproc._Recording.add
+                with unittest.mock.patch.object(cnproc._Recording, "add", autospec=True, side_effect=add):
+                    self.assertEqual(in_process("--load", str(path), "--html", str(page))[0], status)
+                self.assertEqual("only a part" in page_data(page.read_text())["where"], status > 0)
 
     def test_options_that_exclude_it(self) -> None:
         lines: list[str] = ["--wait --html x 5", "--html x --trace x", "--html x -o x", "--html"]
@@ -5906,19 +5978,19 @@ class Loading(unittest.TestCase):
                 for when, kind in ((begin, "fork"), (begin, "exec"), (begin + 1, "exit"))]
         many = [self.record(kind, 4, pid, 6) for pid in range(100, 200) for kind in ("fork", "exit")]
         data, tiles = self.page("".join([*runs[:5], *many, runs[5]]))  # make has been forgotten by the end
-        self.assertEqual((data["title"], tiles[0]), ("2 processes and what they started", "3.000 s in all"))
+        self.assertEqual((data["title"], tiles[0]), ("what ran on vm", "3.000 s in all"))
         data, tiles = self.page("".join(runs[:3]))
         self.assertEqual((data["title"], tiles[0]), ("make", "1.000 s exit 0"))
-        self.assertEqual(tiles[1], "0.001 s of CPU time, on 0.00 processors")
+        self.assertEqual(tiles[1], "0.001 s of CPU time")
         data, tiles = self.page("".join(runs), "--only", "pytest")
-        self.assertEqual((data["title"], data["process"]["pid"]), ("2 processes and what they started", [6]))
+        self.assertEqual((data["title"], data["process"]["pid"]), ("what ran on vm", [6]))
         data, tiles = self.page("")
         self.assertEqual((data["notes"], tiles), ("", ["0.000 s in all", "0 processes"]))
 
     def test_a_page_of_ends_alone_does_not_take_them_for_the_whole(self) -> None:
         data, tiles = self.page("".join(self.exits()))
         self.assertEqual(tiles[:2], ["1.000 s in all", "0.002 s of CPU time"])  # make took 4 s
-        self.assertIn("2 were there before", data["notes"])
+        self.assertIn("from the left edge on: 2.", data["notes"])
         self.assertEqual(data["process"]["took"], [4 * 10**9, 2 * 10**9])
 
     def test_on_a_page_only_what_has_ends_is_drawn_to_the_end(self) -> None:
@@ -5970,7 +6042,7 @@ class Loading(unittest.TestCase):
                 script = "sleep 0.2; sh -c 'sleep 0.3; sleep 0.1'; exit 2"
                 in_process("-j", *options, "-o", path, "--", "sh", "-c", script)
                 _, out, _ = in_process("--load", path, "--tree")
-                rows = re.sub(r"[░▒▓█]|\d+\.\d+ s|(<=)?\d+[KM] |at most.*", "", out, flags=re.M).splitlines()
+                rows = re.sub(r"[░▒▓█]|\d+\.\d+ s|(<=)?\d+[KM] |(?<=^5 processes) .*", "", out, flags=re.M).splitlines()
                 trees.append([re.sub(" +", " ", row) for row in rows])
             self.assertEqual(trees[0], trees[1])
             self.assertIn(" 0 └─ sleep 0.1", trees[0])
@@ -6779,6 +6851,19 @@ leave()
             path = pathlib.Path(folder, "trace")
             self.output("--trace", path, "--", "sh", "-c", "/bin/true; /bin/false", status=1)
             self.assertEqual(sum(record["ph"] == "B" for record in json.loads(path.read_text())), 6)
+
+    @live
+    def test_a_command_that_cannot_be_started_leaves_the_files_as_they_were(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            for option in "--html", "--trace", "--compile-commands", "-o":
+                old, new, kept = (pathlib.Path(folder, f"{name}{option}") for name in ("old", "new", "kept"))
+                for path in old, kept:
+                    path.write_text("what was there before " * 9000)
+                for path in old, new:
+                    self.output(option, path, "--", "/nonexistent", status=127)
+                self.assertEqual((old.read_text()[:8], new.exists()), ("what was", False))
+                self.output(option, kept, "--", "true")
+                self.assertNotIn("there before", kept.read_text())
 
     @live
     def test_a_page_has_every_process(self) -> None:
