@@ -996,8 +996,9 @@ def _kernel() -> tuple[int, ...]:
 def _zombie_status(pid: int) -> int | None:
     """The wait status of a zombie, where /proc shows it: to root and its owner."""
     stat = _stat(pid)
-    # Before 5.17 it is the leader's own, which is not the process's where the leader ended first.
-    if not stat or not _ended(pid, stat) or _kernel() < (5, 17):
+    # Before 5.17 it is the leader's own, which is not the process's where the leader ended first. Likewise now and then
+    # while the process is being reaped: no thread is counted any more (do_task_stat() in fs/proc/array.c).
+    if not stat or not stat.threads or not _ended(pid, stat) or _kernel() < (5, 17):
         return None
     if not stat.exit_code:  # others see 0; whether we are others shows here (ptrace_may_access() in both)
         try:

@@ -3895,6 +3895,15 @@ class WaitTests(Case):
         with self.assertRaises(ProcessLookupError):
             self.wait(zombie.pid)
 
+    @unittest.skipIf(RELEASE < (5, 17), "a zombie cannot be asked")
+    def test_who_is_being_reaped_is_not_asked_for_its_status(self) -> None:  # /proc shows the first thread's code then
+        zombie = self.start("sh", "-c", "exit 7")
+        os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+        self.assertEqual(cnproc._zombie_status(zombie.pid), 7 << 8)
+        shown: Any = cnproc._stat(zombie.pid)
+        with unittest.mock.patch.object(cnproc, "_stat", return_value=shown._replace(threads=0)):
+            self.assertIsNone(cnproc._zombie_status(zombie.pid))
+
     def test_a_tid_is_refused(self) -> None:
         child = self.python(THREADS + "thread(sys.stdin.readline); print(flush=True); threading.Event().wait()")
         self.go(child)
