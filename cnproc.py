@@ -8017,6 +8017,11 @@ def _compile(words: list[str]) -> tuple[list[tuple[str, list[str]]], str | None]
     return [(words[source], first + [word for at, word in enumerate(words) if at == source or at not in dropped])
             for source in sources], output
 
+def _rooted() -> bool:
+    """Whether something is mounted at our root folder. In a chroot nothing is: the kernel's paths begin elsewhere."""
+    with open("/proc/self/mountinfo", "rb") as file:  # proc_pid_mountinfo(5)
+        return any(line.split(b" ")[4] == b"/" for line in file)
+
 class _CompileCommands(_View):
     """A compile_commands.json: how each source file was compiled, for clangd and others.
 
@@ -8032,7 +8037,7 @@ class _CompileCommands(_View):
         self._compiler = re.compile(r"(.*-)?(g?cc|[cg]\+\+|clang(\+\+)?)(-\d[\d.]*)?(-posix|-win32)?").fullmatch
         # By folder, source and output: the entry, and whether this is the machine.
         self._entries: dict[tuple[str, str, str | None], tuple[dict[str, Any], bool]] = {}
-        self._unknown, self._lost = 0, False
+        self._unknown, self._lost, self._rooted = 0, False, _rooted()
 
     def on_event(self, event: Any, info: Process | None, processes: _Processes) -> None:
         if not info or event.what != _EXEC or (self.filter.any and not self.filter.holds(info)):
@@ -8051,7 +8056,7 @@ class _CompileCommands(_View):
             if output:
                 entry["output"] = os.path.join(event.cwd, output)
             self._entries.pop((event.cwd, path, output), None)  # the last one comes last
-            self._entries[event.cwd, path, output] = entry, processes.host == os.uname().nodename
+            self._entries[event.cwd, path, output] = entry, self._rooted and processes.host == os.uname().nodename
 
     def _without_launcher(self, words: list[str]) -> list[str]:
         """A compiler's command line without ccache; nothing if it is no compiler's."""
