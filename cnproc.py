@@ -7639,7 +7639,7 @@ class _Page(_Stats):
         alone = any(chains) and not any(chain[1:] for chain in chains)  # nothing else explains it
         data = {
             "title": "every process of this machine" if self.whole else roots[0].command if len(roots) == 1 else (
-                f"{_count(len(roots), 'process', 'es')} and what they started" if self._attached else
+                f"{_count(len(roots), 'process', 'es')} and what they started" if self._attached or not roots else
                 f"what ran on {', '.join(str(machine.host) for machine in self.machines)}"),
             "where": " · ".join([
                 f"cnproc {__version__}", *["only a part of the recording"] * self.partial, self.losses,

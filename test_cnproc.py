@@ -2941,6 +2941,26 @@ def ran(function):
 """
 
 
+# More kinds, which say how much memory they have had resident at most.
+PEAKS = """
+import mmap
+ballast = b"x" * (40 << 20)
+def said():
+    peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    print("peak", os.getpid(), peak, flush=True)
+def worker():
+    said()
+def grown():
+    b"x" * (20 << 20)
+    said()
+def several():
+    for each in threads(3, lambda: b"x" * (20 << 20)):
+        each.join()
+    thread(lambda: (said(), os._exit(0)))
+    time.sleep(1000)
+"""
+
+
 @unittest.skipUnless(SOURCE == "ebpf", "takes the eBPF program")
 class Costs(Case):
     """What processes cost, who ran them, and where: with source "ebpf"."""
@@ -2975,6 +2995,7 @@ if not load:
 for _ in range(number // 2):
     ran(short)
 os.kill(load, 9)
+os.wait()
 """, str(300 if SOAK else 15))
         ends = {event.pid: event for event in events if isinstance(event, Exit)}
         away: collections.defaultdict[str, list[float]] = collections.defaultdict(list)
@@ -3064,28 +3085,13 @@ for size in sys.argv[3:]:
 
     @unittest.skipIf(RELEASE < (6, 16), "takes Linux 6.16")
     def test_peak_memory_is_exact_for_all_where_it_is_read_before_the_memory_is_gone(self) -> None:
-        child = self.python(COSTLY + """
-import mmap
-ballast = b"x" * (40 << 20)
-def said():
-    peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
-    print("peak", os.getpid(), peak, flush=True)
-def worker():
-    said()
-def grown():
-    b"x" * (20 << 20)
-    said()
+        child = self.python(COSTLY + PEAKS + """
 def shared():
     global memory
     memory = mmap.mmap(-1, 20 << 20)
     for at in range(0, len(memory), 4096):
         memory[at] = 1
     said()
-def several():
-    for each in threads(3, lambda: b"x" * (20 << 20)):
-        each.join()
-    thread(lambda: (said(), os._exit(0)))
-    time.sleep(1000)
 for function in worker, grown, shared, several, true, true, exec_by_a_thread:
     ran(function)
 said()
@@ -8094,26 +8100,11 @@ for function in true, short, long, four_threads, leader_first, exit_group, exec_
             self.assertLessEqual(len(far), len(lines) / 20, far)
 
     def test_peak_memory_is_exact_and_none_in_anothers_memory(self) -> None:
-        code = """
-import mmap
-ballast = b"x" * (40 << 20)
-def said():
-    peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
-    print("peak", os.getpid(), peak, flush=True)
-def worker():
-    said()
-def grown():
-    b"x" * (20 << 20)
-    said()
+        code = PEAKS + """
 def killed():
     b"x" * (20 << 20)
     said()
     os.kill(os.getpid(), 9)
-def several():
-    for each in threads(3, lambda: b"x" * (20 << 20)):
-        each.join()
-    thread(lambda: (said(), os._exit(0)))
-    time.sleep(1000)
 def shares():
     stack = ctypes.create_string_buffer(1 << 16)
     pid = libc.clone(libc._exit, ctypes.c_void_p(ctypes.addressof(stack) + (1 << 16)), 0x100 | signal.SIGCHLD, None)
