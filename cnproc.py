@@ -2711,8 +2711,8 @@ class _RingSource(_Source):
 class _Process:
     """What the thread tracker knows of a process."""
 
-    __slots__ = ("code", "codes_differ", "dumped", "incomplete", "inherited", "kinds", "parent_pid", "pidfd",
-                 "since_ns", "tasks", "threaded", "tids")
+    __slots__ = ("code", "codes_differ", "dumped", "incomplete", "inherited", "kinds", "leader_first",
+                 "parent_pid", "pidfd", "since_ns", "tasks", "threaded", "tids")
 
     def __init__(self, kinds: int, inherited: int, since_ns: int, parent_pid: int = 0) -> None:
         self.kinds, self.inherited, self.since_ns = kinds, inherited, since_ns
@@ -2723,6 +2723,7 @@ class _Process:
         self.dumped = False                # whether one of them has dumped core
         self.code = -1                     # that of its first EXIT
         self.codes_differ = False          # whether another had another
+        self.leader_first = False          # whether its first thread has ended, and another lived on
         self.incomplete = False            # whether some of its events may be lost
         self.pidfd = -1                    # held since it had its second thread, to ask for its status
 
@@ -2745,9 +2746,6 @@ class _ThreadTracker:
         self._threads, self._tids, self._status, self._hold, self._release = threads, tids, status, hold, release
         self.everything = 0                       # kinds of all processes
         self.processes: dict[int, _Process] = {}  # whose Exit is still to come
-        # On Linux 7.2 a pidfd now and then has the leader's own code, where wait(2) told another thread's: seen in a
-        # few of a hundred random trees. On 6.18 it was that of wait(2) in each of 13,000 processes.
-        self.pidfd_is_exact = True
 
     def add(self, pid: int, kinds: int, inherited: int, now: int) -> bool:
         """Track a process that is there, to be counted; or widen what is wanted of it. Returns whether it is new."""
@@ -2798,8 +2796,10 @@ class _ThreadTracker:
             return self._fork(event) if event.tid == pid else self._thread(event)
         if what == _EXEC:
             process = self.processes.get(pid)
-            if process and process.tids is not None:
-                process.tids.add(pid)  # who called it has the leader's id from now on
+            if process:  # who called it is the first thread from now on, and has its id
+                process.code, process.codes_differ, process.leader_first = -1, False, False
+                if process.tids is not None:
+                    process.tids.add(pid)
         return (event,)
 
     def _fork(self, event: Any) -> tuple[Any, ...]:
@@ -2839,6 +2839,8 @@ class _ThreadTracker:
         if not process.tasks and process.tids is not None:
             self.count(pid)  # threads came and went while it was counted, so look whether any is left
         if process.tasks:
+            if tid == pid and process.pidfd >= 0:
+                process.leader_first = bool(self._tids(pid, process.since_ns) - {pid})
             return (event,) if self._threads else ()
         if self._threads:
             self.remove(pid)
@@ -2850,14 +2852,16 @@ class _ThreadTracker:
         self.remove(pid)
         return (event,)
 
-    def end_status(self, pid: int, timestamp_ns: int) -> int:
-        """The wait status of a process that had several threads; -1 if nobody knows.
+    def end_status(self, pid: int, timestamp_ns: int, *, lost: bool = False) -> int:
+        """The wait status of a process that had several threads; -1 if nobody knows. lost: some of its EXITs may be.
 
         It is signal->group_exit_code, which no event carries: each has its own thread's code. So ask. For a core dump,
         the EXIT of the thread that dumped tells more: on Linux 6.18 PIDFD_GET_INFO lacks the bit in one of three.
         """
         process = self.processes.get(pid, _Process(0, 0, 0))  # unknown if an exception came into its end
-        doubtful = process.codes_differ and not self.pidfd_is_exact
+        # Once reaped, a pidfd has the first thread's code. That is the process's if all are the same, or if that thread
+        # was not the last to end: then release_task() in kernel/exit.c sees to it.
+        doubtful = (process.codes_differ or process.incomplete or lost) and not process.leader_first
         status = self._status(pid, -1 if doubtful else process.pidfd, timestamp_ns)
         if status is None or (process.incomplete and status in _CORE_SIGNALS):
             return -1
@@ -2877,7 +2881,6 @@ class _DatagramSource(_Source):
     def __init__(self, subscription: _Subscription, threads: bool, paths: bool) -> None:
         self._subscription, self._threads, self._paths = subscription, threads, paths
         self._tracker = _ThreadTracker(threads, self._live_tids, self._status, self._hold, self._release)
-        self._tracker.pidfd_is_exact = _kernel() < (6, 19)
         self._held = 0                         # pidfds
         self._expected: dict[int, bytes] = {}  # command lines of children that we have started
         self._cgroups: dict[int, str] = {}     # their paths by their ids
@@ -3101,6 +3104,8 @@ class _DatagramSource(_Source):
                 if fields and fields[0] in b"ZX" and self._subscription.was_there(event.pid, event.timestamp_ns) and (
                         0 < cpu_ns <= event.timestamp_ns - process.since_ns + 1_000_000):
                     event.cpu_ns, event.major_faults = cpu_ns, int(fields[9])
+                    if fields[17] != b"0" and fields[49] != b"0":  # as in _zombie_status()
+                        event.exit_code = int(fields[49])  # a fatal signal can have come between exit(2) and its EXIT
 
     def _receive(self, most: int) -> tuple[list[Any], bool]:
         """What is in at most so many datagrams, and whether there may be more. Only those of the kernel count."""
@@ -3169,7 +3174,7 @@ class _DatagramSource(_Source):
         return bool(stat and stat.flags & _PF_EXITING)
 
     def status(self, pid: int, since_ns: int) -> int:
-        return self._tracker.end_status(pid, since_ns)
+        return self._tracker.end_status(pid, since_ns, lost=True)
 
     def forget(self, pid: int) -> None:
         self._tracker.remove(pid)
