@@ -774,11 +774,18 @@ def _decode(buffer: bytearray, start: int, end: int) -> Iterator[ProcEvent]:
 
 _TICK = 1_000_000_000 // 100  # USER_HZ is 100 wherever the connector is
 
+def _contents(path: str, most: int) -> bytes:
+    """What one read(2) of a file of /proc gives. In three system calls: open() and io.FileIO take more."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(fd, most)
+    finally:
+        os.close(fd)
+
 def _stat_fields(pid: int | str) -> list[bytes] | None:
     """The fields of /proc/PID/stat from the third on; None if it is gone, or hidden (hidepid). Or of "PID/task/TID"."""
     try:
-        with io.FileIO(f"/proc/{pid}/stat") as file:  # takes fewer system calls than open()
-            return file.read(4096).rpartition(b") ")[2].split()
+        return _contents(f"/proc/{pid}/stat", 4096).rpartition(b") ")[2].split()
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
 
@@ -843,21 +850,47 @@ def _leader(tid: int) -> int | None:
 def _proc_ids(pid: int) -> tuple[int | None, int | None, int | None, str | None]:
     """Exec's parent_pid, ruid, euid and cgroup of a process as it is now; None for each that cannot be read."""
     try:
-        with io.FileIO(f"/proc/{pid}/status") as file:
-            text = file.read(1 << 14)
+        text = _contents(f"/proc/{pid}/status", 1 << 14)
     except OSError:
         return None, None, None, _proc_cgroup(pid)
     ppid, = text.partition(b"\nPPid:\t")[2].split(None, 1)[:1]
     ruid, euid = text.partition(b"\nUid:\t")[2].split(None, 2)[:2]
     return int(ppid), int(ruid), int(euid), _proc_cgroup(pid)
 
+def _pidfd_ids(pid: int, cgroups: dict[bytes, str]) -> tuple[int | None, int | None, int | None, str | None] | None:
+    """As _proc_ids(), for a third of the CPU time: from Linux 6.13 on. cgroups: known paths, by their ids."""
+    import fcntl
+
+    info = bytearray(64)  # pidfd_info
+    info[0] = _PIDFD_INFO_CGROUPID
+    try:
+        pidfd = os.pidfd_open(pid)
+        try:
+            fcntl.ioctl(pidfd, _PIDFD_GET_INFO, info)
+            cgroup = bytes(info[8:16])
+            path = cgroups.get(cgroup)
+            if path is None and info[0] & _PIDFD_INFO_CGROUPID:
+                path = _proc_cgroup(pid)
+                fcntl.ioctl(pidfd, _PIDFD_GET_INFO, info)
+                if path and info[8:16] == cgroup:  # it has not been moved meanwhile
+                    if len(cgroups) > 4096:
+                        cgroups.clear()
+                    cgroups[cgroup] = path
+        finally:
+            os.close(pidfd)
+    except ProcessLookupError:
+        return None, None, None, None
+    except (AttributeError, OSError):  # the kernel is older
+        return None
+    ids = memoryview(info).cast("I")
+    return ids[6], ids[7], ids[9], path
+
 def _proc_cgroup(pid: int) -> str | None:
     """Its control group in the unified hierarchy: proc_pid_cgroup(5). None if that has been removed."""
     try:
-        with io.FileIO(f"/proc/{pid}/cgroup") as file:
-            for line in file.read(1 << 14).splitlines():
-                if line.startswith(b"0::") and not line.endswith(b" (deleted)"):
-                    return os.fsdecode(line[3:])
+        for line in _contents(f"/proc/{pid}/cgroup", 1 << 14).splitlines():
+            if line.startswith(b"0::") and not line.endswith(b" (deleted)"):
+                return os.fsdecode(line[3:])
     except OSError:
         pass
     return None
@@ -930,15 +963,18 @@ def _read_cmdline(task: str) -> tuple[bytes, bool]:
 
     One read(2) is one look at the process's memory. Several could begin before its end and go on behind it.
     """
-    with io.FileIO(task + "/cmdline") as file:
-        size, words = 1 << 14, file.read(1 << 14)
+    fd = os.open(task + "/cmdline", os.O_RDONLY)
+    try:
+        size, words = 1 << 14, os.read(fd, 1 << 14)
         while len(words) == size:
             size *= 8
-            again = os.pread(file.fileno(), size, 0)
+            again = os.pread(fd, size, 0)
             if len(again) < len(words):
                 return words, False
             words = again
         return words, True
+    finally:
+        os.close(fd)
 
 def _proc_cmdline(pid: int) -> tuple[bytes | None, bool]:
     """The raw command line of a process from /proc, and whether it is whole; None if it cannot be read.
@@ -2883,7 +2919,7 @@ class _DatagramSource(_Source):
         self._tracker = _ThreadTracker(threads, self._live_tids, self._status, self._hold, self._release)
         self._held = 0                         # pidfds
         self._expected: dict[int, bytes] = {}  # command lines of children that we have started
-        self._cgroups: dict[int, str] = {}     # their paths by their ids
+        self._cgroups: dict[bytes, str] = {}   # their paths by their ids
         self.pending: list[Any] = []           # events that the next read() will give
         self._gap: int | None = None           # after an overrun: when it was noticed
         self._drops = subscription.dropped     # as far as they are reported
@@ -3057,35 +3093,10 @@ class _DatagramSource(_Source):
 
     def _ids(self, pid: int) -> tuple[Any, ...]:
         """The values of Exec._extra. A parent may have changed since the exec, unless it is the one that forked."""
-        parent_pid, *ids = self._pidfd_ids(pid) or _proc_ids(pid)
+        parent_pid, *ids = _pidfd_ids(pid, self._cgroups) or _proc_ids(pid)
         process = self._tracker.processes.get(pid)
         paths = (_proc_link(pid, "exe"), _proc_link(pid, "cwd")) if self._paths else (None, None)
         return parent_pid if process and process.parent_pid == parent_pid else None, *ids, *paths
-
-    def _pidfd_ids(self, pid: int) -> tuple[int | None, int | None, int | None, str | None] | None:
-        """As _proc_ids(), for a third of the CPU time: from Linux 6.13 on, and for a cgroup that is known."""
-        import fcntl
-
-        info = _pidfd_info(mask=_PIDFD_INFO_CGROUPID)
-        try:
-            pidfd = os.pidfd_open(pid)
-            try:
-                fcntl.ioctl(pidfd, _PIDFD_GET_INFO, info)
-                path = self._cgroups.get(info.cgroupid)
-                if path is None and info.mask & _PIDFD_INFO_CGROUPID:
-                    path, cgroup = _proc_cgroup(pid), info.cgroupid
-                    fcntl.ioctl(pidfd, _PIDFD_GET_INFO, info)
-                    if path and info.cgroupid == cgroup:  # it has not been moved meanwhile
-                        if len(self._cgroups) > 4096:
-                            self._cgroups.clear()
-                        self._cgroups[cgroup] = path
-            finally:
-                os.close(pidfd)
-        except ProcessLookupError:
-            return None, None, None, None
-        except OSError:  # the kernel is older
-            return None
-        return info.ids[2], info.ids[3], info.ids[5], path
 
     def _add_cost(self, event: Any, process: _Process) -> None:
         """Give an Exit what can be known of the cost of a process that was forked under the watch.
@@ -3097,8 +3108,8 @@ class _DatagramSource(_Source):
             return
         event.start_ns = process.since_ns
         if not process.threaded:
-            with contextlib.suppress(OSError), io.FileIO(f"/proc/{event.pid}/schedstat") as file:
-                cpu_ns = int(file.read(100).split()[0])
+            with contextlib.suppress(OSError):
+                cpu_ns = int(_contents(f"/proc/{event.pid}/schedstat", 100).split()[0])
                 fields = _stat_fields(event.pid)
                 # More than it has lived: of a later process with its pid. 0: the kernel keeps no schedstat.
                 if fields and fields[0] in b"ZX" and self._subscription.was_there(event.pid, event.timestamp_ns) and (
@@ -3218,6 +3229,7 @@ class _Tracer:
         self.parents: dict[int, tuple[int, int]] = {}  # thread and process that forked a process
         self.threaded: set[int] = set()               # processes that have had a second thread
         self.killed = False                           # whether somebody was, who may have been forking
+        self.cgroups: dict[bytes, str] = {}           # their paths by their ids
         # With usage:
         self.shared: dict[int, bool] = {}             # who runs in its creator's memory; False: perhaps
         self.peaks: dict[int, int] = {}               # how much of its memory a process has had resident
@@ -3441,7 +3453,8 @@ class _Tracer:
             words = b""
         paths = [_proc_link(pid, name) if self.paths else None for name in ("exe", "cwd")]
         # A process that has been killed in this moment has no command line any more.
-        self.put(_EXEC, pid, pid, words or None, (*_proc_ids(pid), *paths))
+        ids = _pidfd_ids(pid, self.cgroups) or _proc_ids(pid)
+        self.put(_EXEC, pid, pid, words or None, (*ids, *paths))
 
     def ended(self, tid: int, code: int, status: int) -> None:
         """Tell of an end, and take it. code, status: as waitid(2) has them.
@@ -3486,8 +3499,8 @@ class _Tracer:
             self.io_used(tid, process)
         self.io[tid] = self.read_io(tid)  # of a process that has ended only root may
         try:
-            with io.FileIO(f"/proc/{tid}/status") as file:
-                self.peaks[process] = int(file.read(1 << 14).partition(b"\nVmHWM:")[2].split(None, 1)[0]) << 10
+            status = _contents(f"/proc/{tid}/status", 1 << 14)
+            self.peaks[process] = int(status.partition(b"\nVmHWM:")[2].split(None, 1)[0]) << 10
         except (OSError, IndexError):  # it has just been killed
             self.peaks.pop(process, None)
         if self.ptrace(_PTRACE_CONT, tid, None, None):  # likewise: who takes its number in an exec may have been read
@@ -3497,8 +3510,7 @@ class _Tracer:
     def read_io(self, tid: int) -> tuple[int, int] | None:
         """Bytes that a thread has read from storage, and changed in files there; None if it is not dumpable."""
         try:
-            with io.FileIO(f"/proc/{tid}/task/{tid}/io") as file:
-                figures = file.read(1 << 10).split()
+            figures = _contents(f"/proc/{tid}/task/{tid}/io", 1 << 10).split()
         except OSError:
             return None
         return int(figures[9]), int(figures[11])
@@ -3518,8 +3530,7 @@ class _Tracer:
         cpu_ns, path = None, f"{tid}/task/{tid}" if self.threads else str(tid)
         try:
             if self.threads:
-                with io.FileIO(f"/proc/{path}/schedstat") as file:
-                    cpu_ns = int(file.read(100).split(None, 1)[0]) or None
+                cpu_ns = int(_contents(f"/proc/{path}/schedstat", 100).split(None, 1)[0]) or None
             elif tid == process:
                 cpu_ns = time.clock_gettime_ns(~tid << 3 | 2)  # CPUCLOCK_SCHED of the process
         except OSError:  # a kernel without
@@ -3579,6 +3590,9 @@ class _Tracer:
 
     def on_stop(self, tid: int, event: int, number: int) -> None:
         """A task has stopped: at a PTRACE_EVENT_, or for a signal of this number."""
+        if not event and tid in self.tasks:
+            self.ptrace(_PTRACE_CONT, tid, None, number)
+            return
         if tid not in self.tasks and tid != self.starter:
             if self.take(tid):  # else nobody else's stop shows
                 _, since = self.held.get(tid, (0, time.monotonic()))
@@ -3618,12 +3632,12 @@ class _Helper:
 
     skew = dropped = 0
     now = staticmethod(time.monotonic_ns)
-    _SENT = _leader, _proc_cgroup, _proc_ids, _proc_link, _read_cmdline, _stat_fields
+    _SENT = _contents, _leader, _pidfd_ids, _proc_cgroup, _proc_ids, _proc_link, _read_cmdline, _stat_fields
     _BOOT = """if True:
         import os
         if os.fork():
             os._exit(0)
-        import ctypes, errno, io, marshal, select, sys, time, types, _signal, _thread
+        import ctypes, errno, marshal, select, sys, time, types, _signal, _thread
         arguments, names, functions, methods = marshal.load(open(0, "rb", closefd=False))
         names.update({name: value for name, value in globals().items() if name not in names})
         names.update({name: types.FunctionType(code, names) for name, code in functions.items()})
@@ -3645,7 +3659,7 @@ class _Helper:
         self._control, theirs = socket.socketpair()
         self.fd, out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         names = {name: value for name, value in globals().items()
-                 if name.startswith("_PTRACE_") or name in ("_FORK", "_EXEC", "_EXIT")}
+                 if name.startswith(("_PTRACE_", "_PIDFD_")) or name in ("_FORK", "_EXEC", "_EXIT")}
         functions = {function.__name__: function.__code__ for function in self._SENT}
         methods = {name: method.__code__ for name, method in vars(_Tracer).items() if hasattr(method, "__code__")}
         try:
