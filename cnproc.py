@@ -8118,17 +8118,20 @@ class _CompileCommands(_View):
             _complain(OSError(0, f"{name} is empty: no compiler was started (is all built already?)"))
 
 @functools.lru_cache(maxsize=None)
-def _form(name: str) -> tuple[Any, int, Any, Any]:
-    """How to make an event of a record: its class, its number, what packs the struct, and the names of the fields."""
+def _form(name: str) -> tuple[Any, int, Any, Any, Any, int]:
+    """How to make an event of a record: its class, its number, what makes it of bytes, what packs these, what takes the
+    values and then those of _extra, and how many values the former are.
+    """
     what = int(What[name.upper()])
     kind = _EVENTS[what]
     forms: dict[Any, str] = {_s32: "i", _u32: "I", _exit_cost: "II6Q"}
-    form = "=IIQ" + "".join(forms.get(field, "16s") for _, field in kind._fields_)
+    form = "=IIq" + "".join(forms.get(field, "16s") for _, field in kind._fields_)
     names = [field.strip("_") for field, _ in kind._fields_ if field != "_cost_"]
-    return kind, what, struct.Struct(form).pack, operator.itemgetter(*names)
+    take = operator.itemgetter(*names, *kind._extra)
+    return kind, what, kind.from_buffer_copy, struct.Struct(form).pack, take, len(names)
 
 @functools.lru_cache(maxsize=256)
-def _check_extra(kind: Any, types: tuple[Any, ...]) -> None:
+def _check_extra(kind: Any, *types: Any) -> None:
     """Raises TypeError if values of an event's _extra cannot have these types."""
     for name, found in zip(kind._extra, types):
         wanted = str if name in ("cgroup", "exe", "cwd") else bool if name == "max_rss_exact" else int
@@ -8140,30 +8143,32 @@ def _from_record(record: dict[str, Any], when: int) -> Any:
     name = record["event"]
     if name == "lost":
         return Lost(count=None if record["count"] is None else operator.index(record["count"]), timestamp_ns=when)
-    kind, what, pack, take = _form(name)
-    make, values = _COPIES[what], take(record)
-    extra = tuple(map(record.get, kind._extra))  # older recordings lack them
+    kind, what, make, pack, take, count = _form(name)
+    try:
+        values = take(record)
+    except KeyError:  # an older recording lacks some of _extra
+        values = take({**dict.fromkeys(kind._extra), **record})
+    values, extra = values[:count], values[count:]
     if extra:
-        _check_extra(kind, tuple(map(type, extra)))
+        _check_extra(kind, *map(type, extra))
     if name == "comm":
         values = *values[:2], os.fsencode(values[2])[:15]
     elif None in values:
         values = [(-1 if field == "exit_code" else 0) if value is None else value
                   for (field, _), value in zip(kind._fields_, values)]
     if kind is Exit:
-        *costs, start = extra
+        cpu_ns, rss, exact, read, written, faults, start = extra
         if start is not None:
             start += when - record["timestamp_ns"]
             if not 0 <= start <= when:
                 start = None
-        costs.append(start)
+        costs: Sequence[Any] = (exact, rss, cpu_ns, read, written, faults, start)
         known = _ALL_COSTS
         if None in costs:
-            known = sum([bit for value, bit in zip(costs, _COST_BITS) if value is not None])
+            known = sum([1 << i for i, value in enumerate(costs) if value is not None])
             costs = [value or 0 for value in costs]
-        cpu_ns, rss, exact, *others = costs
-        values = *values, known, exact, rss, cpu_ns, *others
-    event: Any = make(pack(what, _REBUILT if record["rebuilt"] else 0, when & _NEVER * 2 - 1, *values))
+        values = *values, known, *costs
+    event: Any = make(pack(what, _REBUILT if record["rebuilt"] else 0, when, *values))
     if kind is Exec:
         event._more = extra
         words = record["cmdline"]
@@ -8182,9 +8187,10 @@ def _decode_texts(record: dict[str, Any]) -> None:
 
 def _argv(words: list[str]) -> bytes:
     """Exec._words of a cmdline. Raises TypeError for what is none."""
-    return "\0".join([*words, ""]).encode(errors="surrogateescape")
+    return "\0".join([*words, ""]).encode("utf-8", "surrogateescape")
 
-_BROKEN = KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError, struct.error
+_BROKEN = (  # StopIteration: no JSON at all
+    KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError, StopIteration, struct.error)
 
 class _Recording:
     """What --json has recorded, an event at a time. The clocks of several machines are brought to the first one's."""
@@ -8193,7 +8199,8 @@ class _Recording:
         self._views, self._align = views, align
         from json import JSONDecoder
 
-        self._decode = JSONDecoder().raw_decode
+        decoder: Any = JSONDecoder()
+        self._decode = decoder.scan_once  # raw_decode() without a function of Python's around it
         self._machines: dict[Any, _Processes] = {}  # by host and boot
         self._base: int | None = None               # the offset_ns of the first
         self._day, self._day_ns = "", 0             # a second, and when that was, in ns since 1970
@@ -8202,10 +8209,11 @@ class _Recording:
     def add(self, line: str) -> None:
         """Show a line. Raises one of _BROKEN if it is no event."""
         line = line.strip()
-        record, end = self._decode(line)
+        record, end = self._decode(line, 0)
         if "\\" in line:  # else no text of it is encoded
             _decode_texts(record)
-        when, origin = record["timestamp_ns"], (record.get("host"), record.get("boot_id"))
+        get = record.get
+        when, origin = record["timestamp_ns"], (get("host"), get("boot_id"))
         offset = self._offset(record["time"], when) if "time" in record else 0  # else it comes from asdict()
         processes = self._machines.get(origin)
         number = processes.number if processes else len(self._machines)
@@ -8213,7 +8221,7 @@ class _Recording:
             base = self._base or 0
             when, offset = when + offset - base, base
         event = _from_record(record, when)
-        words, duration, parent_pid = record.get("cmdline"), record.get("duration"), record.get("parent_pid")
+        words, duration, parent_pid = get("cmdline"), get("duration"), get("parent_pid")
         what = event.what
         argv = event._words if what == _EXEC else None if words is None else _argv(words)
         if end < len(line) or not (duration is None or 0 <= duration < 1 << 40) or not (
@@ -8885,7 +8893,7 @@ def _empty_parser(groups: list[tuple[str, list[Any]]]) -> Any:
                         lines.append(f"  {name:22}  {text}\n")
             return "".join(lines)
 
-    return Parser(prog=_PROG, add_help=False)
+    return Parser(prog=_PROG, usage="", add_help=False)  # else argparse formats one, to no use
 
 def _parser() -> tuple[Any, dict[str, bool]]:
     """What parses the options, and which of them take a value. A wrong one ends the program with one line and 2."""
