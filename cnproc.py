@@ -635,7 +635,7 @@ class Exit(ProcEvent):
     else:
         def _values(self):
             known, exact, rss, cpu_ns, *others = _COSTS(self, _EVENT_SIZE)
-            values = [cpu_ns, rss, bool(exact), *others]
+            values = [cpu_ns, rss, exact > 0, *others]
             if known == _ALL_COSTS:
                 return values
             return [value if known & bit else None for value, bit in zip(values, _COST_BITS)]
@@ -5506,7 +5506,8 @@ class Process:
     @property
     def name(self) -> str:
         """What to call it: the name of its last program; in parentheses that of its parent, if it has executed none."""
-        return self._image.program if self._executed else self._image.forked
+        image = self._image
+        return image.forked if not self._executed else image.name if image._interprets is None else image.program
 
     @property
     def _names(self) -> tuple[str, ...]:
@@ -6295,11 +6296,11 @@ class _Lines(_View):
             self._write(f"{dim}{at}.{us:06}{undim}{'':18}{text}")
             return
         pid, start, rebuilt = info.pid, info.start_ns, event.cpu == _REBUILT
-        executed = info._executed
+        image, executed = info._image, info._executed
         if executed and not (self._brief and info._told):
-            name = info.command
+            name = image.command
         else:
-            name = info._image.name if executed else info._image.forked
+            name = image.name if executed else image.forked
         thread = f"thread {event.tid} " if event.tid != pid or (what == _EXIT and info.end_ns is None) else ""
         if what == _EXIT:
             if thread or start is None:
@@ -6309,7 +6310,7 @@ class _Lines(_View):
         elif what == _FORK:
             text = f"started: {name}" if thread else f"fork: {name}"
         elif what == _EXEC:
-            text = f"{info.command} ..." if event.truncated else info.command
+            text = f"{image.command} ..." if event.truncated else image.command
             if rebuilt and start is not None:  # it was there
                 text, rebuilt = f"running for {_seconds(when - start)}: {text}", False
             else:
@@ -6332,6 +6333,7 @@ class _Json(_View):
         import json
 
         self._encode = json.JSONEncoder().encode
+        self._machines: dict[_Processes, str] = {}  # the members that name them
 
         @functools.lru_cache(maxsize=4096)  # the same come again and again
         def path(text: str | None) -> str:
@@ -6370,11 +6372,13 @@ class _Json(_View):
                     self._write(event_before, link, processes)
 
     def _write(self, event: Any, info: Process | None, processes: _Processes) -> None:
-        name, when, host, boot_id = type(event).__name__.lower(), _when(event), processes.host, processes.boot_id
+        when, machine = _when(event), self._machines.get(processes)
+        if machine is None:
+            machine = f'"host": {self._encode(processes.host)}, "boot_id": {self._encode(processes.boot_id)}'
+            self._machines[processes] = machine
         at, us = self.time_of_day(when + processes.offset_ns)
-        self.out.line(f'{{"event": "{name}", "time": "{at}.{us:06}Z", "timestamp_ns": {when}, '
-                      f'"host": {self._encode(host)}, "boot_id": {self._encode(boot_id)}, '
-                      f'{self._fields(event, info, when)}}}')
+        self.out.line(f'{{"event": "{type(event).__name__.lower()}", "time": "{at}.{us:06}Z", "timestamp_ns": {when}, '
+                      f'{machine}, {self._fields(event, info, when)}}}')
 
     def _fields(self, event: Any, info: Process | None, when: int) -> str:
         """The rest of the object. The usual kinds by hand: json takes four times as long for them."""
@@ -6412,9 +6416,11 @@ class _Json(_View):
 def _costs_json(event: Any) -> str:
     """What an Exit knows of the cost, as members of a JSON object."""
     values = event._values()
-    if values.count(None) == len(values):
-        return _NO_COSTS_JSON
-    cpu, rss, exact, read, written, faults, start = ("null" if value is None else value for value in values)
+    if None in values:
+        if values.count(None) == len(values):
+            return _NO_COSTS_JSON
+        values = ["null" if value is None else value for value in values]
+    cpu, rss, exact, read, written, faults, start = values
     exact = str(exact).lower()
     return (f'"cpu_ns": {cpu}, "max_rss": {rss}, "max_rss_exact": {exact}, "read_bytes": {read}, '
             f'"write_bytes": {written}, "major_faults": {faults}, "start_ns": {start}')
@@ -6451,43 +6457,48 @@ class _Span(_View):
 
     def on_event(self, event: Any, info: Process | None, processes: _Processes) -> None:
         what, when = event.what, _when(event)
-        if what != _FORK or event.cpu != _REBUILT:  # else it may be hours old
+        if what == _FORK and event.cpu == _REBUILT:  # it may be hours old
+            self._attached = True
+        else:
             if self.begin is None or when < self.begin:
                 self.begin = when
             if when > self.last:
                 self.last = when
-        else:
-            self._attached = True
-        if not what:
-            self.lost += event.count or 0
-            self.lost_more |= event.count is None
-        if info and what == _FORK and event.tid == info.pid and processes.known.get(info.pid) is info:
-            info._fork_seen = True
-            self._alive += 1
-            self.most_alive = max(self.most_alive, self._alive)
-        elif info and not info._fork_seen:
-            self.forks_missed = True
-        if info and info.exit is event:
-            self._alive -= 1
         if processes not in self.machines:
             self.machines.append(processes)
             if self.args.all or self.args.html:
                 processes._most_failed = _NEVER
             processes._finishers.append(self.on_finish)
-        if isinstance(event, Exit) and info and info.exit is event and (
-                not self.filter.any or self.filter.shows(info, when)):
-            cpu_ns, rss, exact, *_ = event._values()
-            info._cost = cpu_ns, rss, exact
-            self._cost.add(info)
-            self._failed += info.failed
-            if cpu_ns and cpu_ns > self._most_ns:
-                *before, _ = info._names
-                lead = "".join(f"{name} {self.out.therefore} " for name in before)
-                self._most_ns, self._most = cpu_ns, lead + _called(info, self.out)
-            if rss and rss > self._peaks[bool(exact)]:
-                self._peaks[bool(exact)] = rss
-                if exact:
-                    self._largest = _called(info, self.out)
+        if not info:
+            self.lost += event.count or 0
+            self.lost_more |= event.count is None
+        elif info.exit is event:
+            self._alive -= 1
+            self.forks_missed |= not info._fork_seen
+            if not self.filter.any or self.filter.shows(info, when):
+                self._add_cost(info, event)
+        elif what == _FORK and event.tid == info.pid and processes.known.get(info.pid) is info:
+            info._fork_seen = True
+            self._alive += 1
+            if self._alive > self.most_alive:
+                self.most_alive = self._alive
+        elif not info._fork_seen:
+            self.forks_missed = True
+
+    def _add_cost(self, info: Process, event: Any) -> None:
+        """It has ended, with this Exit."""
+        cpu_ns, rss, exact, *_ = event._values()
+        info._cost = cpu_ns, rss, exact
+        self._cost.add(info)
+        self._failed += info.exit_code > 0
+        if cpu_ns and cpu_ns > self._most_ns:
+            *before, _ = info._names
+            lead = "".join(f"{name} {self.out.therefore} " for name in before)
+            self._most_ns, self._most = cpu_ns, lead + _called(info, self.out)
+        if rss and rss > self._peaks[bool(exact)]:
+            self._peaks[bool(exact)] = rss
+            if exact:
+                self._largest = _called(info, self.out)
 
     def on_finish(self, process: Process) -> None:
         """The process and all its descendants have ended. No more events of them come."""
@@ -6754,8 +6765,8 @@ class _Row:
 
     def __init__(self, info: Process, start: int, end: int, ran_ns: int, rows: _Rows | None, endless: int = 0) -> None:
         self.info, self.start, self.end, self.ran_ns, self.rows = info, start, end, ran_ns, rows
-        self.names = info._names
-        self.count, self.failed, self.running = 1, int(info.failed), int(info.end_ns is None and not endless)
+        self.names = info._names if info._earlier else (info.name,)
+        self.count, self.failed, self.running = 1, int(info.exit_code > 0), int(info.end_ns is None and not endless)
         self.total_ns, self.endless = end - start, endless
         self.cost: _Cost | None = None
         self.load: _Load | None = None
@@ -6920,10 +6931,8 @@ class _Tree(_Span):
 
     def on_event(self, event: Any, info: Process | None, processes: _Processes) -> None:
         super().on_event(event, info, processes)
-        if not info:
-            return
-        if info not in self._shown:
-            if event.what == _FORK and processes.known.get(info.pid) is not info:
+        if info and info not in self._shown:
+            if not info._fork_seen and event.what == _FORK and processes.known.get(info.pid) is not info:
                 return  # no end of it will be reported
             if info._finished or (self.filter.any and not self.filter.shows(info, _when(event))):
                 return
@@ -6950,17 +6959,20 @@ class _Tree(_Span):
         return process in self._shown
 
     def _row(self, process: Process, end: int, rows: _Rows | None) -> _Row:
-        begin = self.begin or 0
-        start = begin if process.start_ns is None else max(begin, process.start_ns)
-        end = max(start, end)
-        cpu_ns = process._cost[0]
-        if process.end_ns is None and any(machine.look for machine in self.machines):
-            with contextlib.suppress(ValueError):  # it is gone
-                utime, stime = (_stat_fields(process.pid) or [])[11:13]  # proc_pid_stat(5)
-                cpu_ns = (int(utime) + int(stime)) * _TICK
+        start, cpu_ns, endless = self.begin or 0, process._cost[0], 0
+        if process.start_ns is not None and process.start_ns > start:
+            start = process.start_ns
+        if end < start:
+            end = start
+        if process.end_ns is None:
+            endless = int(not self.has_end(process))
+            if any(machine.look for machine in self.machines):
+                with contextlib.suppress(ValueError):  # it is gone
+                    utime, stime = (_stat_fields(process.pid) or [])[11:13]  # proc_pid_stat(5)
+                    cpu_ns = (int(utime) + int(stime)) * _TICK
         if cpu_ns is None or self._cost.unknown:  # one measure for all rows
             cpu_ns = end - start
-        return _Row(process, start, end, cpu_ns, rows, int(process.end_ns is None and not self.has_end(process)))
+        return _Row(process, start, end, cpu_ns, rows, endless)
 
     def _with_running(self, now: int) -> _Rows:
         """All rows: also those of what has not finished, which are not kept."""
@@ -7217,9 +7229,9 @@ class _Stats(_Span):
         self._count += 1
         if not info:
             return
-        what, when = event.what, _when(event)
+        what = event.what
         if what == _FORK and event.tid == event.pid:
-            if processes.known.get(info.pid) is info:
+            if info._fork_seen:  # else no end of it will be reported
                 begin = self.begin or 0
                 start = begin if info.start_ns is None else info.start_ns
                 clock = self._clocks[info] = _Clock(max(start, begin))
@@ -7227,6 +7239,7 @@ class _Stats(_Span):
                 if info.parent:
                     self._clock_of(info.parent).begin_child(clock.since_ns)
         elif what == _EXEC:
+            when = _when(event)
             clock, rebuilt = self._clock_of(info), event.cpu == _REBUILT
             if clock.name:
                 self._stop(info, info._earlier[-1][0] if info._earlier else _NO_IMAGE, clock, when)
@@ -7236,7 +7249,7 @@ class _Stats(_Span):
                 if info._earlier:  # else it counts from its fork
                     clock.since_ns, clock.covered_ns, clock.covered_since = when, 0, when
         elif info.exit is event:
-            clock = self._clock_of(info)
+            clock, when = self._clock_of(info), _when(event)
             del self._clocks[info]
             if not info._executed or not clock.name:  # it has run what its parent runs, or was there before
                 self._name(info, clock)
@@ -7264,7 +7277,7 @@ class _Stats(_Span):
         took = max(0, when - clock.since_ns)
         if took < self.filter.longer_ns:
             return
-        programs = self._programs
+        programs, cpu_ns = self._programs, None
         if clock.name not in programs and len(programs) >= _COUNTED:
             self._fold_programs()
         program = programs[clock.name]
@@ -7273,13 +7286,14 @@ class _Stats(_Span):
         parents[clock.parent if clock.parent in parents or len(parents) < _COUNTED // 64 else "others"] += 1
         self_ns = clock.self_ns(when)
         program.self_ns += self_ns
-        program.longest = max(program.longest, took)
-        cpu_ns = info._cost[0] if ended else None
-        if not ended:
-            program.cost.unknown += 1
-        else:
+        if took > program.longest:
+            program.longest = took
+        if ended:
+            cpu_ns = info._cost[0]
             program.cost.add(info, shared=len(info._earlier) > 0)
-        program.failed += info.failed  # if the process has ended, this is its last program
+        else:
+            program.cost.unknown += 1
+        program.failed += info.exit_code > 0  # if the process has ended, this is its last program
         dearest = self._dearest
         rank = -1 if cpu_ns is None else cpu_ns, self_ns
         if len(dearest) < _DEAREST or rank > dearest[-1][0]:
@@ -7774,9 +7788,10 @@ class _MemorySum:
 
     def add(self, begin: int, end: int, rss: int) -> None:
         """A process that ran from begin to end."""
-        for changes, moment in zip(self._changes, (begin // self._grain, -(-end // self._grain))):
-            changes[moment] = changes.get(moment, 0) + rss
-        while sum(map(len, self._changes)) > 1 << 16:
+        (begins, ends), first, last = self._changes, begin // self._grain, -(-end // self._grain)
+        begins[first] = begins.get(first, 0) + rss
+        ends[last] = ends.get(last, 0) + rss
+        while len(self._changes[0]) + len(self._changes[1]) > 1 << 16:
             self._grain *= 2
             for i, round_up in enumerate((0, 1)):
                 coarser: dict[int, int] = collections.defaultdict(int)
@@ -7870,20 +7885,22 @@ class _Trace(_View):
             self._start(info, when, processes)
         elif what == _EXEC:
             self._stop(info, when)
-            if self.filter.holds(info):
+            if not self.filter.any or self.filter.holds(info):
                 self._start(info, when, processes)
         elif what == _EXIT and event.tid == event.pid and info.end_ns is not None:
             if info not in self._open and info.exit is event and info.start_ns is not None:  # only this is known
                 self._join_late(info, processes)
                 self._start(info, min(when, max(info.start_ns, 0 if self.args.load else begin)), processes)
-            code = "null" if event.returncode is None else event.returncode
-            how = f'"returncode": {code}, "end": "{_exit_text(event.exit_code)}", {_costs_json(event)}'
-            if info in self._open and self._track(info).name == "?":
+            status, track = event.exit_code, self._track(info)
+            code = _returncode(status)
+            how = (f'"returncode": {"null" if code is None else code}, "end": "{_exit_text(status)}", '
+                   f'{_costs_json(event)}')
+            if info in self._open and track.name == "?":
                 self._name(info)
             self._stop(info, when, how)
-            if event.max_rss:
-                first = self._track(info).begin
-                self._memory.add(begin if first is None else first, when, event.max_rss)
+            rss = event.max_rss
+            if rss:
+                self._memory.add(begin if track.begin is None else track.begin, when, rss)
         else:
             track = self._track(info)
             self._record("i", track.group.number, track.number, when,
@@ -7932,17 +7949,18 @@ class _Trace(_View):
     def _draw(self, info: Process) -> None:
         """Write the beginning of its slice, with the names of its track and group, and the arrow to it."""
         track, host = self._track(info), self._open[info].host
-        group, number, name = track.group.number, track.number, self._quote(track.name)
-        if not track.group.named or (track.group is track and track.group.named < 2):
+        top, number, name = track.group, track.number, self._quote(track.name)
+        group = top.number
+        if not top.named or (top is track and top.named < 2):
             root = info
             while root.parent:
                 root = root.parent
             called = track.name if root is info else root.name
             called = self._quote(f"{called} on {host}" if host else called)
             self._record("M", group, group, None, f', "name": "process_name", "args": {{"name": {called}}}')
-            track.group.named = 1 + (track.group is track and track.kind == "exec")
-        names = " → ".join(info._names) if info._earlier else info.name
-        self._record("M", group, number, None, f', "name": "thread_name", "args": {{"name": {self._quote(names)}}}')
+            top.named = 1 + (top is track and track.kind == "exec")
+        names = self._quote(" → ".join(info._names)) if info._earlier or info.name != track.name else name
+        self._record("M", group, number, None, f', "name": "thread_name", "args": {{"name": {names}}}')
         parent = "null" if info.parent_pid is None else info.parent_pid
         self._record("B", group, number, track.since,
                      f', "name": {name}, "cat": "{track.kind}", "args": {{"pid": {info.pid}, '
@@ -7968,8 +7986,10 @@ class _Trace(_View):
         """more: the rest of the record, in JSON. Each line by hand: json takes three times as long for it."""
         at = ""
         if when is not None:  # as a float it would be rounded
-            self._earliest = min(self._earliest, when)
-            at = f', "ts": {"-" * (when < 0)}{abs(when) // 1000}.{abs(when) % 1000:03}'
+            if when < self._earliest:
+                self._earliest = when
+            us, ns = divmod(abs(when), 1000)
+            at = f', "ts": {"-" if when < 0 else ""}{us}.{ns:03}'
         self.out.line(f'{self._comma}{{"ph": "{phase}", "pid": {group}, "tid": {track}{at}{more}}}')
         self._comma = ","
 
