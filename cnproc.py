@@ -872,7 +872,7 @@ def _pidfd_ids(pid: int, cgroups: dict[bytes, str]) -> tuple[int | None, int | N
             if path is None and info[0] & _PIDFD_INFO_CGROUPID:
                 path = _proc_cgroup(pid)
                 fcntl.ioctl(pidfd, _PIDFD_GET_INFO, info)
-                if path and info[8:16] == cgroup:  # it has not been moved meanwhile
+                if path and bytes(info[8:16]) == cgroup:  # it has not been moved meanwhile
                     if len(cgroups) > 4096:
                         cgroups.clear()
                     cgroups[cgroup] = path
