@@ -3437,7 +3437,11 @@ class _Tracer:
 
     def executed(self, pid: int) -> None:
         """Tell of an exec. The process is stopped, so all that /proc says is so."""
-        former = pid if self.ptrace(_PTRACE_GETEVENTMSG, pid, None, self.address) else self.message.value
+        former = pid
+        if pid in self.threaded:
+            self.take(pid)  # if the pid has changed, the kernel takes it for spurious to go on without: ESRCH
+            if not self.ptrace(_PTRACE_GETEVENTMSG, pid, None, self.address):
+                former = self.message.value
         if former != pid:  # a thread has taken the place of the first
             self.tasks.pop(former, None)
             read_written = None
@@ -3609,7 +3613,6 @@ class _Tracer:
             if new in self.held:
                 self.release(new)
         elif event == _PTRACE_EVENT_EXEC:
-            self.take(tid)  # else the kernel takes a changed pid for spurious: ESRCH
             self.executed(tid)
         elif event == _PTRACE_EVENT_EXIT and tid in self.tasks:
             self.about_to_end(tid)
