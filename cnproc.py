@@ -3564,7 +3564,7 @@ class _Tracer:
         _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
         self.answer(os.getpid())
         _thread.start_new_thread(self.listen, (_thread.get_ident(),))
-        flags = os.WEXITED | os.WSTOPPED | os.WNOWAIT | _PTRACE_WALL
+        flags, trapped = os.WEXITED | os.WSTOPPED | os.WNOWAIT | _PTRACE_WALL, os.CLD_TRAPPED
         while True:
             try:
                 info = self.wait(flags | os.WNOHANG if self.held else flags)
@@ -3576,10 +3576,14 @@ class _Tracer:
                 elif self.held:
                     self.overdue()
                     time.sleep(0.0005)
-            elif info.si_code == os.CLD_TRAPPED:
-                self.on_stop(info.si_pid, info.si_status >> 8, info.si_status & 0xFF)
+                continue
+            tid, code, status = info.si_pid, info.si_code, info.si_status
+            if code != trapped:
+                self.on_end(tid, code, status)
+            elif status < 0x100 and tid in self.tasks:  # for a signal: nothing is to be told
+                self.ptrace(_PTRACE_CONT, tid, None, status)
             else:
-                self.on_end(info.si_pid, info.si_code, info.si_status)
+                self.on_stop(tid, status >> 8, status & 0xFF)
 
     def on_end(self, tid: int, code: int, status: int) -> None:
         """A task has ended. code, status: as waitid(2) has them."""
@@ -3594,9 +3598,6 @@ class _Tracer:
 
     def on_stop(self, tid: int, event: int, number: int) -> None:
         """A task has stopped: at a PTRACE_EVENT_, or for a signal of this number."""
-        if not event and tid in self.tasks:
-            self.ptrace(_PTRACE_CONT, tid, None, number)
-            return
         if tid not in self.tasks and tid != self.starter:
             if self.take(tid):  # else nobody else's stop shows
                 _, since = self.held.get(tid, (0, time.monotonic()))
