@@ -858,10 +858,13 @@ def _proc_ids(pid: int) -> tuple[int | None, int | None, int | None, str | None]
     return int(ppid), int(ruid), int(euid), _proc_cgroup(pid)
 
 def _pidfd_ids(pid: int, cgroups: dict[int, str]) -> tuple[int | None, int | None, int | None, str | None] | None:
-    """As _proc_ids(), for a third of the CPU time: from Linux 6.13 on. cgroups: known paths, by their ids."""
+    """As _proc_ids(), for a third of the CPU time: from Linux 6.13 on. cgroups: known paths, by their ids.
+
+    Without the struct pidfd_info: _Tracer has functions only.
+    """
     import fcntl
 
-    info = memoryview(bytearray(64)).cast("Q")  # pidfd_info: its mask, cgroupid, and from 16 on its ids
+    info = memoryview(bytearray(64)).cast("Q")  # mask, cgroupid, and from byte 16 on the ids
     info[0] = _PIDFD_INFO_CGROUPID
     try:
         pidfd = os.pidfd_open(pid)
@@ -3099,7 +3102,8 @@ class _DatagramSource(_Source):
         return parent_pid if process and process.parent_pid == parent_pid else None, *ids, *paths
 
     def _add_cost(self, event: Any, process: _Process) -> None:
-        """Give an Exit what can be known of the cost of a process that was forked under the watch.
+        """Give an Exit what can be known of the cost of a process that was forked under the watch. And its status, if
+        its zombie tells that of a fatal signal, which can come between exit(2) and the EXIT.
 
         CPU time: of a zombie that never had a second thread, since /proc/PID/schedstat is the leader's own. The sums of
         /proc/PID/io would hold those of its children.
@@ -3116,7 +3120,7 @@ class _DatagramSource(_Source):
                         0 < cpu_ns <= event.timestamp_ns - process.since_ns + 1_000_000):
                     event.cpu_ns, event.major_faults = cpu_ns, int(fields[9])
                     if fields[17] != b"0" and fields[49] != b"0":  # as in _zombie_status()
-                        event.exit_code = int(fields[49])  # a fatal signal can have come between exit(2) and its EXIT
+                        event.exit_code = int(fields[49])
 
     def _receive(self, most: int) -> tuple[list[Any], bool]:
         """What is in at most so many datagrams, and whether there may be more. Only those of the kernel count."""
@@ -3439,7 +3443,7 @@ class _Tracer:
         """Tell of an exec. The process is stopped, so all that /proc says is so."""
         former = pid
         if pid in self.threaded:
-            self.take(pid)  # if the pid has changed, the kernel takes it for spurious to go on without: ESRCH
+            self.take(pid)  # else PTRACE_CONT fails with ESRCH if a thread has taken the pid
             if not self.ptrace(_PTRACE_GETEVENTMSG, pid, None, self.address):
                 former = self.message.value
         if former != pid:  # a thread has taken the place of the first
@@ -5510,8 +5514,7 @@ class Process:
     @property
     def name(self) -> str:
         """What to call it: the name of its last program; in parentheses that of its parent, if it has executed none."""
-        image = self._image
-        return image.forked if not self._executed else image.name if image._interprets is None else image.program
+        return self._image.program if self._executed else self._image.forked
 
     @property
     def _names(self) -> tuple[str, ...]:
@@ -6494,7 +6497,7 @@ class _Span(_View):
         cpu_ns, rss, exact, *_ = event._values()
         info._cost = cpu_ns, rss, exact
         self._cost.add(info)
-        self._failed += info.exit_code > 0
+        self._failed += info.failed
         if cpu_ns and cpu_ns > self._most_ns:
             *before, _ = info._names
             lead = "".join(f"{name} {self.out.therefore} " for name in before)
@@ -6769,8 +6772,8 @@ class _Row:
 
     def __init__(self, info: Process, start: int, end: int, ran_ns: int, rows: _Rows | None, endless: int = 0) -> None:
         self.info, self.start, self.end, self.ran_ns, self.rows = info, start, end, ran_ns, rows
-        self.names = info._names if info._earlier else (info.name,)
-        self.count, self.failed, self.running = 1, int(info.exit_code > 0), int(info.end_ns is None and not endless)
+        self.names = info._names
+        self.count, self.failed, self.running = 1, int(info.failed), int(info.end_ns is None and not endless)
         self.total_ns, self.endless = end - start, endless
         self.cost: _Cost | None = None
         self.load: _Load | None = None
@@ -7297,7 +7300,7 @@ class _Stats(_Span):
             program.cost.add(info, shared=len(info._earlier) > 0)
         else:
             program.cost.unknown += 1
-        program.failed += info.exit_code > 0  # if the process has ended, this is its last program
+        program.failed += info.failed  # if the process has ended, this is its last program
         dearest = self._dearest
         rank = -1 if cpu_ns is None else cpu_ns, self_ns
         if len(dearest) < _DEAREST or rank > dearest[-1][0]:
@@ -8189,7 +8192,7 @@ def _from_record(record: dict[str, Any], when: int) -> Any:
         costs: Sequence[Any] = (exact, rss, cpu_ns, read, written, faults, start)
         known = _ALL_COSTS
         if None in costs:
-            known = sum([1 << i for i, value in enumerate(costs) if value is not None])
+            known = sum([1 << i for i, value in enumerate(costs) if value is not None])  # as _exit_cost has them
             costs = [value or 0 for value in costs]
         values = *values, known, *costs
     event: Any = make(pack(what, _REBUILT if record["rebuilt"] else 0, when, *values))
