@@ -1607,13 +1607,16 @@ def or_doubt(returncode: int) -> tuple[int | None, ...]:
 
 
 THREADS = """
-SYS_exit = {"x86_64": 60, "s390x": 1}.get(os.uname().machine, 93)
 def thread(function):
     thread = threading.Thread(target=function, daemon=True)
     thread.start()
     return thread
 def leave():
     libc.pthread_exit(None)
+"""
+# The system call of one thread, not exit_group(2), in: libc.syscall(SYS_exit, status)
+SYS_EXIT = """
+SYS_exit = {"x86_64": 60, "s390x": 1}.get(os.uname().machine, 93)
 """
 # A process whose first thread ends first; the other waits for go().
 ALONE = THREADS + """
@@ -2289,7 +2292,7 @@ threading.Event().wait()
     def test_raw_exits_of_leader_and_thread(self) -> None:
         for first, code, other in ("leader", 3, 0), ("thread", 7, 0), ("leader", 0, 4), ("thread", 0, 2):
             with self.subTest(first=first, code=code, other=other):
-                self.check(f"""
+                self.check(SYS_EXIT + f"""
 def last():
     time.sleep(0.001)
     libc.syscall(SYS_exit, {other})
@@ -2305,7 +2308,7 @@ last()
     def test_raw_exit_of_the_leader_and_exit_group_by_a_thread(self) -> None:
         """From Linux 6.15 on a pidfd has the leader's code, if the leader was the last to end: it ends slowly."""
         for wait, leave in ("release.wait(); time.sleep(0.005)", SLOW_END), ("sys.stdin.readline()", ""):
-            child = self.python(THREADS + f"""
+            child = self.python(THREADS + SYS_EXIT + f"""
 def last():
     {wait}
     os._exit(3)
