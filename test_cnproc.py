@@ -82,6 +82,7 @@ def source_or_refusal() -> tuple[str, str]:
 
 
 SOURCE, REFUSED = source_or_refusal()
+PYTHON = sys.executable, "-S"  # without the site module, which can take longer than all that a test does
 REALLY_HAS_STATUS = cnproc._pidfd_has_status
 live = unittest.skipIf(REFUSED, REFUSED)
 root = unittest.skipUnless(os.geteuid() == 0, "takes root")
@@ -270,7 +271,7 @@ class Layout(unittest.TestCase):
                 self.assertEqual(Exit(exit_code=code).returncode, returncode)
 
     def test_import_is_light_and_does_nothing(self) -> None:
-        run = subprocess.run([sys.executable, "-S", "-X", "importtime", "-c", "import cnproc, threading, signal; "
+        run = subprocess.run([*PYTHON, "-X", "importtime", "-c", "import cnproc, threading, signal; "
                               "assert threading.active_count() == 1; assert signal.getsignal(15) is signal.SIG_DFL"],
                              cwd=HERE, stderr=subprocess.PIPE, text=True, check=True, timeout=PATIENCE)
         loaded = {line.split("|")[-1].strip() for line in run.stderr.splitlines()}
@@ -312,15 +313,14 @@ class Layout(unittest.TestCase):
 
 
 # The command, compiled: Python compiles a script anew each time, which takes longer than all else.
-CNPROC = [sys.executable, "?"]
+CNPROC = [*PYTHON, "?"]
 
 
 def setUpModule() -> None:
-    print(f"source: {SOURCE}", file=sys.stderr)
     folder = tempfile.TemporaryDirectory()
     unittest.addModuleCleanup(folder.cleanup)
-    CNPROC[1] = os.path.join(folder.name, "cnproc.pyc")
-    py_compile.compile(cnproc.__file__, CNPROC[1], doraise=True)
+    CNPROC[-1] = os.path.join(folder.name, "cnproc.pyc")
+    py_compile.compile(cnproc.__file__, CNPROC[-1], doraise=True)
     # A shell starts what runs in its background with SIGINT ignored, nohup with SIGHUP, and children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -1158,7 +1158,7 @@ class Case(unittest.TestCase):
     def python(self, code: str, *args: str) -> subprocess.Popen[Any]:
         """A Python child with the usual modules, that waits for go(); its code runs as a program of its own."""
         prelude = "import ctypes, os, signal, sys, threading, time\nlibc = ctypes.CDLL(None)\nprint(flush=True)\n"
-        return self.ready(self.start(sys.executable, "-c", f"{prelude}sys.stdin.readline()\n{textwrap.dedent(code)}",
+        return self.ready(self.start(*PYTHON, "-c", f"{prelude}sys.stdin.readline()\n{textwrap.dedent(code)}",
                                      *args, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
 
     @staticmethod
@@ -1817,7 +1817,7 @@ class Kinds(Case):
         self.go(child)
         self.ready(child)
         watcher = self.watcher(child.pid, events=What.PTRACE | What.EXIT)
-        tracer = self.start(sys.executable, "-c", textwrap.dedent("""
+        tracer = self.start(*PYTHON, "-c", textwrap.dedent("""
             import ctypes, os, sys
             ptrace = ctypes.CDLL(None, use_errno=True).ptrace
             ptrace.argtypes = ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p
@@ -2337,7 +2337,7 @@ libc.syscall(SYS_exit, 5)
     def test_a_traced_process_with_threads(self) -> None:
         for threads in False, True:
             code = "import os, threading as t\nfor _ in range(3): t.Thread(target=input, daemon=True).start()\n"
-            child = self.shell(f"exec strace -f -qq -o /dev/null {sys.executable} -c '{code}os._exit(5)'")
+            child = self.shell(f"exec strace -f -qq -o /dev/null {shlex.join(PYTHON)} -c '{code}os._exit(5)'")
             watcher = self.watcher(child.pid, threads=threads)
             self.go(child)
             events = self.rest(watcher)
@@ -2531,7 +2531,7 @@ class Names(Case):
     @unittest.skipUnless(os.geteuid() == 0, "takes root")
     def test_user_ids_that_change_behind_the_exec_are_not_those_at_the_exec(self) -> None:
         watcher = self.datagrams()
-        child = self.shell(f"exec {sys.executable} -c 'import os; os.setuid(65534); print(flush=True); input()'")
+        child = self.shell(f"exec {shlex.join(PYTHON)} -c 'import os; os.setuid(65534); print(flush=True); input()'")
         watcher.watch(child.pid)
         self.go(child)
         assert child.stdout
@@ -2646,7 +2646,7 @@ class Names(Case):
         self.ready(child)
         words, whole = cnproc._proc_cmdline(child.pid)
         assert words
-        self.assertTrue(whole and words.startswith(os.fsencode(sys.executable) + b"\0-c\0"), words)
+        self.assertTrue(whole and words.startswith(os.fsencode(sys.executable) + b"\0-S\0-c\0"), words)
 
     def test_a_line_that_could_not_be_read_to_its_end_is_truncated(self) -> None:
         child = self.python("os.execv('/bin/sh', ['sh', '-c', 'read go', *['x' * 100_000] * 3])")
@@ -2791,7 +2791,7 @@ class Ring(Case):
         self.ebpf()
         code = "import cnproc\nwith cnproc.Watcher() as watcher: print(watcher.source, watcher.source_error)"
         for length in 0, cnproc._CMDLINE_MAX, 3 * cnproc._CMDLINE_MAX:
-            run = subprocess.run([sys.executable, "-c", code, *["x" * 79] * (length // 80)], cwd=HERE,
+            run = subprocess.run([*PYTHON, "-c", code, *["x" * 79] * (length // 80)], cwd=HERE,
                                  stdout=subprocess.PIPE, text=True, timeout=PATIENCE)
             self.assertEqual(run.stdout, "ebpf None\n")
 
@@ -3359,9 +3359,9 @@ ran(child)
             gone = f"{fd}os.open(shutil.copy(sys.argv[1], 'cat'), os.O_RDONLY); os.unlink('cat'){run}"
             memfd = f"{fd}os.memfd_create('x'); os.write(fd, open(sys.argv[1], 'rb').read()){run}"
             found = self.cats(
-                shlex.join(["exec", sys.executable, "-c", gone, cat]),
+                shlex.join(["exec", *PYTHON, "-c", gone, cat]),
                 "mkdir sub; cd sub; rmdir ../sub; exec cat", f"mkdir -p {far}; cd {far}; exec cat",
-                shlex.join(["exec", sys.executable, "-c", memfd, cat]), folder=folder)
+                shlex.join(["exec", *PYTHON, "-c", memfd, cat]), folder=folder)
             self.assertEqual([(event.exe, event.cwd) for event, *_ in found], [
                 (path, folder), (cat, f"{folder}/sub"), (cat, None), (None, folder)])
             self.assertEqual((found[0][1], found[1][2]), (f"{path} (deleted)", f"{folder}/sub (deleted)"))
@@ -3987,7 +3987,7 @@ class WaitByConnector(WaitTests):
     def test_unwatched_processes_do_not_wake_it(self) -> None:
         for way in "cnproc._pidfd_has_status = lambda: False; ", "":
             child = self.shell("")
-            waiter = self.listener(sys.executable, "-c", f"import cnproc; {way}cnproc.wait({child.pid})", cwd=HERE,
+            waiter = self.listener(*PYTHON, "-c", f"import cnproc; {way}cnproc.wait({child.pid})", cwd=HERE,
                                    stderr=subprocess.DEVNULL)
             eventually(lambda: waits(waiter.pid))
             before, began = switches(waiter.pid), time.monotonic()
@@ -4374,7 +4374,7 @@ class Elsewhere(Case):
 
     def test_a_time_namespace(self) -> None:
         run = subprocess.run(
-            ["unshare", "-T", "--monotonic", "1000", "--boottime", "1000", sys.executable, "-c",
+            ["unshare", "-T", "--monotonic", "1000", "--boottime", "1000", *PYTHON, "-c",
              "import cnproc, subprocess; p = subprocess.Popen(['sh', '-c', 'read x; exit 3'], stdin=subprocess.PIPE); "
              "s = cnproc.watch(p.pid, events=cnproc.What.EXIT, timeout=20); p.stdin.close(); "
              "print([event.returncode for event in s])"],
@@ -4460,7 +4460,7 @@ os._exit(4)
         child = self.shell("i=0; while [ $i -lt 200 ]; do true & wait; i=$((i+1)); done; exit 3")
         code = f"import cnproc; s = cnproc.watch({child.pid}); print(flush=True); "
         code += f"print([e.returncode for e in s if type(e) is cnproc.Exit and e.pid == {child.pid}])"
-        reader = self.ready(self.listener(sys.executable, "-c", code, cwd=HERE, stdout=subprocess.PIPE))
+        reader = self.ready(self.listener(*PYTHON, "-c", code, cwd=HERE, stdout=subprocess.PIPE))
         reader.send_signal(signal.SIGSTOP)
         self.go(child)
         child.wait()
@@ -4531,7 +4531,7 @@ class Traces(Case):
 
     def program(self, code: str) -> list[str]:
         """The command line of a Python program whose requests are recorded, too."""
-        return [sys.executable, "-c", f"from __future__ import annotations\n{inspect.getsource(record_requests)}\n"
+        return [*PYTHON, "-c", f"from __future__ import annotations\n{inspect.getsource(record_requests)}\n"
                 f"record_requests({self.requests})\nimport cnproc\n{code}"]
 
     def run_program(self, code: str) -> str:
@@ -6275,7 +6275,7 @@ compile("../link/../c.c")
 sys.exit(3)
 """
         os.makedirs(os.path.join(self.folder, "sub/deep"))
-        run = subprocess.run([*CNPROC, "--compile-commands", self.path, "--", sys.executable, "-c", script],
+        run = subprocess.run([*CNPROC, "--compile-commands", self.path, "--", *PYTHON, "-c", script],
                              cwd=self.folder, stderr=subprocess.PIPE, text=True, timeout=PATIENCE)
         self.assertEqual((run.returncode, run.stderr), (3, ""))
         self.assertEqual([
@@ -6290,7 +6290,7 @@ sys.exit(3)
         deep = os.path.join(self.folder, *["deep"] * 64)
         os.makedirs(deep)
         script = 'import os; os.chdir("' + deep + '"); os.spawnv(os.P_WAIT, "/bin/sh", ["gcc", "-c", ":", "a.c"])'
-        run = subprocess.run([*CNPROC, "--compile-commands", self.path, sys.executable, "-c", script],
+        run = subprocess.run([*CNPROC, "--compile-commands", self.path, *PYTHON, "-c", script],
                              stderr=subprocess.PIPE, text=True, timeout=PATIENCE)
         self.assertEqual((run.returncode, pathlib.Path(self.path).read_text()), (1, "[]\n"))
         self.assertIn(f"{self.path} lacks 1 compile: its folder or command line could not be read", run.stderr)
@@ -6339,7 +6339,7 @@ class Answers(Case):
             path, tree = os.path.join(folder, "work.py"), os.path.join(folder, "tree")
             pathlib.Path(path).write_text(work)
             run = self.listener(*CNPROC, "--tree", "-o", tree, "--", "sh", "-c", f"""
-                for share in 0 0.5 1; do {sys.executable} -S {path} $share; done""", stdout=subprocess.PIPE, text=True)
+                for share in 0 0.5 1; do {shlex.join(PYTHON)} {path} $share; done""", stdout=subprocess.PIPE, text=True)
             out, _ = run.communicate(timeout=PATIENCE)
             rows = [line for line in pathlib.Path(tree).read_text().splitlines() if "work.py" in line and "─ " in line]
         self.assertEqual(len(rows), 3)
@@ -6603,7 +6603,7 @@ class CommandLine(Case):
     @live
     def test_with_threads_the_end_has_the_command_s_status(self) -> None:
         code = "import ctypes, os, sys, threading, time\nlibc = ctypes.CDLL(None)\n" + ALONE
-        run = self.cnproc("-t", "-e", "exit", sys.executable, "-c", code, stdin=subprocess.PIPE)
+        run = self.cnproc("-t", "-e", "exit", *PYTHON, "-c", code, stdin=subprocess.PIPE)
         self.ready(run)
         _, err = run.communicate("\n", timeout=PATIENCE)
         self.assertEqual(run.returncode, 7)
@@ -6652,8 +6652,8 @@ class CommandLine(Case):
             with self.subTest(module), tempfile.TemporaryDirectory() as folder:
                 pathlib.Path(folder, module + ".py").write_text(ctrl_c)
                 code = f"import runpy, sys; sys.argv[1:] = ['-V']; sys.path.insert(0, {folder!r})\n" \
-                       f"sys.modules.pop({module!r}, 0); runpy.run_path({CNPROC[1]!r}, run_name='__main__')"
-                run = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                       f"sys.modules.pop({module!r}, 0); runpy.run_path({CNPROC[-1]!r}, run_name='__main__')"
+                run = subprocess.run([*PYTHON, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                      timeout=PATIENCE)
                 self.assertEqual((run.returncode, run.stdout, run.stderr), (-signal.SIGINT, b"here", b""))
 
@@ -6704,7 +6704,7 @@ class CommandLine(Case):
             with self.subTest(number=number):
                 code = (f"signal.signal({int(number)}, lambda *_: sys.exit(9))\nprint(flush=True)\n"
                         "while True: time.sleep(0.1)")
-                run = self.cnproc("--", sys.executable, "-c", "import signal, sys, time\n" + code,
+                run = self.cnproc("--", *PYTHON, "-c", "import signal, sys, time\n" + code,
                                   start_new_session=True)
                 self.ready(run)
                 run.send_signal(number)
@@ -6717,7 +6717,7 @@ class CommandLine(Case):
         code = ("import signal, time; n = []; signal.signal(2, lambda *_: n.append(1)); print('ready', flush=True)\n"
                 "while not n: time.sleep(0.01)\n"
                 "time.sleep(0.5) or print('got', len(n), flush=True)")
-        shown, status = self.in_terminal("--", sys.executable, "-c", code, keys=[(b"ready", b"\x03")])
+        shown, status = self.in_terminal("--", *PYTHON, "-c", code, keys=[(b"ready", b"\x03")])
         self.assertIn("got 1", shown)
         self.assertEqual(status, 0)
         shown, status = self.in_terminal("--", "sleep", "100", keys=[(b"exec sleep 100", b"\x03")])
@@ -6778,7 +6778,7 @@ def run():
 thread(run)
 leave()
 """
-        self.output("-t", "--", sys.executable, "-c", code, status=9)
+        self.output("-t", "--", *PYTHON, "-c", code, status=9)
 
     @live
     def test_the_status_is_the_command_s_though_sigchld_is_ignored(self) -> None:
@@ -6824,7 +6824,7 @@ leave()
                 "sys.exit(ord(key))")
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "events")
-            shown, status = self.in_terminal("-o", path, "--", sys.executable, "-c", code, keys=[(b"raw", b"\x03")])
+            shown, status = self.in_terminal("-o", path, "--", *PYTHON, "-c", code, keys=[(b"raw", b"\x03")])
             self.assertEqual((shown, status), ("raw", 3))
             self.assertIn("exit 3 after", pathlib.Path(path).read_text())
 
@@ -7129,7 +7129,7 @@ def run():
 thread(run)
 leave()
 """
-        _, err = self.output("-t", "--", sys.executable, "-c", code)
+        _, err = self.output("-t", "--", *PYTHON, "-c", code)
         leader, end = re.findall(r"(?m)^\S+ +(\d+) +\d+  (.*exit .*)$", err)[::2]
         self.assertEqual(leader[1].split(":")[0], f"thread {leader[0]} exit 0")
         self.assertRegex(end[1], r"^exit 0 after \d\.[1-9]")
@@ -7137,7 +7137,7 @@ leave()
     @live
     def test_a_name_that_a_process_takes_has_no_line_but_on_request(self) -> None:
         code = "import ctypes, os\nif not os.fork():\n ctypes.CDLL(None).prctl(15, b'fresh')\n os._exit(3)\nos.wait()"
-        _, err = self.output("--", sys.executable, "-c", code)
+        _, err = self.output("--", *PYTHON, "-c", code)
         self.assertNotIn("named", err)
         self.assertRegex(err, r"exit 3 after \S+ s: \(fresh\)")
 
@@ -8140,7 +8140,7 @@ class Traced(TreeCase):
 
     def test_threads_are_reported_where_they_are_asked_for(self) -> None:
         code = "import threading as t; a = [t.Thread(target=int) for _ in range(3)]; [x.start() for x in a]"
-        events = self.traced(sys.executable, "-S", "-c", code, threads=True)
+        events = self.traced(*PYTHON, "-c", code, threads=True)
         pid = events[0].pid
         self.assertEqual({event.pid for event in events}, {pid})
         forks = {event.tid for event in events if isinstance(event, Fork)}
@@ -8148,12 +8148,12 @@ class Traced(TreeCase):
         self.assertCountEqual([event.tid for event in events if isinstance(event, Exit)], forks)
         self.assertEqual([(type(event), event.tid) for event in (events[0], events[1], events[-1])],
                          [(Fork, pid), (Exec, pid), (Exit, pid)])
-        self.assertEqual(kinds(self.traced(sys.executable, "-S", "-c", code)), [Fork, Exec, Exit])
+        self.assertEqual(kinds(self.traced(*PYTHON, "-c", code)), [Fork, Exec, Exit])
 
     def used(self, code: str, *args: str, **options: Any) -> tuple[list[list[str]], dict[int, Any]]:
         """The words of each line that a program of Python writes, and the Exits, of it and its descendants, by tid."""
         prelude = "import ctypes, os, signal, sys, threading, time\nlibc = ctypes.CDLL(None)\n" + COSTLY
-        run = cnproc.run([sys.executable, "-c", prelude + code, TRUE, *args], source="ptrace", timeout=PATIENCE,
+        run = cnproc.run([*PYTHON, "-c", prelude + code, TRUE, *args], source="ptrace", timeout=PATIENCE,
                          stdout=subprocess.PIPE, text=True, **{"usage": True, **options})
         ends = {event.tid: event for event in run if isinstance(event, Exit)}
         return [line.split() for line in run.process.communicate()[0].splitlines()], ends
@@ -8341,7 +8341,7 @@ busy(3)
                 self.kill_as_it_forks(log, usage)
 
     def kill_as_it_forks(self, log: IO[str], usage: bool) -> None:
-        events = self.traced(sys.executable, "-S", "-c", """if True:
+        events = self.traced(*PYTHON, "-c", """if True:
             import os, random, time
             for _ in range(200):
                 pid = os.fork()
@@ -8404,7 +8404,7 @@ busy(3)
 
     def in_container(self, code: str) -> str:
         """What Python code writes in user, PID, network and mount namespaces of its own."""
-        run = subprocess.run(["unshare", "-Urpfn", "--mount-proc", sys.executable, "-c", "import sys\n" + code],
+        run = subprocess.run(["unshare", "-Urpfn", "--mount-proc", *PYTHON, "-c", "import sys\n" + code],
                              cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                              timeout=PATIENCE * 4)
         if run.stdout.startswith("unshare:"):
@@ -8598,7 +8598,7 @@ busy(3)
 
         def traced() -> cnproc.Watcher:
             outer = cnproc.Watcher(source="ptrace")
-            child = outer.popen([sys.executable, "-c", "import cnproc; cnproc.Watcher(source='ptrace')"], cwd=HERE,
+            child = outer.popen([*PYTHON, "-c", "import cnproc; cnproc.Watcher(source='ptrace')"], cwd=HERE,
                                 stderr=subprocess.PIPE, text=True)
             raise OSError(child.communicate()[1].splitlines()[-1])
 
@@ -8625,7 +8625,7 @@ busy(3)
                                   ("2", False, "kernel.yama.ptrace_scope is 2: run as root, or with CAP_SYS_PTRACE")):
             pathlib.Path(YAMA).write_text(scope)
             user: dict[str, Any] = {} if root else {"user": 65534, "group": 65534, "extra_groups": []}
-            run = subprocess.run([sys.executable, "-c", code], cwd=HERE, stdout=subprocess.PIPE,
+            run = subprocess.run([*PYTHON, "-c", code], cwd=HERE, stdout=subprocess.PIPE,
                                  stderr=subprocess.STDOUT, text=True, timeout=PATIENCE, **user)
             self.assertRegex(run.stdout, said)
 
@@ -8667,7 +8667,7 @@ busy(3)
         return f"{shown.decode()}status {run.wait(PATIENCE)}"
 
     def test_signals_and_jobs_are_as_without_it(self) -> None:
-        command = sys.executable, "-c", JOBS
+        command = *PYTHON, "-c", JOBS
         plain, traced = self.on_terminal(*command), self.on_terminal(*CNPROC, "--ptrace", *command)
         self.assertEqual(traced, plain)
         self.assertIn("interrupted", plain)
@@ -8701,7 +8701,7 @@ class CommandLineOver(CommandLine):
         super().setUpClass()
         if os.environ.get("CNPROC_SOURCES") != "1":
             raise unittest.SkipTest("it takes CNPROC_SOURCES=1, and half a minute")
-        cls.program = (sys.executable, "-c", f"import os, sys\nsys.path.insert(0, {str(HERE)!r})\nimport cnproc\n"
+        cls.program = (*PYTHON, "-c", f"import os, sys\nsys.path.insert(0, {str(HERE)!r})\nimport cnproc\n"
                        f"{textwrap.dedent(cls.patch)}\nos._exit(cnproc.main())")
         patch = unittest.mock.patch.object(sys.modules[__name__], "SOURCE", cls.name)
         patch.start()
@@ -8830,5 +8830,61 @@ class Readme(Case):
         return "" if found[1] is None else found[1] + "PID"
 
 
+class Runner(unittest.TextTestRunner):
+    """Runs in three processes at once what starts commands of its own and waits for them: half the time of all tests.
+
+    What is left runs alone behind that: it fills buffers with the events of the machine, counts its listeners, or
+    reuses pids.
+    """
+
+    TRACED = Traced, StartingTraced  # they change what the machine allows to tracers
+    TOGETHER = (*TRACED, CommandLine, CompileCommands, Failures, Layout, Loading, Options, OverFake, Page, Readme,
+                Rebuilding, Rows, Table, Tracker, Typing, Vendored, Views)
+
+    def run(self, test: Any) -> Any:
+        tests = [*each_test(test)]
+        if len(tests) < 300:  # somebody wants some of them
+            return super().run(test)
+        together: list[unittest.TestCase] = [test for test in tests if isinstance(test, self.TOGETHER)]
+        traced: list[unittest.TestCase] = [test for test in together if isinstance(test, self.TRACED)]
+        others: list[unittest.TestCase] = [test for test in together if not isinstance(test, self.TRACED)]
+        with contextlib.ExitStack() as stack:
+            workers = [self.fork(share, stack.enter_context(tempfile.TemporaryFile("w+")))
+                       for share in (traced, others[::2], others[1::2])]
+            failed: list[str] = []
+            for pid, output in workers:
+                status = os.waitpid(pid, 0)[1]
+                output.seek(0)
+                said = output.read()
+                self.stream.write(said)
+                failed += [said] * bool(status)
+        result: Any = super().run(unittest.TestSuite(test for test in tests if test not in together))
+        result.errors += [(test, said) for said in failed]
+        return result
+
+    def fork(self, tests: list[unittest.TestCase], output: IO[str]) -> tuple[int, IO[str]]:
+        """Run these in a process of their own, which writes into the output. Its pid."""
+        pid = os.fork()
+        if not pid:
+            failed = True
+            try:
+                runner = unittest.TextTestRunner(output, verbosity=self.verbosity, failfast=self.failfast)
+                failed = not runner.run(unittest.TestSuite(tests)).wasSuccessful()
+            finally:
+                output.flush()
+                os._exit(failed)
+        return pid, output
+
+
+def each_test(test: Any) -> Iterator[unittest.TestCase]:
+    """The tests of a suite of suites."""
+    if isinstance(test, unittest.TestCase):
+        yield test
+    else:
+        for part in test:
+            yield from each_test(part)
+
+
 if __name__ == "__main__":
-    unittest.main()
+    print(f"source: {SOURCE}", file=sys.stderr)
+    unittest.main(testRunner=Runner)
