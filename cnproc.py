@@ -8477,10 +8477,11 @@ class _Command:
         for out in self.outs:
             out.fresh = False
         running = self.process and self.process.poll() is None
+        by_terminal = number in (signal.SIGINT, signal.SIGQUIT) and _on_terminal()
         if self.words and not self.process:
-            self._early.append(number)
-        elif (running or (self.process and not self.exit)) and (
-                number in (signal.SIGINT, signal.SIGQUIT) and _on_terminal()):
+            if not (by_terminal and _has_child()):
+                self._early.append(number)
+        elif by_terminal and (running or (self.process and not self.exit)):
             pass  # the terminal has sent it to the command itself, which it may have ended by now
         elif self.process and running:
             self.process.send_signal(number)
@@ -8517,6 +8518,14 @@ class _Command:
                 not self._reaped):
             self.process.wait()
             event.exit_code = max(-1, self.process.returncode << 8)
+
+def _has_child() -> bool:
+    """Whether this process has started another, though Popen may not have returned yet."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 def _on_terminal() -> bool:
     """Whether ctrl-C on a terminal reaches this process and those that it has started."""

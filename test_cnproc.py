@@ -6725,6 +6725,30 @@ class CommandLine(Case):
         self.assertEqual(status, 130)
 
     @live
+    def test_ctrl_c_while_the_command_is_being_started_reaches_it_once(self) -> None:
+        code = ("import signal, time; n = []; signal.signal(2, lambda *_: n.append(1)); print('ready', flush=True)\n"
+                "while not n: time.sleep(0.01)\n"
+                "time.sleep(0.5) or print('got', len(n), flush=True)")
+        slow = textwrap.dedent(f"""
+            import os, sys, time
+            sys.path.insert(0, {str(HERE)!r})
+            import cnproc
+            popen, on_signal, heard = cnproc.Watcher.popen, cnproc._Command.on_signal, []
+            def slow(*args, **options):  # returns when a signal has come
+                process = popen(*args, **options)
+                end = time.monotonic() + {PATIENCE}
+                while not heard and time.monotonic() < end:
+                    time.sleep(0.01)
+                return process
+            cnproc.Watcher.popen = slow
+            cnproc._Command.on_signal = lambda *args: [on_signal(*args), heard.append(1)]
+            os._exit(cnproc.main())""")
+        with unittest.mock.patch.object(self, "program", (*PYTHON, "-c", slow)):
+            shown, status = self.in_terminal("--", *PYTHON, "-c", code, keys=[(b"ready", b"\x03")])
+        self.assertIn("got 1", shown)
+        self.assertEqual(status, 0)
+
+    @live
     def test_ctrl_c_that_ends_the_command_leaves_who_ignores_it_followed(self) -> None:
         script = "trap '' INT; (read x </dev/tty; exit 4) & trap - INT; echo rea''dy; exec sleep 100"
         shown, status = self.in_terminal("--", "sh", "-c", script, late=True,
