@@ -792,8 +792,9 @@ def _stat_fields(pid: int | str) -> list[bytes] | None:
 def _stat(pid: int) -> _Stat | None:
     """What /proc says of a process; None if it is gone, or hidden (hidepid)."""
     fields = _stat_fields(pid)
-    if not fields:
-        return None
+    return _stat_of(fields) if fields else None
+
+def _stat_of(fields: list[bytes]) -> _Stat:
     now, since_boot = time.monotonic_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     age = since_boot - int(fields[19]) * _TICK
     return _Stat(fields[0].decode(), int(fields[1]), int(fields[6]), int(fields[17]), now - age, age, int(fields[49]))
@@ -1261,7 +1262,11 @@ class _Subscription:
     def was_there(self, pid: int, timestamp_ns: int) -> bool:
         """Whether the process that /proc shows was there at that time: not a later one with its pid."""
         stat = _stat(pid)
-        return stat is not None and stat.start_ns - self.skew <= timestamp_ns
+        return stat is not None and self.is_from(stat, timestamp_ns)
+
+    def is_from(self, stat: _Stat, timestamp_ns: int) -> bool:
+        """Likewise, of what /proc/PID/stat says."""
+        return stat.start_ns - self.skew <= timestamp_ns
 
     def now(self) -> int:
         """CLOCK_MONOTONIC in nanoseconds, as the kernel stamps events with it."""
@@ -2928,6 +2933,8 @@ class _DatagramSource(_Source):
         self._drops = subscription.dropped     # as far as they are reported
         self._filter: Any = None               # what the filter was made from
         self.fds = (subscription.sock.fileno(),)
+        self._readable = select.poll()
+        self._readable.register(self.fds[0], select.POLLIN)
         # What recvmmsg(2) fills. proc_event, 36 bytes into a datagram, lies at a multiple of 8.
         self._buffer = bytearray(self._SLOTS * self._SLOT)
         self._words = memoryview(self._buffer).cast("I")
@@ -3059,6 +3066,7 @@ class _DatagramSource(_Source):
         """
         certain = {pid for pid, event in unnamed.items() if event._words is not None}  # the command lines
         read_ns: dict[int, int] = {}
+        late: dict[int, list[bytes] | None] = {}  # who may be amid the next exec, and what /proc/PID/stat says of it
         for pid, event in unnamed.items():
             words, whole = _proc_cmdline(pid)
             named_ns = read_ns[pid] = self._subscription.now()
@@ -3069,18 +3077,14 @@ class _DatagramSource(_Source):
             if words and self._subscription.now() - event.timestamp_ns > _SOONEST:
                 if named_ns - event.timestamp_ns <= _SOONEST:
                     ids = ids if _proc_cmdline(pid)[0] == words else Exec._more
-                elif not _went_on(pid):
-                    words, ids = None, Exec._more
+                else:
+                    late[pid] = _stat_fields(pid)
             event._more = ids
             if pid not in certain:
                 event._words, event._length = words, len(words or b"") + (not whole)  # nobody knows how much more
-        later: list[Any] = []
-        more = True
-        while more and len(later) < 4096:
-            received, more = self._receive(self._SLOTS)
-            later += received
+        later, more = self._catch_up(late)
         self.pending += later
-        doubtful = {event.pid for event in later if event.what == _EXEC}
+        doubtful = {*late, *(event.pid for event in later if event.what == _EXEC)}
         changed.update(event.pid for event in later if event.what == _UID)
         doubtful.update(event.pid for event in (*received, *later) if event.what == _EXIT and event.pid in read_ns
                         and unnamed[event.pid].timestamp_ns < event.timestamp_ns < read_ns[event.pid]
@@ -3093,6 +3097,24 @@ class _DatagramSource(_Source):
             elif pid in changed:
                 event.ruid = event.euid = None
         return bool(later) or more
+
+    def _catch_up(self, late: dict[int, list[bytes] | None]) -> tuple[list[Any], bool]:
+        """Receive all that happens until these processes are seen to go on. Who is not stays in `late`.
+
+        late: by pid what /proc/PID/stat said. Also returns whether there is more than that.
+        """
+        events: list[Any] = []
+        until, more = self._subscription.now() + _PATIENCE, True
+        while late and self._gap is None and len(events) < 4096 and self._subscription.now() < until:
+            for pid, fields in [*late.items()]:
+                if _went_on(fields, _stat_fields(pid)):
+                    del late[pid]
+            if late and self._readable.poll(1):
+                events += self._receive(self._SLOTS)[0]
+        while more and len(events) < 4096:
+            received, more = self._receive(self._SLOTS)
+            events += received
+        return events, more
 
     def _ids(self, pid: int) -> tuple[Any, ...]:
         """The values of Exec._extra. A parent may have changed since the exec, unless it is the one that forked."""
@@ -3111,16 +3133,19 @@ class _DatagramSource(_Source):
         if process.tids is not None or process.incomplete or (process.threaded and self._threads):
             return
         event.start_ns = process.since_ns
-        if not process.threaded:
-            with contextlib.suppress(OSError):
-                cpu_ns = int(_contents(f"/proc/{event.pid}/schedstat", 100).split()[0])
-                fields = _stat_fields(event.pid)
-                # More than it has lived: of a later process with its pid. 0: the kernel keeps no schedstat.
-                if fields and fields[0] in b"ZX" and self._subscription.was_there(event.pid, event.timestamp_ns) and (
-                        0 < cpu_ns <= event.timestamp_ns - process.since_ns + 1_000_000):
-                    event.cpu_ns, event.major_faults = cpu_ns, int(fields[9])
-                    if fields[17] != b"0" and fields[49] != b"0":  # as in _zombie_status()
-                        event.exit_code = int(fields[49])
+        if process.threaded or not os.access(f"/proc/{event.pid}", os.F_OK):  # most have been reaped by now
+            return
+        try:
+            cpu_ns = int(_contents(f"/proc/{event.pid}/schedstat", 100).split()[0])
+        except OSError:
+            return
+        fields = _stat_fields(event.pid)
+        # More than it has lived: of a later process with its pid. 0: the kernel keeps no schedstat.
+        if fields and fields[0] in b"ZX" and self._subscription.is_from(_stat_of(fields), event.timestamp_ns) and (
+                0 < cpu_ns <= event.timestamp_ns - process.since_ns + 1_000_000):
+            event.cpu_ns, event.major_faults = cpu_ns, int(fields[9])
+            if fields[17] != b"0" and fields[49] != b"0":  # as in _zombie_status()
+                event.exit_code = int(fields[49])
 
     def _receive(self, most: int) -> tuple[list[Any], bool]:
         """What is in at most so many datagrams, and whether there may be more. Only those of the kernel count."""
@@ -3202,19 +3227,14 @@ class _DatagramSource(_Source):
 # ns from the report of an exec until the next exec of the process can show in /proc. A static program that does nothing
 # but execute itself took 640,000 on a virtual machine with Linux 6.18.
 _SOONEST = 150_000
+_PATIENCE = 6_000_000  # ns to wait for a process to go on behind its exec: up to 1,000,000 on that machine
 
-def _went_on(pid: int) -> bool:
-    """Whether a process goes on, or sleeps, or is gone: then it has reported what it shows.
+def _went_on(before: list[bytes] | None, now: list[bytes] | None) -> bool:
+    """Whether a process has run since, or sleeps, or is gone, by its /proc/PID/stat: what it shows has been reported.
 
     The kernel counts page faults at once, which a process has many of behind an exec, and CPU time at a tick.
     """
-    before = _stat_fields(pid)
-    for _ in range(40):
-        now = _stat_fields(pid)
-        if not before or not now or now[0] in b"SZX" or int(now[7]) > int(before[7]) + 4 or now[11:13] != before[11:13]:
-            return True
-        time.sleep(0.00015)  # it goes on meanwhile, and hardly executes once more
-    return False
+    return not before or not now or now[0] in b"SZX" or int(now[7]) > int(before[7]) + 4 or now[11:13] != before[11:13]
 
 class _Tracer:
     """What traces a command: the loop of the helper process.

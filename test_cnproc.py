@@ -2485,31 +2485,34 @@ class Names(Case):
 
     @unittest.skipUnless(os.geteuid() == 0, "takes root")
     def test_a_name_is_not_that_of_a_later_process_with_the_pid_that_has_executed_nothing(self) -> None:
-        watcher = self.datagrams(paths=True)
-        child = self.shell("exec true")
-        watcher.watch(child.pid)
-        self.go(child)
-        child.wait()
-        time.sleep(0.03)  # start times are in hundredths of a second
-        other = 0
-        for _ in range(100):
-            with open("/proc/sys/kernel/ns_last_pid", "w") as file:
-                file.write(str(child.pid - 1))
-            other = os.fork()
-            if not other:
-                signal.pause()
-                os._exit(0)
-            if other == child.pid:
-                break
-            os.kill(other, signal.SIGKILL)
-            os.waitpid(other, 0)
-        self.assertEqual(other, child.pid)
-        try:
-            event: Any = self.until(watcher, lambda event: isinstance(event, Exec))[-1]
-        finally:
-            os.kill(other, signal.SIGKILL)
-            os.waitpid(other, 0)
-        self.assertEqual((event.cmdline, event._values()), (None, [None] * 6))
+        for at_once in False, True:  # whether the exec, the exit and the later fork are received in one call
+            with self.subTest(at_once=at_once):
+                watcher = self.datagrams(paths=True)
+                child = self.shell("exec true")
+                watcher.watch(child.pid)
+                self.go(child)
+                child.wait()
+                time.sleep(0.03)  # start times are in hundredths of a second
+                other = 0
+                for _ in range(100):
+                    with open("/proc/sys/kernel/ns_last_pid", "w") as file:
+                        file.write(str(child.pid - 1))
+                    other = os.fork()
+                    if not other:
+                        signal.pause()
+                        os._exit(0)
+                    if other == child.pid:
+                        break
+                    os.kill(other, signal.SIGKILL)
+                    os.waitpid(other, 0)
+                self.assertEqual(other, child.pid)
+                try:
+                    events = watcher._stream(watcher._deadline(PATIENCE)) if at_once else iter(watcher.read, None)
+                    event: Any = next(event for event in events if isinstance(event, Exec))
+                finally:
+                    os.kill(other, signal.SIGKILL)
+                    os.waitpid(other, 0)
+                self.assertEqual((event.cmdline, event._values()), (None, [None] * 6))
 
     @unittest.skipUnless(os.geteuid() == 0, "takes root")
     def test_user_ids_that_change_just_before_the_exec_are_those_at_the_exec(self) -> None:
