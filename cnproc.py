@@ -31,7 +31,6 @@ import ctypes
 import enum
 import errno
 import functools
-import heapq
 import io
 import itertools
 import mmap
@@ -6900,10 +6899,13 @@ class _Rows:
             self.singles[row.names] = [entry]
             if len(self.singles) > 2 * _NAMES and most == _ALIKE:
                 self._fold_names()
-        elif len(alike) < most:
-            heapq.heappush(alike, entry)
         else:
-            self._fold(heapq.heappushpop(alike, entry)[-1])
+            import heapq
+
+            if len(alike) < most:
+                heapq.heappush(alike, entry)
+            else:
+                self._fold(heapq.heappushpop(alike, entry)[-1])
 
     def _fold_names(self) -> None:
         """Half of the names into one row."""
