@@ -1270,6 +1270,15 @@ def kinds(events: Iterable[Any], pid: int | None = None) -> list[type]:
 class Life(Case):
     """Fork, exec and exit of processes."""
 
+    def test_a_name_with_parentheses_misleads_nobody(self) -> None:
+        child = self.python("libc.prctl(15, b'a) Z 1 (b'); print(flush=True); sys.stdin.readline()")  # PR_SET_NAME
+        self.go(child)
+        self.ready(child)
+        watcher = self.watcher(child.pid)  # a zombie cannot be watched
+        self.assertEqual(kinds(self.life(child, watcher)), [Exit])
+        with self.assertRaises(ProcessLookupError):
+            watcher.watch(child.pid)
+
     def test_fork_exec_and_exit_of_a_child(self) -> None:
         watcher = self.watcher(os.getpid())
         child = self.start("sh", "-c", "exit 3")
