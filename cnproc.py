@@ -226,6 +226,14 @@ if TYPE_CHECKING:
         start_ns: int
         age_ns: int
         exit_code: int
+
+    class _Look(NamedTuple):
+        event: Exec
+        read_ns: int
+        stat: list[bytes] | None
+        words: bytes | None
+        length: int
+        ids: tuple[Any, ...]
 else:
     def _short_dir(base):
         """A metaclass for such classes. help() and completion show what dir() has: here what a class adds itself."""
@@ -245,6 +253,9 @@ else:
     # Fields of /proc/PID/stat (proc_pid_stat(5)). start_ns: on CLOCK_MONOTONIC, cut to a tick; too early if the machine
     # has been suspended since. age_ns: how long ago that is, with the time that it was suspended.
     _Stat = collections.namedtuple("_Stat", ("state", "ppid", "flags", "threads", "start_ns", "age_ns", "exit_code"))
+    # What /proc shows of the process of an Exec, and when. stat: fields of its stat, if it may be amid the next exec.
+    # words, length, ids: for _words, _length (one more than is known, if nobody knows how much it is) and _more.
+    _Look = collections.namedtuple("_Look", ("event", "read_ns", "stat", "words", "length", "ids"))
 
 class What(enum.IntFlag, metaclass=_FlagType):
     """Kinds of events: the kernel's PROC_EVENT_* without the prefix (linux/cn_proc.h). Combine them with |.
@@ -2927,6 +2938,7 @@ class _DatagramSource(_Source):
         self._held = 0                         # pidfds
         self._expected: dict[int, bytes] = {}  # command lines of children that we have started
         self._cgroups: dict[int, str] = {}     # their paths by their ids
+        self._looks: dict[int, _Look] = {}     # at execs in `pending`
         self.pending: list[Any] = []           # events that the next read() will give
         self._gap: int | None = None           # after an overrun: when it was noticed
         self._drops = subscription.dropped     # as far as they are reported
@@ -3023,7 +3035,7 @@ class _DatagramSource(_Source):
                 before, self._drops, self._gap = self._drops, self._subscription.dropped, None
                 lost = [_lost(self._drops - before, self._subscription.now())]
                 more = True
-        tracker, expected = self._tracker, self._expected
+        tracker, expected, looks = self._tracker, self._expected, self._looks
         events: list[Any] = []
         unnamed: dict[int, Any] = {}
         changed: set[int] = set()  # whose user ids may no longer be those at its exec
@@ -3031,13 +3043,16 @@ class _DatagramSource(_Source):
         for event in received:
             what = event.what
             if what == _EXEC:
-                process = tracker.processes.get(event.pid)
-                changed.discard(event.pid)
-                if event.pid in expected:
-                    event._words = expected.pop(event.pid)
+                pid = event.pid
+                process = tracker.processes.get(pid)
+                changed.discard(pid)
+                if pid in expected:
+                    event._words = expected.pop(pid)
                     event._length = len(event._words)
                 if ((process.kinds if process else 0) | tracker.everything) & _EXEC:
-                    unnamed[event.pid] = event  # in place of an earlier exec, whose name is gone
+                    unnamed[pid] = event  # in place of an earlier exec, whose name is gone
+                elif pid in looks:
+                    del looks[pid]
             elif what == _UID:
                 changed.add(event.pid)
             elif not what:  # several messages in a datagram, and no room for all
@@ -3063,53 +3078,63 @@ class _DatagramSource(_Source):
         So a process must be seen to be past that moment before the last receive. It shows new user ids later than that.
         What was read behind an EXIT can be of a later process with that pid.
         """
-        certain = {pid for pid, event in unnamed.items() if event._words is not None}  # the command lines
-        read_ns: dict[int, int] = {}
-        late: dict[int, list[bytes] | None] = {}  # who may be amid the next exec, and what /proc/PID/stat says of it
-        for pid, event in unnamed.items():
-            words, whole = _proc_cmdline(pid)
-            named_ns = read_ns[pid] = self._subscription.now()
-            if words and words.startswith(b"["):  # of a zombie; or of the next program, amid its exec
-                fields = _stat_fields(pid)
-                words = None if fields and fields[0] not in b"ZX" else words
-            ids = self._ids(pid) if words else Exec._more
-            if words and self._subscription.now() - event.timestamp_ns > _SOONEST:
-                if named_ns - event.timestamp_ns <= _SOONEST:
-                    ids = ids if _proc_cmdline(pid)[0] == words else Exec._more
-                else:
-                    late[pid] = _stat_fields(pid)
-            event._more = ids
-            if pid not in certain:
-                event._words, event._length = words, len(words or b"") + (not whole)  # nobody knows how much more
+        looks = {pid: self._looks.pop(pid, None) for pid in unnamed}
+        shown = {pid: look if look and look.event is unnamed[pid] else self._look(unnamed[pid])
+                 for pid, look in looks.items()}
+        late = {pid: look.stat for pid, look in shown.items() if look.stat}
         later, more = self._catch_up(late)
         self.pending += later
-        doubtful = {*late, *(event.pid for event in later if event.what == _EXEC)}
-        changed.update(event.pid for event in later if event.what == _UID)
-        doubtful.update(event.pid for event in (*received, *later) if event.what == _EXIT and event.pid in read_ns
-                        and unnamed[event.pid].timestamp_ns < event.timestamp_ns < read_ns[event.pid]
-                        and not self._subscription.was_there(event.pid, unnamed[event.pid].timestamp_ns))
+        doubtful = {*late, *(event.pid for event in self.pending if event.what == _EXEC)}
+        changed.update(event.pid for event in self.pending if event.what == _UID)
+        for event in (*received, *self.pending):
+            pid = event.pid
+            if event.what == _EXIT and pid in unnamed and (
+                    unnamed[pid].timestamp_ns < event.timestamp_ns < shown[pid].read_ns
+                    and not self._subscription.was_there(pid, unnamed[pid].timestamp_ns)):
+                doubtful.add(pid)
         for pid, event in unnamed.items():
-            if more or self._gap is not None or pid in doubtful:
-                event._more = Exec._more
-                if pid not in certain:
-                    event._words, event._length = None, 0
-            elif pid in changed:
-                event.ruid = event.euid = None
+            if not (more or self._gap is not None or pid in doubtful):
+                event._more = shown[pid].ids
+                if event._words is None:
+                    event._words, event._length = shown[pid].words, shown[pid].length
+                if pid in changed:
+                    event.ruid = event.euid = None
         return bool(later) or more
 
-    def _catch_up(self, late: dict[int, list[bytes] | None]) -> tuple[list[Any], bool]:
+    def _look(self, event: Any) -> _Look:
+        """What /proc shows of the process of an exec."""
+        pid, now = event.pid, self._subscription.now
+        words, whole = _proc_cmdline(pid)
+        read_ns, stat = now(), None
+        if words and words.startswith(b"["):  # of a zombie; or of the next program, amid its exec
+            fields = _stat_fields(pid)
+            words = None if fields and fields[0] not in b"ZX" else words
+        ids = self._ids(pid) if words else Exec._more
+        if words and now() - event.timestamp_ns > _SOONEST:
+            if read_ns - event.timestamp_ns > _SOONEST:
+                stat = _stat_fields(pid)
+            elif _proc_cmdline(pid)[0] != words:
+                ids = Exec._more
+        return _Look(event, read_ns, stat, words, len(words or b"") + (not whole), ids)
+
+    def _catch_up(self, late: dict[int, list[bytes]]) -> tuple[list[Any], bool]:
         """Receive all that happens until these processes are seen to go on. Who is not stays in `late`.
 
-        late: by pid what /proc/PID/stat said. Also returns whether there is more than that.
+        late: by pid what /proc/PID/stat said. Also returns whether there is more than that. It looks at who executes
+        meanwhile, since later may be too late.
         """
         events: list[Any] = []
-        until, more = self._subscription.now() + _PATIENCE, True
+        until, more, pause_ms = self._subscription.now() + _PATIENCE, True, 1
         while late and self._gap is None and len(events) < 4096 and self._subscription.now() < until:
-            for pid, fields in [*late.items()]:
-                if _went_on(fields, _stat_fields(pid)):
+            for pid, stat in [*late.items()]:
+                if _went_on(stat, _stat_fields(pid)):
                     del late[pid]
-            if late and self._readable.poll(1):
-                events += self._receive(self._SLOTS)[0]
+            if late and self._readable.poll(pause_ms):
+                received, _ = self._receive(self._SLOTS)
+                events += received
+                self._looks.update((event.pid, self._look(event)) for event in received if event.what == _EXEC)
+            else:
+                pause_ms = min(10, 2 * pause_ms)
         while more and len(events) < 4096:
             received, more = self._receive(self._SLOTS)
             events += received
@@ -3226,14 +3251,14 @@ class _DatagramSource(_Source):
 # ns from the report of an exec until the next exec of the process can show in /proc. A static program that does nothing
 # but execute itself took 640,000 on a virtual machine with Linux 6.18.
 _SOONEST = 150_000
-_PATIENCE = 6_000_000  # ns to wait for a process to go on behind its exec: up to 1,000,000 on that machine
+_PATIENCE = 100_000_000  # ns to wait for a process to go on behind its exec: first it has to get a processor
 
-def _went_on(before: list[bytes] | None, now: list[bytes] | None) -> bool:
+def _went_on(before: list[bytes], now: list[bytes] | None) -> bool:
     """Whether a process has run since, or sleeps, or is gone, by its /proc/PID/stat: what it shows has been reported.
 
     The kernel counts page faults at once, which a process has many of behind an exec, and CPU time at a tick.
     """
-    return not before or not now or now[0] in b"SZX" or int(now[7]) > int(before[7]) + 4 or now[11:13] != before[11:13]
+    return not now or now[0] in b"SZX" or int(now[7]) > int(before[7]) + 4 or now[11:13] != before[11:13]
 
 class _Tracer:
     """What traces a command: the loop of the helper process.
@@ -8106,12 +8131,16 @@ class _CompileCommands(_View):
         # By folder, source and output: the entry, and whether this is the machine.
         self._entries: dict[tuple[str, str, str | None], tuple[dict[str, Any], bool]] = {}
         self._unknown, self._lost, self._rooted = 0, False, _rooted()
+        self._unnamed = 0  # execs of which nobody knows whether they are compiles
 
     def on_event(self, event: Any, info: Process | None, processes: _Processes) -> None:
         if not info or event.what != _EXEC or (self.filter.any and not self.filter.holds(info)):
             self._lost |= not info
             return
-        words = self._without_launcher(event.cmdline or [])
+        if event.cmdline is None:
+            self._unnamed += not self._within_compile(info)
+            return
+        words = self._without_launcher(event.cmdline)
         compiled, output = _compile(words)
         if not (compiled or (words and event.truncated)) or self._within_compile(info):
             return
@@ -8156,11 +8185,15 @@ class _CompileCommands(_View):
                 lines[entry["directory"], entry["file"], entry.get("output")] = json.dumps(entry, ensure_ascii=False)
         self.out.line("[" + ",\n".join(lines.values()) + "]")
         self.out.flush()
-        self.failed = bool(self._unknown or self._lost)
+        self.failed = bool(self._unknown or self._unnamed or self._lost)
         if self._unknown:
             _complain(OSError(0, f"{name} lacks {_count(self._unknown, 'compile')}: " + (
                 "the recording does not say in which folder (record with -j --paths)" if self.args.load else
                 "its folder or command line could not be read (root, or --ptrace, knows them)")))
+        elif self._unnamed:
+            _complain(OSError(0, f"{name} may lack compiles: the command line of {_count(self._unnamed, 'program')} "
+                              f"{'is not in the recording' if self.args.load else 'could not be read'} (root, or "
+                              "--ptrace, knows them)"))
         elif self._lost:
             _complain(OSError(0, f"events were lost: {name} may lack what was compiled then"))
         elif not lines:

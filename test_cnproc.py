@@ -6157,11 +6157,12 @@ class CompileCommands(unittest.TestCase):
         self.folder = os.path.realpath(folder.name)
         self.path = os.path.join(self.folder, "compile_commands.json")
 
-    def record(self, *execs: tuple[int, int, str], **changed: Any) -> str:
-        """A recording of execs in /b: pid, parent, command line."""
+    def record(self, *execs: tuple[int, int, str | None], **changed: Any) -> str:
+        """A recording of execs in /b: pid, parent, command line; None if that is not known."""
         return "".join(json.dumps({
             "event": "exec", "timestamp_ns": 1000 + at, "pid": pid, "tid": pid, "parent_pid": parent, "cwd": "/b",
-            "cmdline": line.split(), "truncated": False, "rebuilt": False, "host": "elsewhere", **changed}) + "\n"
+            "cmdline": line and line.split(), "truncated": False, "rebuilt": False, "host": "elsewhere",
+            **changed}) + "\n"
             for at, (pid, parent, line) in enumerate(execs))
 
     def load(self, text: str, *args: str) -> tuple[int, str, list[dict[str, Any]]]:
@@ -6253,6 +6254,8 @@ class CompileCommands(unittest.TestCase):
              f"{self.path} lacks 2 compiles: the recording does not say in which folder (record with -j --paths)"),
             (good + self.record((6, 1, "gcc -c"), (7, 6, "gcc -c b.c"), (8, 1, "as"), truncated=True), 1,
              f"{self.path} lacks 1 compile: "),
+            (good + self.record((6, 1, None), (7, 5, None)), 1, f"{self.path} may lack compiles: the command line of 1 "
+             "program is not in the recording"),  # the other is the compiler's own
             (good + lost, 1, f"events were lost: {self.path} may lack what was compiled then"),
             (good + lost + "\nx", 2, "line 3 is no event"), (good + "x", 2, "line 2 is no event"),
         ):
