@@ -9029,7 +9029,7 @@ def _parser() -> tuple[Any, dict[str, bool]]:
     add("--user-id", type=_as_user_id, action="append", metavar="USER", help="only processes of this real user")
     add("--cgroup", type=_as_pattern, action="append", metavar="PATTERN",
         help="only if the control group has it: a container's")
-    add("--longer", type=_as_seconds, action="append", metavar="SECONDS", help="only if it has run so long by then")
+    add("--longer", type=_as_seconds, action="append", metavar="SECONDS", help="only events of processes that have run for at least so long")
     group("where to write")
     add("-o", "--output", metavar="FILE", help="write there, not to stdout (with COMMAND: stderr)")
     add("--trace", metavar="FILE", help="a trace, for ui.perfetto.dev or speedscope")
