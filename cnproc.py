@@ -1597,6 +1597,8 @@ def filter(skb):
     elif what == EXIT:
         task = get_current_task()
         signal = task.signal
+        # The parent may have reaped the process before the last thread reports its EXIT. Then nr_threads is 0, and the
+        # first thread's task_struct may be another's.
         leader = task.group_leader
         if control.sender:  # a datagram of our own: say what is read, see _RingSource._prove()
             event.cpu = task.ptrace | leader.ptrace
@@ -1631,9 +1633,11 @@ def filter(skb):
                         ended = 1
             status = 0
             if ended:
-                status = leader.exit_code  # as wait_task_zombie() has it
+                status = MINUS_1
                 if signal.flags & SIGNAL_GROUP_EXIT:
                     status = signal.group_exit_code
+                elif leader == task or signal.nr_threads:
+                    status = leader.exit_code  # as wait_task_zombie() has it
             if THREADS:
                 if ended:
                     if atomic_add(entry.ended, 1):
@@ -1654,7 +1658,9 @@ def filter(skb):
                 exit.exit_code = status
                 if exit.tid != exit.pid:
                     exit.tid = exit.pid
-                    exit.exit_signal = leader.exit_signal
+                    exit.exit_signal = SIGCHLD
+                    if signal.nr_threads:
+                        exit.exit_signal = leader.exit_signal
             if not kinds & EXIT and not exit.exit_code:
                 return
         if THREADS:
@@ -1674,6 +1680,8 @@ def filter(skb):
                 cost.cpu_ns = signal.sum_sched_runtime
                 cost.major_faults = signal.maj_flt
                 known = known | KNOWS_SUMS
+                if leader != task:
+                    known = known - KNOWS_START
             elif count == 1:  # else a tracer holds threads
                 cost.cpu_ns = cost.cpu_ns + leader.sum_exec_runtime
                 cost.major_faults = cost.major_faults + leader.maj_flt
@@ -1688,7 +1696,8 @@ def filter(skb):
                     cost.max_rss_exact = 1
             cost.start_ns = leader.start_time
             cost.known = known & KNOWN
-        if status & 0x7F:  # killed by a signal, perhaps half-way through an exec that has no event: say what it ran
+        # Killed by a signal, perhaps half-way through an exec that has no event: say what it ran.
+        if status & 0x7F and (leader == task or signal.nr_threads):
             record.lost = control.lost
             probe_read_kernel(name, BARE, record)
             name.note = NAME
