@@ -253,7 +253,7 @@ else:
     # Fields of /proc/PID/stat (proc_pid_stat(5)). start_ns: on CLOCK_MONOTONIC, cut to a tick; too early if the machine
     # has been suspended since. age_ns: how long ago that is, with the time that it was suspended.
     _Stat = collections.namedtuple("_Stat", ("state", "ppid", "flags", "threads", "start_ns", "age_ns", "exit_code"))
-    # What /proc shows of the process of an Exec, and when. stat: fields of its stat, if it may be amid the next exec.
+    # What /proc shows of the process of an Exec, and when. stat: fields of its stat then.
     # words, length, ids: for _words, _length (one more than is known, if nobody knows how much it is) and _more.
     _Look = collections.namedtuple("_Look", ("event", "read_ns", "stat", "words", "length", "ids"))
 
@@ -3090,10 +3090,10 @@ class _DatagramSource(_Source):
         looks = {pid: self._looks.pop(pid, None) for pid in unnamed}
         shown = {pid: look if look and look.event is unnamed[pid] else self._look(unnamed[pid])
                  for pid, look in looks.items()}
-        late = {pid: look.stat for pid, look in shown.items() if look.stat}
-        later, more = self._catch_up(late)
+        amid_exec = {pid: look.stat for pid, look in shown.items() if look.stat}  # perhaps
+        later, more = self._catch_up(amid_exec)
         self.pending += later
-        doubtful = {*late, *(event.pid for event in self.pending if event.what == _EXEC)}
+        doubtful = {*amid_exec, *(event.pid for event in self.pending if event.what == _EXEC)}
         changed.update(event.pid for event in self.pending if event.what == _UID)
         for event in (*received, *self.pending):
             pid = event.pid
@@ -3112,33 +3112,28 @@ class _DatagramSource(_Source):
 
     def _look(self, event: Any) -> _Look:
         """What /proc shows of the process of an exec."""
-        pid, now = event.pid, self._subscription.now
+        pid = event.pid
         words, whole = _proc_cmdline(pid)
-        read_ns, stat = now(), None
+        read_ns = self._subscription.now()
         if words and words.startswith(b"["):  # of a zombie; or of the next program, amid its exec
             fields = _stat_fields(pid)
             words = None if fields and fields[0] not in b"ZX" else words
-        ids = self._ids(pid) if words else Exec._more
-        if words and now() - event.timestamp_ns > _SOONEST:
-            if read_ns - event.timestamp_ns > _SOONEST:
-                stat = _stat_fields(pid)
-            elif _proc_cmdline(pid)[0] != words:
-                ids = Exec._more
+        ids, stat = (self._ids(pid), _stat_fields(pid)) if words else (Exec._more, None)
         return _Look(event, read_ns, stat, words, len(words or b"") + (not whole), ids)
 
-    def _catch_up(self, late: dict[int, list[bytes]]) -> tuple[list[Any], bool]:
-        """Receive all that happens until these processes are seen to go on. Who is not stays in `late`.
+    def _catch_up(self, stopped: dict[int, list[bytes]]) -> tuple[list[Any], bool]:
+        """Receive all that happens until these processes are seen to go on. Who is not stays in `stopped`.
 
-        late: by pid what /proc/PID/stat said. Also returns whether there is more than that. It looks at who executes
+        stopped: by pid what /proc/PID/stat said. Also returns whether there is more than that. It looks at who executes
         meanwhile, since later may be too late.
         """
         events: list[Any] = []
         until, more, pause_ms = self._subscription.now() + _PATIENCE, True, 1
-        while late and self._gap is None and len(events) < 4096 and self._subscription.now() < until:
-            for pid, stat in [*late.items()]:
+        while stopped and self._gap is None and len(events) < 4096 and self._subscription.now() < until:
+            for pid, stat in [*stopped.items()]:
                 if _went_on(stat, _stat_fields(pid)):
-                    del late[pid]
-            if late and self._readable.poll(pause_ms):
+                    del stopped[pid]
+            if stopped and self._readable.poll(pause_ms):
                 received, _ = self._receive(self._SLOTS)
                 events += received
                 self._looks.update((event.pid, self._look(event)) for event in received if event.what == _EXEC)
@@ -3257,10 +3252,7 @@ class _DatagramSource(_Source):
         for pid in list(self._tracker.processes):
             self._tracker.remove(pid)
 
-# ns from the report of an exec until the next exec of the process can show in /proc. A static program that does nothing
-# but execute itself took 640,000 on a virtual machine with Linux 6.18.
-_SOONEST = 150_000
-_PATIENCE = 100_000_000  # ns to wait for a process to go on behind its exec: first it has to get a processor
+_PATIENCE = 50_000_000  # ns to wait for a process to go on behind its exec: first it has to get a processor
 
 def _went_on(before: list[bytes], now: list[bytes] | None) -> bool:
     """Whether a process has run since, or sleeps, or is gone, by its /proc/PID/stat: what it shows has been reported.
