@@ -990,6 +990,16 @@ def _read_cmdline(task: str) -> tuple[bytes, bool]:
     finally:
         os.close(fd)
 
+def _other_cmdline(pid: int) -> tuple[bytes, bool]:
+    """The command line of a process whose first thread has ended: another thread still has it."""
+    for tid, live in _tids(pid).items():
+        if live and tid != pid:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                words, whole = _read_cmdline(f"/proc/{pid}/task/{tid}")
+                if words:
+                    return words, whole
+    return b"", True
+
 def _proc_cmdline(pid: int) -> tuple[bytes | None, bool]:
     """The raw command line of a process from /proc, and whether it is whole; None if it cannot be read.
 
@@ -997,11 +1007,8 @@ def _proc_cmdline(pid: int) -> tuple[bytes | None, bool]:
     """
     try:
         words, whole = _read_cmdline(f"/proc/{pid}")
-        if not words:  # of a process whose first thread has ended, another thread still has it
-            for tid, live in _tids(pid).items():
-                if live and tid != pid and not words:
-                    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                        words, whole = _read_cmdline(f"/proc/{pid}/task/{tid}")
+        if not words:
+            words, whole = _other_cmdline(pid)
         if not words:
             with open(f"/proc/{pid}/comm", "rb") as file:
                 words = b"[%s]\0" % file.read().rstrip(b"\n")
@@ -1034,9 +1041,10 @@ def cmdline(pid: int) -> list[str]:
     """
     pid = _check_pid(pid)
     try:
-        return _split(_title(_read_cmdline(f"/proc/{pid}")[0])) or []
+        words, _ = _read_cmdline(f"/proc/{pid}")
     except FileNotFoundError:
         raise _missing(pid) from None
+    return _split(_title(words or _other_cmdline(pid)[0])) or []
 
 @functools.lru_cache(maxsize=None)
 def _kernel() -> tuple[int, ...]:
@@ -1050,6 +1058,10 @@ def _zombie_status(pid: int) -> int | None:
     # while the process is being reaped: no thread is counted any more (do_task_stat() in fs/proc/array.c).
     if not stat or not stat.threads or not _ended(pid, stat) or _kernel() < (5, 17):
         return None
+    if stat.threads > 1:  # while others lived, it was that of the first thread
+        stat = _stat(pid)
+        if not stat or not stat.threads:
+            return None
     if not stat.exit_code:  # others see 0; whether we are others shows here (ptrace_may_access() in both)
         try:
             os.readlink(f"/proc/{pid}/ns/user")
@@ -2548,8 +2560,11 @@ class _Ring:
             return False
         if event.what == _FORK:
             tids.add(event.tid)
-        elif event.what == _EXEC:  # the other threads have ended
+        elif event.what == _EXEC:  # the other threads have ended, and who called it is the first now
+            tids.add(event.pid)
             tids.intersection_update((0, event.pid))
+        elif final and event.tid == event.pid and event.pid not in tids:
+            tids.clear()  # a thread had taken the place of the first, in an exec that failed
         elif event.what == _EXIT:
             tids.difference_update((event.tid, 0) if final else (event.tid,))
         if not tids:
@@ -2891,8 +2906,10 @@ class _ThreadTracker:
     def _exit(self, process: _Process, event: Any) -> tuple[Any, ...]:
         pid, tid = event.pid, event.tid
         if process.tids is not None:
-            if tid not in process.tids:  # it had ended before it was counted
-                return (event,) if self._threads else ()
+            if tid not in process.tids:
+                if tid != pid or self._tids(pid, process.since_ns):  # it had ended before it was counted
+                    return (event,) if self._threads else ()
+                process.tasks = 1  # another had taken the place of the first, in an exec that failed
             if tid != pid:
                 process.tids.discard(tid)
         process.tasks -= 1
@@ -3219,13 +3236,15 @@ class _DatagramSource(_Source):
         return {tid for tid, live in _tids(pid).items() if live}
 
     def _hold(self, pid: int, timestamp_ns: int) -> int:
+        pidfd = -1
         if self._held < self._PIDFDS and _pidfd_has_status():
             with contextlib.suppress(OSError):
                 pidfd = os.pidfd_open(pid)
                 if self._subscription.was_there(pid, timestamp_ns):
                     self._held += 1
                     return pidfd
-                os.close(pidfd)
+        if pidfd >= 0:
+            os.close(pidfd)
         return -1
 
     def _release(self, pidfd: int) -> None:
@@ -3721,8 +3740,10 @@ class _Helper:
                 starter = subprocess.Popen([sys.executable, flags, "-c", self._BOOT], stdin=theirs.fileno(), stdout=out,
                                            stderr=subprocess.DEVNULL, cwd="/", start_new_session=True)
             except OSError as error:
-                raise OSError(error.errno, f'source "ptrace" runs a helper with {sys.executable}: {error.strerror}. '
-                              "Set sys.executable to a Python that this user may run") from None
+                remedy = ". Set sys.executable to a Python that this user may run" * (
+                    error.errno in (errno.ENOENT, errno.EACCES, errno.ENOEXEC))
+                raise OSError(error.errno, f'source "ptrace" runs a helper with {sys.executable}: {error.strerror}'
+                              f"{remedy}") from None
             finally:
                 theirs.close()
                 os.close(out)
