@@ -2373,7 +2373,7 @@ def _order_loads() -> None:
 # x86-64 and s390x never reorder loads.
 _fence = None if sys.platform != "linux" or os.uname().machine in ("x86_64", "s390x") else _order_loads
 
-# Where an EXEC has its words, in bytes behind struct bpf_ringbuf_hdr, and its parent_pid, in words.
+# Where an EXEC has its words, in bytes from the start of its struct bpf_ringbuf_hdr, and its parent_pid, in words.
 _WORDS_AT = _BPF_RINGBUF_HDR_SZ + _exec_record.cmdline.offset
 _PARENT_PID_AT = (_BPF_RINGBUF_HDR_SZ + _program_record.event.offset + vars(Exit)["parent_pid"].offset) // 4
 _IDS_AT, _EXEC_IDS = _BPF_RINGBUF_HDR_SZ + _BARE, struct.Struct("=I4xQII").unpack_from
@@ -4032,12 +4032,12 @@ class _Waiter:
     """What a reader waits on: the source, and a pipe by which others wake it. All but the waiting only under _lock."""
 
     def __init__(self, fds: Iterable[int]) -> None:
-        self._pipe = [*os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)]
         # A reader polls: of two descriptors that costs less than an epoll, which is for fileno() alone.
         self._all, self._woken, self._epoll = select.poll(), select.poll(), select.epoll()
+        self._pipe = [*os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)]
         self.poll = self._all.poll  # waits until the source has something, or somebody calls set(), or for milliseconds
         self.is_set = self._closed = False
-        self.waiting = False  # whether a reader sleeps; reader only
+        self.waiting = False  # whether a reader sleeps: it writes that, and a signal handler reads it
         for fd in fds:
             self._all.register(fd, select.POLLIN)
             self._epoll.register(fd, select.EPOLLIN)
@@ -4099,6 +4099,8 @@ class _Intake:
         self.recovering = False    # whether a resync is running
         self.storm = False         # whether events come thick and fast
         self.newest = self.now()   # when the newest event happened
+        # From adopt() to adopted(): how this process was watched before, and who else.
+        self.before: tuple[_Watch | None, frozenset[int]] | None = None
 
     def take(self, most: int) -> int:
         """Read the source once. Returns when the newest of what came happened, 0 if nothing came."""
@@ -4242,19 +4244,20 @@ class _Intake:
                                 found.append((child, parent))
         return found
 
-    def adopt(self, mask: int) -> tuple[_Watch | None, frozenset[int]]:
-        """Follow what this process forks from now on, until adopted() with what this returns."""
+    def adopt(self, mask: int) -> None:
+        """Follow what this process forks from now on, until adopted()."""
         self.drain()
         me, table = os.getpid(), self.table
-        before = table.watched.get(me), frozenset(table.watched)
+        self.before = table.watched.get(me), frozenset(table.watched)
         self.source.add(me, mask & _FORK, mask)
         table.watch(me, mask & _FORK, mask)
         table.parents = {}
-        return before
 
-    def adopted(self, before: tuple[_Watch | None, frozenset[int]], mask: int, child: int, follow: bool) -> None:
+    def adopted(self, mask: int, child: int, follow: bool) -> None:
         """Let go of all that was forked since adopt(), but for the child (0: nobody) and its descendants."""
-        me, table, (own, watched) = os.getpid(), self.table, before
+        assert self.before
+        me, table, (own, watched) = os.getpid(), self.table, self.before
+        self.before = None
         try:
             self.drain()
             if not own:  # else the source goes on with more than that, and the table drops it
@@ -4310,8 +4313,8 @@ def _newest(events: list[Any]) -> int:
     return next((event.timestamp_ns for event in reversed(events) if event.what), 0)
 
 def _ended_and_forked(events: list[Any], threads: bool) -> tuple[set[int], set[int]]:
-    """Of which processes these events report the end, and of which the fork. One that comes after a fork of the same
-    pid is the end of a later process."""
+    """Of which processes these events report the end, and of which the fork. An end behind a fork of the same pid is
+    that of the new process, and does not count."""
     ended: set[int] = set()
     forked: set[int] = set()
     for event in events:
@@ -4362,7 +4365,8 @@ class _Recovery:
                 exits.append(Exit(_EXIT, _REBUILT, now, pid, pid, statuses[pid], _SIGCHLD, 0, 0))
                 if self._threads:
                     exits.append(_End(_END, pid, now))
-                source.forget(pid)
+                if pid not in forked:  # else it is a new process's by now
+                    source.forget(pid)
             queue.extend(table.sift(exits))
             behind = len(queue)
             queue.extend(table.sift(pending))
@@ -4473,18 +4477,23 @@ def _taken(popleft: Callable[[], Any], most: int) -> Iterator[Any]:
 
 def _close_all(parts: list[Any], owner: int) -> None:
     """Close all; the subscription is the first. A forked child shares the socket, and leaves that to its parent."""
-    interrupt = None
+    raised = None
+    tries = 0
     while parts:
         try:
             if len(parts) > 1:
                 parts[-1].close()
             else:
                 parts[0].close(ignore=os.getpid() == owner)
+            tries = 3
+        except BaseException as error:  # of a signal handler: go on, else the kernel goes on making events
+            raised = error
+            tries += 1
+        if tries >= 3:
             parts.pop()
-        except KeyboardInterrupt as error:  # go on with what it came into, else the kernel goes on making events
-            interrupt = error
-    if interrupt:
-        raise interrupt
+            tries = 0
+    if raised:
+        raise raised
 
 def _wake(future: asyncio.Future[None]) -> None:
     if not future.done():
@@ -4524,7 +4533,8 @@ class Watcher:
     PermissionError, ConnectionRefusedError, or errno EPROTONOSUPPORT. Raises ValueError for a bad rcvbuf or delay.
 
     Close it, or use it in a with statement. After that, and in a forked child, to watch, unwatch or read raises
-    ValueError. One thread or task at a time reads; everything else may be called from any thread.
+    ValueError. One thread or task at a time reads; everything else may be called from any thread. A signal handler may
+    close it; where it has interrupted one of the other methods, they raise RuntimeError.
     """
 
     # Seams for tests: what listens, and the sources to be tried in this order. A source has the methods that are listed
@@ -4542,17 +4552,17 @@ class Watcher:
             raise ValueError(f"delay must be a number of seconds, not {delay}")
         self._delay = delay
         # Serialises all that is not the reader's own. Never held while waiting for an event.
-        self._lock = threading.RLock()
+        self._lock: Any = threading.RLock()
         self._reading = threading.Lock()    # held by the reader, also while it waits
         self._reader = 0                    # the thread that holds _reading
-        self._starting = threading.RLock()  # held while a command is started, and to change what is watched
+        self._starting: Any = threading.RLock()  # held while a command is started, and to change what is watched
         self._wakers: set[Callable[[], object]] = set()  # wake those who wait on an event loop; only under _lock
         self._closed = False
         self._selected = False              # whether fileno() has been asked for
         self._lost = 0                      # what the source had lost when it was closed
         self._owner = os.getpid()
         self._error: OSError | None = None  # why the first source does not serve
-        parts: list[Any] = []
+        parts = self._parts = list[Any]()   # what is to be closed; only under _lock
         self._finish = weakref.finalize(self, _close_all, parts, self._owner)
         try:
             self._subscription: Any = (
@@ -4602,6 +4612,7 @@ class Watcher:
         """
         mask = _check_events(events)
         number = None if pid is None else _check_pid(pid)
+        self._refuse_handler()
         with self._changes():
             self._intake.watch(number, mask, follow)
 
@@ -4625,19 +4636,20 @@ class Watcher:
         words = _first_words(given, kwargs)
         process = None
         self._check()
+        self._refuse_handler()
         with self._starting, self._source.birth(mask):
-            with self._changes():
-                before = self._intake.adopt(mask)
             try:
+                with self._changes():
+                    self._intake.adopt(mask)
                 process = popen(given if several else args, **kwargs)
             finally:
                 try:
                     with self._lock:
-                        if not self._closed:
+                        if self._intake.before and not self._closed:
                             # If another thread has read its Fork already, it may have read its Exec, too.
                             if process and mask & _EXEC and process.pid not in (self._table.parents or ()):
                                 self._source.expect(process.pid, words)
-                            self._intake.adopted(before, mask, process.pid if process else 0, follow)
+                            self._intake.adopted(mask, process.pid if process else 0, follow)
                             self._show()
                 except BaseException:
                     if process:  # the caller does not get it
@@ -4651,8 +4663,14 @@ class Watcher:
 
         Its followed descendants stay watched: each has its own watch. Raises KeyError if it is not watched.
         """
+        self._refuse_handler()
         with self._changes():
             self._intake.unwatch(pid if pid is None else operator.index(pid))
+
+    def _refuse_handler(self) -> None:
+        """Raise RuntimeError in a signal handler that has interrupted this thread amid the watcher's own work."""
+        if self._lock._is_owned() or self._starting._is_owned():
+            raise RuntimeError("a signal handler has interrupted the watcher: it can only close it")
 
     @contextlib.contextmanager
     def _changes(self) -> Generator[None, None, None]:
@@ -4731,7 +4749,7 @@ class Watcher:
         return None if self._closed or (ending and not self._table.watched and not self._queue) else []
 
     async def _stream_async(self, deadline: int | None, *, ending: bool = False) -> AsyncIterator[Event]:
-        """As _stream(). It waits where it holds no event, so who is cancelled there loses none."""
+        """As _stream(). It awaits only while it holds no event: to cancel it loses none."""
         import asyncio
 
         while True:
@@ -4745,14 +4763,14 @@ class Watcher:
                     turn = time.monotonic() + 0.01
             if over or self._closed or (ending and not self._table.watched and not self._queue):
                 return
-            seconds = min(_QUIET / 2, deadline - now if deadline is not None else _QUIET) / 1e9
+            left = max(0, deadline - now) / 1e9 if deadline is not None else 1 << 30
             await asyncio.sleep(0)
             storm = self._intake.storm
             if not storm and not self._queue:
-                await self._woken(max(0.0, seconds), look=True)
+                await self._woken(min(_QUIET / 2e9, left), look=True)
             pause = max(self._source.gather if storm or self._source.patient else 0, self._delay)
             if pause:
-                await self._woken(min(max(0.0, seconds), pause), look=False)
+                await self._woken(min(pause, left), look=False)
 
     async def _woken(self, seconds: float, *, look: bool) -> None:
         """Wait until the watcher is closed, or so many seconds; look: or until there is something to read."""
@@ -4785,6 +4803,8 @@ class Watcher:
         """
         if os.getpid() != self._owner:
             self._check()
+        if self._lock._is_owned():
+            self._refuse_handler()
         if self._reading.locked() and not self._await_turn(deadline):
             return False
         try:
@@ -4800,8 +4820,7 @@ class Watcher:
             return False
         finally:
             if self._closed:
-                with self._lock:
-                    self._finish()
+                self._close_parts()
 
     def _await_turn(self, deadline: int | None) -> bool:
         """Wait while another thread reads; False if the deadline has passed meanwhile."""
@@ -4819,8 +4838,9 @@ class Watcher:
         while True:
             if not (intake.more or intake.unsure or queue or self._closed or (ending and not table.watched)):
                 seconds, pause = _QUIET / 2e9, self._delay
-                if deadline is not None:
-                    seconds = min(seconds, max(0, deadline - self._subscription.now()) / 1e9)
+                left = None if deadline is None else max(0, deadline - self._subscription.now()) / 1e9
+                if left is not None and left < seconds:
+                    seconds = left
                 if most > 1 and (source.patient or intake.storm) and pause < source.gather:
                     pause = source.gather
                 # In a storm do not wait to be woken: by the end of the pause there is more, or the storm is over.
@@ -4835,12 +4855,12 @@ class Watcher:
                             return False
                         continue
                 if pause and seconds:
-                    waiter.pause(min(pause, seconds))
+                    waiter.pause(pause if left is None or pause < left else left)
                 intake.more = True
                 if intake.newest >= self._recovery.due:
                     self._look_after(intake.newest)
             with self._lock:
-                if self._closed:
+                if self._closed or not self._finish.alive:  # the latter at the interpreter's exit, of a daemon thread
                     return False
                 if table.ended and not queue:
                     table.ended.clear()
@@ -4867,26 +4887,33 @@ class Watcher:
         """Unsubscribe. A reader that is blocked in another thread returns at once."""
         if os.getpid() != self._owner:
             self._closed = True
-            self._finish()
+            self._close_parts()
             return
         with self._lock:
-            if self._closed:
-                return
-            if self._finish.alive:  # else the interpreter is ending, and has closed it
-                self._lost = self._source.lost
-                self._waiter.set()
-            self._closed = True
-            self._queue.clear()
-            for wake in [*self._wakers]:
-                with contextlib.suppress(RuntimeError):  # its event loop is closed
-                    wake()
+            if not self._closed:
+                if self._finish.alive:  # else the interpreter is ending, and has closed it
+                    self._lost = self._source.lost
+                    self._waiter.set()
+                self._closed = True
+                self._queue.clear()
+                for wake in [*self._wakers]:
+                    with contextlib.suppress(RuntimeError):  # its event loop is closed
+                        wake()
         # A reader does the rest on its way out: also the one that this call, from a signal handler, interrupts.
         reader = self._reader
-        if self._reading.acquire(blocking=False) or (
-                reader not in (0, threading.get_ident()) and self._reading.acquire(timeout=1)):
+        if self._parts and (self._reading.acquire(blocking=False) or (
+                reader not in (0, threading.get_ident()) and self._reading.acquire(timeout=1))):
             self._reading.release()
-            with self._lock:
-                self._finish()
+            self._close_parts()
+
+    def _close_parts(self) -> None:
+        """Close what is open. If a signal handler raises amid that, what is left is closed by the next close()."""
+        with self._lock:
+            try:
+                _close_all(self._parts, self._owner)
+            finally:
+                if not self._parts:
+                    self._finish.detach()
 
     def _check(self) -> None:
         if self._closed:
@@ -4964,11 +4991,17 @@ def watch(*pids: int | None, events: int = What.LIFE, follow: bool = True, threa
     """
     watcher, deadline = _watching(pids, events, follow, threads, paths, timeout)
 
-    def stream() -> Generator[Event, None, None]:
+    def stream() -> Generator[Any, None, None]:
         with watcher:
+            yield
             yield from watcher._stream(deadline, ending=pids != (None,))
 
-    return stream()
+    return _begun(stream())
+
+def _begun(events: Generator[Any, None, None]) -> Generator[Any, None, None]:
+    """The generator behind its first yield: only what has begun runs its finally clauses when it is closed."""
+    next(events)
+    return events
 
 def watch_async(*pids: int | None, events: int = What.LIFE, follow: bool = True, threads: bool = False,
                 paths: bool = False, timeout: float | None = None) -> AsyncGenerator[Event, None]:
@@ -4984,7 +5017,26 @@ def watch_async(*pids: int | None, events: int = What.LIFE, follow: bool = True,
             async for event in watcher._stream_async(deadline, ending=pids != (None,)):
                 yield event
 
-    return stream()
+    return _AsyncEvents(watcher, stream())
+
+class _AsyncEvents(AsyncGenerator[Event, None]):
+    """An asynchronous generator whose aclose() closes the watcher though no event has been asked for."""
+
+    def __init__(self, watcher: Watcher, events: AsyncGenerator[Event, None]) -> None:
+        self._watcher, self._events = watcher, events
+
+    def asend(self, value: None) -> Any:
+        return self._events.asend(value)
+
+    def athrow(self, *error: Any) -> Any:
+        return self._events.athrow(*error)
+
+    async def aclose(self) -> None:
+        """Stop watching."""
+        try:
+            await self._events.aclose()
+        finally:
+            self._watcher.close()
 
 class _Run(Generator[Event, None, None]):
     """What run() returns: a generator of events. It can be used in a with statement, too.
@@ -5075,14 +5127,15 @@ def run(args: str | bytes | Sequence[str | bytes | os.PathLike[str]], *, events:
         watcher.close()
         raise
 
-    def stream() -> Generator[Event, None, None]:
+    def stream() -> Generator[Any, None, None]:
         try:
             with watcher:
+                yield
                 yield from watcher._stream(deadline, ending=True)
         finally:
             process.poll()  # one that has ended is no zombie then
 
-    return _Run(stream(), process)
+    return _Run(_begun(stream()), process)
 
 def _first_words(args: list[Any], kwargs: dict[str, Any]) -> bytes | None:
     """The command line of what subprocess.Popen starts; None if it can be another, as for a script with #!."""
@@ -9051,7 +9104,8 @@ def _parser() -> tuple[Any, dict[str, bool]]:
     add("--user-id", type=_as_user_id, action="append", metavar="USER", help="only processes of this real user")
     add("--cgroup", type=_as_pattern, action="append", metavar="PATTERN",
         help="only if the control group has it: a container's")
-    add("--longer", type=_as_seconds, action="append", metavar="SECONDS", help="only events of processes that have run for at least so long")
+    add("--longer", type=_as_seconds, action="append", metavar="SECONDS",
+        help="only events of processes that have run for so long")
     group("where to write")
     add("-o", "--output", metavar="FILE", help="write there, not to stdout (with COMMAND: stderr)")
     add("--trace", metavar="FILE", help="a trace, for ui.perfetto.dev or speedscope")

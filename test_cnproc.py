@@ -563,6 +563,24 @@ class Tracker(unittest.TestCase):
         told = [each for event in process.events for each in tracker.fold(event)]
         return process, tracker, told
 
+    def test_an_exec_by_a_thread_that_fails_ends_a_process_whose_first_thread_had_ended(self) -> None:
+        live = {8}
+        tracker = self.tracker(lambda *_: {*live})
+        tracker.add(7, What.LIFE, 0, 1)
+        tracker.count(7)
+        live.clear()  # 8 has taken the place of 7 when the exec fails, and is killed
+        self.assertEqual([event.pid for event in tracker.fold(ended(7, signal.SIGSEGV))], [7])
+
+    def test_an_end_stands_behind_the_exit_of_the_first_thread_whoever_has_become_that(self) -> None:
+        ring = object.__new__(cnproc._Ring)
+        for events in (
+            [(execed(7), 0), (fork(7, tid=9), 0), (ended(7, tid=9), cnproc._FINAL), (ended(7), 0)],  # 8 executes
+            [(ended(7, signal.SIGSEGV), cnproc._FINAL)],  # 8 executes, which fails
+        ):
+            ring.tids = {7: {0, 8}}  # the first thread had ended before the watch
+            ends = [ring.ended(event, note) for event, note in events]
+            self.assertEqual((ends, ring.tids), ([False] * (len(ends) - 1) + [True], {}))
+
     def test_generated_histories_have_one_exit_which_is_the_last(self) -> None:
         statuses: list[int] = []
         for seed in range(150 if EMULATED else 1500):
@@ -715,11 +733,75 @@ class OverFake(unittest.TestCase):
             put_off.append((watcher._recovery.due - watcher._subscription.now()) / 1e9 > 500)
         self.assertEqual(put_off, [False, False, False, False, True])
 
+    def test_a_signal_handler_that_interrupts_the_watcher_at_work_can_only_close_it(self) -> None:
+        watcher, source = self.watcher()
+        read, refused = source.read, []
+
+        def interrupted(most: int) -> Any:  # as if a handler ran amid the read
+            for use in (lambda: watcher.watch(8), watcher.unwatch, lambda: watcher.popen(["true"]),
+                        lambda: watcher.read(0)):
+                with self.assertRaisesRegex(RuntimeError, "signal handler"):
+                    use()
+                refused.append(use)
+            return read(most)
+
+        source.read = interrupted
+        event = execed(7)
+        source.give(event)
+        self.assertEqual(watcher.read(0), event)
+        self.assertEqual(len(refused), 4)
+
+    def test_a_close_that_a_signal_handler_breaks_off_closes_all_the_same(self) -> None:
+        for breaks in 1, 2:  # how often; after three times a part is given up
+            watcher, source = self.watcher()
+            calls: list[int] = []
+            close = source.close
+
+            def broken(breaks: int = breaks, calls: list[int] = calls, close: Any = close) -> None:
+                calls.append(1)
+                if len(calls) <= breaks:
+                    raise SystemExit(3)
+                close()
+
+            source.close = broken
+            with self.assertRaises(SystemExit):
+                watcher.close()
+            self.assertEqual((len(calls), watcher._parts, watcher._subscription.closed), (breaks + 1, [], [True]))
+
+    def test_a_close_that_is_broken_off_at_once_is_done_by_the_next(self) -> None:
+        watcher, _ = self.watcher()
+        with unittest.mock.patch.object(cnproc, "_close_all", side_effect=SystemExit), self.assertRaises(SystemExit):
+            watcher.close()
+        self.assertEqual(watcher._subscription.closed, [])
+        watcher.close()
+        self.assertEqual(watcher._subscription.closed, [True])
+
+    def test_a_delay_is_as_long_as_it_is_asked_to_be(self) -> None:
+        watcher, source = self.watcher(delay=7)
+        pauses: list[float] = []
+        self.assertIsNone(watcher.read(0))
+        with unittest.mock.patch.object(watcher._waiter, "pause", pauses.append):
+            source.give(execed(7))
+            self.assertIsNotNone(watcher.read())
+            source.give(execed(7))
+            self.assertIsNotNone(watcher.read(5))
+        self.assertEqual(pauses[0], 7)
+        self.assertLessEqual(pauses[1], 5)
+
     def test_an_iteration_left_in_the_middle_goes_on_where_it_was(self) -> None:
         watcher, source = self.watcher()
         events = [execed(7) for _ in range(10)]
         source.give(*events)
         self.assertEqual([next(iter(watcher)) for _ in range(4)] + [watcher.read(0) for _ in range(6)], events)
+
+    def test_a_new_process_with_the_pid_of_one_whose_end_was_lost_is_not_forgotten(self) -> None:
+        watcher, source = self.watcher()
+        source.processes[7] = 1  # it is gone, and its Exit was lost; behind the loss comes the fork of a later one
+        forgotten: list[int] = []
+        source.forget = forgotten.append
+        watcher._recovery.resync([fork(7, 7)])
+        self.assertEqual([kinds([event]) for event in watcher._queue][:1], [[Exit]])
+        self.assertEqual(forgotten, [])
 
     def test_an_iteration_within_an_iteration_takes_its_share(self) -> None:
         watcher, source = self.watcher()
@@ -2652,6 +2734,13 @@ class Names(Case):
         for words in b"a\0", b"a\0\0", b"a\0\0\0", b"a b\0c\0\0\0\0\0", b"", b"a", b"\0\0":
             self.assertEqual(cnproc._title(words), words)
 
+    def test_the_status_of_a_zombie_is_that_of_after_its_last_thread(self) -> None:
+        looks = iter((cnproc._Stat("Z", 1, 0, 2, 1, 1, 0), cnproc._Stat("Z", 1, 0, 1, 1, 1, 0x300)))
+        with unittest.mock.patch.object(cnproc, "_stat", lambda pid: next(looks)), \
+                unittest.mock.patch.object(cnproc, "_ended", lambda *_: True), \
+                unittest.mock.patch.object(cnproc, "_kernel", lambda: (6, 18)):
+            self.assertEqual(cnproc._zombie_status(7), 0x300)  # the first thread had ended with 0
+
     def test_a_process_whose_first_thread_has_ended_still_has_its_command_line(self) -> None:
         child = self.python(ALONE)
         self.go(child)
@@ -4251,6 +4340,29 @@ class Starting(Case):
         run.process.stdout.close()
         self.assertEqual((statuses(events), run.process.returncode), ([3], 3))
         self.assertIsInstance(run, collections.abc.Generator)
+
+    def test_what_is_closed_before_its_first_event_leaves_nothing(self) -> None:
+        def open_files() -> int:
+            gc.collect()
+            return len(os.listdir("/proc/self/fd"))
+
+        before = open_files()
+        run = cnproc.run(["true"])
+        run.process.wait()
+        run.close()
+        events = cnproc.watch(os.getpid())
+        events.close()
+        stream = cnproc.watch_async(os.getpid())
+
+        async def close() -> None:
+            await stream.aclose()
+
+        asyncio.run(close())
+        self.assertEqual(open_files(), before)
+        self.assertEqual([*events, *run], [])
+        with cnproc.run(["true"]) as run:
+            eventually(lambda: state(run.process.pid) == "Z")
+        self.assertIsNotNone(run.process.returncode)
 
     def test_a_run_that_is_left_early_warns_of_nothing_and_is_reaped(self) -> None:
         code = """if True:
