@@ -5827,9 +5827,10 @@ class Tree:
         leader = process._leader
         if leader and not process._threads:
             process._leader = None
-            self._exit(process, leader if len(process._codes) == 1 else Exit(
-                _EXIT, event.cpu, event.timestamp_ns, process.pid, process.pid, -1, leader.exit_signal,
-                leader.parent_pid, leader.parent_pid))
+            code = leader.exit_code if len(process._codes) == 1 else -1
+            self._exit(process, Exit(
+                _EXIT, event.cpu, event.timestamp_ns, process.pid, process.pid, code, leader.exit_signal,
+                leader.parent_tid, leader.parent_pid, start_ns=leader.start_ns))
 
     def _fork(self, event: Any, pid: int) -> Process:
         return self._make(pid, event.parent_pid, _when(event), known=self._children)

@@ -5660,7 +5660,7 @@ class Failures(unittest.TestCase):
     def test_a_process_of_several_threads_ends_with_the_last(self) -> None:
         def thread(pid: int, tid: int, code: int, when: int) -> Any:
             end = ended(pid, code, when, tid=tid)
-            end.exit_signal = 17 if tid == pid else cnproc._NO_SIGNAL
+            end.exit_signal, end.start_ns = (17, 1) if tid == pid else (cnproc._NO_SIGNAL, 2)
             return end
 
         for codes, returncode in ((256, 256), 1), ((0, 256), None):
@@ -5670,7 +5670,10 @@ class Failures(unittest.TestCase):
             assert process
             self.assertIsNone(process.end_ns)
             tree.add(thread(7, 8, codes[1], 4))
-            self.assertEqual((process.returncode, process.end_ns is None), (returncode, False))
+            end = process.exit
+            assert end
+            self.assertEqual((process.returncode, process.end_ns), (returncode, 4))
+            self.assertEqual((end.timestamp_ns, end.start_ns), (4, 1))
         tree = cnproc.Tree()  # the other thread executes, and is the first one then
         for event in (fork(7, 1, 1), fork(7, 1, 2, tid=8), thread(7, 7, 0, 3), execed(7), thread(7, 7, 256, 5)):
             process = tree.add(event)
