@@ -5746,8 +5746,8 @@ class Tree:
             rest += process.children[::-1]
 
     def add(self, event: Event) -> Process | None:
-        """Take an event, in the order in which a Watcher reports them. Returns whose it is: of a Fork the child, of a
-        Lost None.
+        """Take an event, in the order in which a Watcher reports them. Returns whose it is: of a Fork the child. It is
+        None of a Lost, and of the Exit of another thread than the first if nothing else is known of its process.
         """
         what = event.what
         if not what:
@@ -5760,6 +5760,8 @@ class Tree:
                 isinstance(event, Exit) and event.start_ns is not None and event.start_ns > process.end_ns)):
             process = None
         if process is None:  # its Fork has not been reported
+            if self._counts_threads and isinstance(event, Exit) and event.tid != pid:
+                return None  # perhaps the process has ended: nobody knows how many threads it had
             parent_pid = event.parent_pid if isinstance(event, (Exec, Exit)) else None
             process = self._make(pid, parent_pid or None, None, known=self._children)
             for child in self._orphans.pop(pid, ()):

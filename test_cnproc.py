@@ -5679,6 +5679,20 @@ class Failures(unittest.TestCase):
             process = tree.add(event)
         self.assertEqual([leaf.returncode for leaf in tree.failures()], [1])
 
+    def test_threads_that_end_behind_a_process_that_was_there_before_do_not_make_it_live_again(self) -> None:
+        for keep in False, True:
+            tree = cnproc.Tree(keep=keep)
+            for pid in range(10, 1000, 10):  # the first thread, another process, and only then the second thread
+                for event in ended(pid, 9, pid), ended(pid + 1, 0, pid + 1), ended(pid, 9, pid + 2, tid=pid + 5):
+                    tree.add(event)
+            tree.settle()
+            self.assertEqual([process for process in tree if process.end_ns is None], [], keep)
+            self.assertEqual(len(tree.known), 198 * keep)
+            self.assertIsNone(tree.add(ended(7, 0, 2000, tid=8)))  # of a process of which nothing else is known
+            process = tree.add(ended(7, 256, 2001))
+            assert process
+            self.assertEqual((process.pid, process.returncode), (7, 1))
+
     @live
     def test_a_tree_fed_from_watch_joins_what_was_there_before(self) -> None:
         child = subprocess.Popen(["sh", "-c", "read x; sh -c 'exit 3'; exit 4"], stdin=subprocess.PIPE)
