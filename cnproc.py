@@ -5735,7 +5735,7 @@ class Tree:
     @property
     def alive(self) -> int:
         """How many processes are known and have not ended."""
-        return len(self.known) - len(self._gone)
+        return sum(process.end_ns is None for process in self.known.values())
 
     def __iter__(self) -> Iterator[Process]:
         """All processes that are remembered, each behind its parent."""

@@ -5679,6 +5679,15 @@ class Failures(unittest.TestCase):
             process = tree.add(event)
         self.assertEqual([leaf.returncode for leaf in tree.failures()], [1])
 
+    def test_alive_counts_those_that_have_not_ended_though_a_pid_has_come_again(self) -> None:
+        for keep in True, False:
+            tree = cnproc.Tree(keep=keep)
+            alive: list[int] = []
+            for event in fork(7, 1, 1), fork(8, 7, 2), ended(8, 0, 3), fork(8, 7, 4), ended(7, 0, 5), ended(8, 0, 6):
+                tree.add(event)
+                alive.append(tree.alive)
+            self.assertEqual(alive, [1, 2, 1, 2, 1, 0], keep)
+
     def test_threads_that_end_behind_a_process_that_was_there_before_do_not_make_it_live_again(self) -> None:
         for keep in False, True:
             tree = cnproc.Tree(keep=keep)
