@@ -4374,8 +4374,7 @@ class _Recovery:
             found = [(pid, 0) for pid in there if pid not in listed and intake.take_up(pid, 0, 0)]
             for pid in [pid for pid in known if pid in table.watched]:
                 found += intake.follow(pid)
-            forks = [self._rebuilt_fork(pid, parent, known) for pid, parent in found]
-            for fork in reversed(table.sift([fork for fork in forks if fork])):
+            for fork in reversed(table.sift(self._rebuilt_forks(found, known))):
                 queue.insert(min(behind, len(queue)), fork)
             intake.unsettled = False
         finally:
@@ -4391,13 +4390,23 @@ class _Recovery:
             if not intake.more or _newest(part) > until:
                 return events
 
-    def _rebuilt_fork(self, pid: int, parent: int, known: dict[int, int]) -> Fork | None:
-        """The Fork of a process that was found in /proc; parent: 0 if /proc has to say."""
-        stat = _stat(pid)
-        if not stat:
-            return None
-        started = max(stat.start_ns - self._subscription.skew, known.get(parent, 0), 0)
-        return Fork(_FORK, _REBUILT, started, parent or stat.ppid, parent or stat.ppid, pid, pid)
+    def _rebuilt_forks(self, found: list[tuple[int, int]], known: dict[int, int]) -> list[Any]:
+        """The Forks of processes that were found in /proc, with their parents, or 0 if /proc has to say. A parent's
+        Fork comes first, though pids wrap, and /proc can say of both that they started at the same time.
+        """
+        stats = {pid: stat for pid, stat in ((pid, _stat(pid)) for pid, _ in found) if stat}
+        parents = {pid: parent or stats[pid].ppid for pid, parent in found if pid in stats}
+        since = dict(known)
+        forks: list[Any] = []
+        for pid in sorted(parents, key=lambda pid: stats[pid].start_ns):
+            line: list[tuple[int, int]] = []  # it, and those of its ancestors that have no Fork yet
+            while pid in parents:
+                line.append((pid, parents.pop(pid)))
+                pid = line[-1][1]
+            for pid, parent in reversed(line):
+                since[pid] = max(stats[pid].start_ns - self._subscription.skew, since.get(parent, 0), 0)
+                forks.append(Fork(_FORK, _REBUILT, since[pid], parent, parent, pid, pid))
+        return forks
 
     def _gone(self, known: dict[int, int]) -> set[int]:
         """Which known or watched processes have ended. known: since when the source knows each pid."""

@@ -987,6 +987,25 @@ class OverFake(unittest.TestCase):
         self.assertEqual([(event.returncode, event.rebuilt) for event in events[1:]], [(None, True), (3, False)])
         self.assertEqual((watcher.pids, source.processes), (set(), {late.pid: source.processes[late.pid]}))
 
+    def test_a_resync_reports_the_fork_of_a_parent_before_those_of_its_children(self) -> None:
+        # By pid: the parent, and when it started. A tick of /proc's clock is long, and what is made of it jitters.
+        there = {20: (70, 4_000), 30: (60, 3_001), 40: (30, 3_000), 60: (1, 3_002), 70: (60, 3_500), 80: (5, 1_000)}
+        watcher, source = self.watcher()
+        watcher._table.everything = int(What.LIFE)
+        watcher._table.watched.clear()
+        source.processes = {5: 2_000}
+
+        def stat(pid: int) -> Any:
+            parent, start_ns = there.get(pid, (1, 1_000))
+            return cnproc._Stat("S", parent, 0, 1, start_ns, 0, 0)
+
+        with unittest.mock.patch.object(cnproc, "_stat", stat), \
+                unittest.mock.patch.object(cnproc, "_pids", lambda: [5, *there]), watcher._lock:
+            watcher._recovery.resync([])
+        forks = list(iter(lambda: watcher.read(0), None))
+        self.assertTrue(all(event.rebuilt for event in forks))
+        self.assertEqual([(event.pid, event.parent_pid, event.timestamp_ns) for event in forks], [
+            (80, 5, 2_000), (60, 1, 3_002), (30, 60, 3_002), (40, 30, 3_002), (70, 60, 3_500), (20, 70, 4_000)])
 
     def test_what_an_exception_tears_out_between_source_and_queue_is_reported_as_lost(self) -> None:
         for error in KeyboardInterrupt(), OSError(errno.EMFILE, "Too many open files"), MemoryError():
