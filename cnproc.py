@@ -5773,8 +5773,6 @@ class Tree:
                 return None  # perhaps the process has ended: nobody knows how many threads it had
             parent_pid = event.parent_pid if isinstance(event, (Exec, Exit)) else None
             process = self._make(pid, parent_pid or None, None, known=self._children)
-            for child in self._orphans.pop(pid, ()):
-                self._adopt(process, child)
         if what == _EXEC:
             process._exec(event)
         elif isinstance(event, Exit):
@@ -5811,6 +5809,10 @@ class Tree:
             above._unfinished += 1
             if not parent and parent_pid:
                 self._orphans.setdefault(parent_pid, {})[process] = None
+            if pid in self._orphans:
+                for child in self._orphans.pop(pid):
+                    if start_ns is None or (child.start_ns or 0) >= start_ns:  # else of who had the pid before
+                        self._adopt(process, child)
         return process
 
     def _adopt(self, parent: Process, child: Process) -> None:

@@ -5664,6 +5664,17 @@ class Failures(unittest.TestCase):
         tree.add(Exec(What.EXEC, 0, 2, 7, 7, cmdline=["x"], parent_pid=8))
         self.assertEqual([process.pid for process in tree], [8, 7])
 
+    def test_a_fork_is_that_of_the_parent_of_what_began_later_and_of_nothing_older(self) -> None:
+        for keep in True, False:
+            tree = cnproc.Tree(keep=keep)
+            for event in (fork(10, 500, 5), fork(11, 500, 3), fork(500, 1, 4), ended(10, 256, 6), ended(500, 256, 7),
+                          ended(11, 256, 8)):
+                tree.add(event)
+            self.assertEqual([(process.pid, [child.pid for child in process.children]) for process in tree.roots],
+                             [(11, []), (500, [10])], keep)
+            self.assertEqual((tree.causes, [leaf.pid for leaf in tree.failures()], tree._orphans.keys()),
+                             (2, [11, 10], {1}))
+
     def test_no_level_of_nested_failures_is_lost(self) -> None:
         tree = cnproc.Tree(keep=False)
         for pid in range(10, 1010):
