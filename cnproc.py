@@ -5581,7 +5581,7 @@ class Process:
     _told = False                      # whether that is so by an Exec
     _since_ns: int | None              # when it began to run what it runs
     _busy = False                      # whether it has forked since its last exec
-    # What it ran before: image, executed, since_ns, cwd.
+    # What it ran before: image, executed, since_ns, cwd. Only the first can be a fork that had executed nothing.
     _earlier: tuple[tuple[_Image, bool, int | None, str | None], ...] = ()
     _skipped = 0                       # how many programs behind the first of them are not remembered
     _reaches = False                   # whether it has failed, and its parent was there to know it
@@ -5630,7 +5630,8 @@ class Process:
         """
         runs = [*self._earlier, (self._image, self._executed, self._since_ns, self.cwd)]
         ends = [*(since for _, _, since, _ in runs[1:]), self.end_ns]
-        ends[0] = None if self._skipped else ends[0]
+        if self._skipped:  # what came next is not remembered
+            ends[0] = None
         return [Program(image, since, end, cwd)
                 for (image, executed, since, cwd), end in zip(runs, ends) if executed]
 
@@ -5672,9 +5673,13 @@ class Process:
         argv, comm, rebuilt = event._words, event._comm, event.cpu == _REBUILT
         _, ruid, _, cgroup, _, cwd = event._more
         if (self._executed or (self._busy and self._image.name != "?")) and not rebuilt:
-            first, rest = self._earlier[:1], self._earlier[1:]
-            self._skipped += len(rest) > _EARLIER - 2
-            self._earlier = *first, *rest[-_EARLIER + 2:], (self._image, self._executed, self._since_ns, self.cwd)
+            earlier = *self._earlier, (self._image, self._executed, self._since_ns, self.cwd)
+            if len(earlier) > _EARLIER and not earlier[0][1]:  # a fork that had executed nothing
+                earlier = earlier[1:]
+            elif len(earlier) > _EARLIER:
+                self._skipped += 1
+                earlier = earlier[0], *earlier[2:]
+            self._earlier = earlier
         self._executed, self._told, self._busy, self.cwd = True, True, False, cwd
         if self._threads or self._leader:  # the thread that executes is the only one left, and the first
             self._threads, self._codes, self._leader = 0, frozenset(), None

@@ -5650,6 +5650,25 @@ class Failures(unittest.TestCase):
         first, second, third, *_ = last.programs
         self.assertEqual((first.end_ns, second.end_ns), (None, third.start_ns))  # who came first is forgotten
 
+    def test_of_a_long_row_of_programs_the_first_and_the_last_16_are_known(self) -> None:
+        for forks, executes in [(forks, executes) for forks in (False, True) for executes in (16, 17, 18, 40)]:
+            tree = cnproc.Tree()
+            tree.add(fork(6, 1, 1))
+            tree.add(Exec(What.EXEC, 0, 2, 6, 6, cmdline=["sh"]))
+            process = tree.add(fork(7, 6, 3))
+            assert process
+            if forks:  # then what it was before its first program is known, too
+                tree.add(fork(8, 7, 4))
+            for i in range(executes):
+                tree.add(Exec(What.EXEC, 0, 10 + i, 7, 7, cmdline=[f"p{i}"]))
+            numbers = [0, *range(max(1, executes - 16), executes)]
+            self.assertEqual([program.name for program in process.programs], [f"p{i}" for i in numbers])
+            self.assertEqual([program.start_ns for program in process.programs], [10 + i for i in numbers])
+            self.assertEqual([program.end_ns for program in process.programs],
+                             [None if executes > 17 else 11, *(11 + i for i in numbers[1:-1]), None])
+            self.assertEqual("..." in process._names, executes > 17)
+            self.assertEqual(process._names[0], "(sh)" if forks and executes == 16 else "p0")
+
     def test_roots_that_are_forgotten_leave_nothing_and_cycles_are_none(self) -> None:
         tree = cnproc.Tree(keep=False)
         for i in range(1000):  # each fails, and nobody knows their parents
