@@ -5716,8 +5716,8 @@ class Tree:
 
     keep    whether to remember what has ended. With False, a process is forgotten once it and all that it started
             have ended, so memory does not grow; but the last 20 failed children of one that runs, or has failed, are
-            remembered, and with them what made them fail. Of a long line of daemons, each started by the one before
-            and alone, the last 120 are known as one tree
+            remembered, and with them what made them fail. In a chain of daemons, each forked by the one before, only
+            the last 120 keep their parents
     known   the newest Process of each pid
     roots   the processes whose parent is not known, in the order of their first events
     causes  how many have failed though none of their children did: each failure counts once, where it began
@@ -5725,7 +5725,7 @@ class Tree:
     ended with different codes.
     """
 
-    _children = True        # whether there will be an Exit of each process that is forked
+    _exits_come = True      # whether there will be an Exit of each process that is forked
     _counts_threads = True  # whether events of threads are to be counted; else the last Exit says that it is that
 
     def __init__(self, *, keep: bool = True) -> None:
@@ -5777,7 +5777,7 @@ class Tree:
             if self._counts_threads and isinstance(event, Exit) and event.tid != pid:
                 return None  # perhaps the process has ended: nobody knows how many threads it had
             parent_pid = event.parent_pid if isinstance(event, (Exec, Exit)) else None
-            process = self._make(pid, parent_pid or None, None, known=self._children)
+            process = self._make(pid, parent_pid or None, None, known=self._exits_come)
         if what == _EXEC:
             process._exec(event)
         elif isinstance(event, Exit):
@@ -5851,7 +5851,7 @@ class Tree:
                 leader.parent_tid, leader.parent_pid, start_ns=leader.start_ns))
 
     def _fork(self, event: Any, pid: int) -> Process:
-        return self._make(pid, event.parent_pid, _when(event), known=self._children)
+        return self._make(pid, event.parent_pid, _when(event), known=self._exits_come)
 
     def _cut(self, process: Process) -> None:
         """Make it a root."""
@@ -5927,8 +5927,10 @@ class Tree:
     def _forget_root(self, process: Process) -> None:
         """No parent is to adopt it."""
         orphans = self._orphans.get(process.parent_pid or 0)
-        if orphans and orphans.pop(process, process) is None and not orphans:
-            del self._orphans[process.parent_pid or 0]
+        if orphans and process in orphans:
+            del orphans[process]
+            if not orphans:
+                del self._orphans[process.parent_pid or 0]
 
     def failures(self, process: Process | None = None) -> Iterator[Process]:
         """The failures that made a process fail, the last one first: it matters most, as a rule.
@@ -6127,13 +6129,13 @@ class _Processes(Tree):
         self.command = 0           # the pid of the command
         self.command_process: Process | None = None
         self.look = look          # whether /proc is that of these processes
-        self._children = children
+        self._exits_come = children
         self._gone_max = 64 if threads else 1
         self._me = os.getpid() if look else 0
 
     def _fork(self, event: Any, pid: int) -> Process:
         parent_pid, rebuilt = event.parent_pid, event.cpu == _REBUILT
-        process = self._make(pid, parent_pid, _when(event), known=self._children or rebuilt or pid == self.command)
+        process = self._make(pid, parent_pid, _when(event), known=self._exits_come or rebuilt or pid == self.command)
         if self.look:
             stat = _stat(pid) if rebuilt else None
             if stat:
