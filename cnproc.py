@@ -5721,8 +5721,8 @@ class Tree:
     known   the newest Process of each pid
     roots   the processes whose parent is not known, in the order of their first events
     causes  how many have failed though none of their children did: each failure counts once, where it began
-    With threads=True of the Watcher, a process has ended when all its threads have, and its returncode is None if they
-    ended with different codes.
+    With threads=True of the Watcher, a process has ended when all its threads have. Its returncode is that of the first
+    thread if that ended last, or if all ended with the same; else None.
     """
 
     _exits_come = True      # whether there will be an Exit of each process that is forked

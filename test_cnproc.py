@@ -5723,6 +5723,11 @@ class Failures(unittest.TestCase):
             assert end
             self.assertEqual((process.returncode, process.end_ns), (returncode, 4))
             self.assertEqual((end.timestamp_ns, end.start_ns), (4, 1))
+        tree = cnproc.Tree()  # the first thread ends last: its code is what the parent is told
+        for event in fork(7, 1, 1), fork(7, 1, 2, tid=8), thread(7, 8, 0, 3), thread(7, 7, 256, 4):
+            process = tree.add(event)
+        assert process
+        self.assertEqual((process.returncode, process.end_ns), (1, 4))
         tree = cnproc.Tree()  # the other thread executes, and is the first one then
         for event in (fork(7, 1, 1), fork(7, 1, 2, tid=8), thread(7, 7, 0, 3), execed(7), thread(7, 7, 256, 5)):
             process = tree.add(event)
