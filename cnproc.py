@@ -1609,9 +1609,15 @@ def filter(skb):
     elif what == EXIT:
         task = get_current_task()
         signal = task.signal
-        # The parent may have reaped the process before the last thread reports its EXIT. Then nr_threads is 0, and the
-        # first thread's task_struct may be another's.
+        # The first thread's task_struct may be another's by now. The parent may have reaped the process before its last
+        # thread reports its EXIT: then nr_threads is 0. Or a thread has taken the first one's place in an exec: who was
+        # killed by that still points to the old one, and may report its EXIT late.
         leader = task.group_leader
+        there = 1
+        if leader != task:
+            there = 0
+            if signal.nr_threads and leader.signal == signal and leader.pid == pid:
+                there = 1
         if control.sender:  # a datagram of our own: say what is read, see _RingSource._prove()
             event.cpu = task.ptrace | leader.ptrace
             exit.exit_code = signal.live
@@ -1641,14 +1647,14 @@ def filter(skb):
                     known = KNOWS_START | KNOWS_IO  # the EXITs of all its threads have come
                 elif left & UNCOUNTED_BITS:
                     count = signal.nr_threads
-                    if not count or count == 1 and leader.exit_state or task.ptrace or leader.ptrace:
+                    if not count or count == 1 and (not there or leader.exit_state) or task.ptrace or leader.ptrace:
                         ended = 1
             status = 0
             if ended:
                 status = MINUS_1
                 if signal.flags & SIGNAL_GROUP_EXIT:
                     status = signal.group_exit_code
-                elif leader == task or signal.nr_threads:
+                elif there:
                     status = leader.exit_code  # as wait_task_zombie() has it
             if THREADS:
                 if ended:
@@ -1671,7 +1677,7 @@ def filter(skb):
                 if exit.tid != exit.pid:
                     exit.tid = exit.pid
                     exit.exit_signal = SIGCHLD
-                    if signal.nr_threads:
+                    if there:
                         exit.exit_signal = leader.exit_signal
             if not kinds & EXIT and not exit.exit_code:
                 return
@@ -1692,9 +1698,7 @@ def filter(skb):
                 cost.cpu_ns = signal.sum_sched_runtime
                 cost.major_faults = signal.maj_flt
                 known = known | KNOWS_SUMS
-                if leader != task:
-                    known = known - KNOWS_START
-            elif count == 1:  # else a tracer holds threads
+            elif count == 1 and there:  # else a tracer holds threads
                 cost.cpu_ns = cost.cpu_ns + leader.sum_exec_runtime
                 cost.major_faults = cost.major_faults + leader.maj_flt
                 known = known | KNOWS_SUMS
@@ -1707,9 +1711,11 @@ def filter(skb):
                 if memory == EXACT_MEMORY or memory == OWN_MEMORY and pages != base_rss:  # it has grown since
                     cost.max_rss_exact = 1
             cost.start_ns = leader.start_time
+            if not there:
+                known = known - KNOWS_START
             cost.known = known & KNOWN
         # Killed by a signal, perhaps half-way through an exec that has no event: say what it ran.
-        if status & 0x7F and (leader == task or signal.nr_threads):
+        if status & 0x7F and there:
             record.lost = control.lost
             probe_read_kernel(name, BARE, record)
             name.note = NAME
@@ -2015,7 +2021,7 @@ class _Compiler:
 
 # The members of the kernel's own structs that the program reads, and their sizes.
 _MEMBERS: dict[str, dict[str, int]] = {
-    "task_struct": {"signal": 8, "mm": 8, "group_leader": 8, "real_parent": 8, "tgid": 4, "exit_state": 4,
+    "task_struct": {"signal": 8, "mm": 8, "group_leader": 8, "real_parent": 8, "pid": 4, "tgid": 4, "exit_state": 4,
                     "exit_code": 4, "exit_signal": 4, "ptrace": 4, "comm": 16, "se": 0, "ioac": 0, "maj_flt": 8,
                     "start_time": 8, "children": 0, "sibling": 0, "real_cred": 8, "cgroups": 8},
     "signal_struct": {"live": 4, "nr_threads": 4, "flags": 4, "group_exit_code": 4, "sum_sched_runtime": 8,
@@ -2079,7 +2085,7 @@ _OPTIONAL_IDS: dict[int, set[str]] = {
     _KNOWS_CGROUP: {"task_struct.cgroups", "css_set.dfl_cgrp", "cgroup.kn", "kernfs_node.id"},
 }
 _NEEDED = {f"{name}.{member}" for name, member in (
-    ("task_struct", "signal mm group_leader real_parent tgid exit_state exit_code exit_signal ptrace comm"),
+    ("task_struct", "signal mm group_leader real_parent pid tgid exit_state exit_code exit_signal ptrace comm"),
     ("signal_struct", "live nr_threads flags group_exit_code"), ("mm_struct", "arg_start arg_end"),
     ("netlink_skb_parms", "portid"), ("sk_buff", "cb")) for member in member.split()}
 
@@ -3112,12 +3118,18 @@ class _DatagramSource(_Source):
         self.pending += later
         doubtful = {*amid_exec, *(event.pid for event in self.pending if event.what == _EXEC)}
         changed.update(event.pid for event in self.pending if event.what == _UID)
+        # A zombie's short name is another program's if that failed in its exec, which kills. So the EXIT has to tell.
+        zombies = {pid for pid, look in shown.items() if look.words and look.words.startswith(b"[")}
         for event in (*received, *self.pending):
             pid = event.pid
-            if event.what == _EXIT and pid in unnamed and (
-                    unnamed[pid].timestamp_ns < event.timestamp_ns < shown[pid].read_ns
-                    and not self._subscription.was_there(pid, unnamed[pid].timestamp_ns)):
-                doubtful.add(pid)
+            if pid in unnamed and event.timestamp_ns > unnamed[pid].timestamp_ns and event.tid == pid:
+                if event.what == _FORK:  # the pid has a new owner
+                    doubtful.add(pid)
+                elif event.what == _EXIT and pid in zombies:
+                    zombies.difference_update([pid] * (not event.exit_code & 0x7F))
+                elif event.what == _EXIT and event.timestamp_ns < shown[pid].read_ns:
+                    doubtful.add(pid)
+        doubtful |= zombies
         for pid, event in unnamed.items():
             if not (more or self._gap is not None or pid in doubtful):
                 event._more = shown[pid].ids
@@ -3189,7 +3201,7 @@ class _DatagramSource(_Source):
         if fields and fields[0] in b"ZX" and self._subscription.is_from(_stat_of(fields), event.timestamp_ns) and (
                 0 < cpu_ns <= event.timestamp_ns - process.since_ns + 1_000_000):
             event.cpu_ns, event.major_faults = cpu_ns, int(fields[9])
-            if fields[17] != b"0" and fields[49] != b"0":  # as in _zombie_status()
+            if fields[17] != b"0" and int(fields[49]) & 0x7F and not event.exit_code & 0x7F:  # as in _zombie_status()
                 event.exit_code = int(fields[49])
 
     def _receive(self, most: int) -> tuple[list[Any], bool]:
@@ -5155,19 +5167,18 @@ def _first_words(args: list[Any], kwargs: dict[str, Any]) -> bytes | None:
         return None
     file = os.fsencode(kwargs.get("executable") or words[0])
     folders = [b""] if b"/" in file else [os.fsencode(folder) for folder in os.get_exec_path(kwargs.get("env"))]
-    kinds: list[tuple[bytes, bytes]] = []
+    kinds: set[tuple[bytes, bytes]] = set()  # magic number, class and byte order; e_machine
     try:
         for path in (b"/proc/self/exe", *(os.path.join(os.fsencode(kwargs.get("cwd") or b""), folder, file)
                                           for folder in folders)):
             if os.path.isfile(path) and os.access(path, os.X_OK):
                 with open(path, "rb") as program:
                     head = program.read(20)
-                kinds.append((head[:6], head[18:]))  # magic number, class and byte order; e_machine
-            if len(kinds) == 2:
-                return b"".join(word + b"\0" for word in words) if kinds[0] == kinds[1] else None
+                kinds.add((head[:6], head[18:]))
     except OSError:
-        pass
-    return None
+        return None
+    # Any of them can be what is executed: subprocess tries the next if one cannot be.
+    return b"".join(word + b"\0" for word in words) if len(kinds) == 1 else None
 
 class _Waiting:
     """A wait for the end of a process, a step at a time: wait for fileno() for rest() seconds, until it is over()."""

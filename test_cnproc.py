@@ -2753,6 +2753,22 @@ class Names(Case):
         for words in b"a\0", b"a\0\0", b"a\0\0\0", b"a b\0c\0\0\0\0\0", b"", b"a", b"\0\0":
             self.assertEqual(cnproc._title(words), words)
 
+    def test_a_command_that_may_be_a_script_has_the_script_s_name_or_none(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            for name in "first", "second":
+                os.mkdir(os.path.join(folder, name))
+            first, second = (os.path.join(folder, name, "tool") for name in ("first", "second"))
+            pathlib.Path(first).write_bytes(pathlib.Path(TRUE).read_bytes()[:100])  # an ELF that cannot be executed
+            pathlib.Path(second).write_text("#!/bin/sh\n")
+            for path in first, second:
+                os.chmod(path, 0o755)
+            watcher = self.datagrams()
+            child = watcher.popen(["tool", "x"], env={"PATH": f"{folder}/first:{folder}/second"})
+            events = self.until(watcher, lambda event: isinstance(event, Exit))
+            child.wait()
+        self.assertIn(next(event.cmdline for event in events if isinstance(event, Exec)),
+                      (["/bin/sh", second, "x"], ["[tool]"], None))
+
     def test_the_status_of_a_zombie_is_that_of_after_its_last_thread(self) -> None:
         looks = iter((cnproc._Stat("Z", 1, 0, 2, 1, 1, 0), cnproc._Stat("Z", 1, 0, 1, 1, 1, 0x300)))
         with unittest.mock.patch.object(cnproc, "_stat", lambda pid: next(looks)), \
