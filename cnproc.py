@@ -5185,7 +5185,7 @@ class _Waiting:
 
     def __init__(self, pid: int, timeout: float | None, *, listen: bool = True) -> None:
         """Raises what wait() raises. listen: here, if it has not ended; else `left` says so."""
-        self._pid = pid = _check_pid(pid)
+        self.pid = pid = _check_pid(pid)
         if timeout is not None and not timeout >= 0:
             raise ValueError(f"timeout must be a number of seconds from 0, or None, not {timeout}")
         self._timeout = timeout
@@ -5194,8 +5194,12 @@ class _Waiting:
         self._reaped: select.epoll | None = None # waits for the parent to wait; over()
         self.returncode: int | None = None      # over()
         self.left = False                       # whether somebody else has to listen
-        stat = _stat(pid)
-        status = _zombie_status(pid)
+        if _leader(pid) != pid:
+            raise _missing(pid)
+        fields = _stat_fields(pid)
+        stat = _stat_of(fields) if fields else None
+        self._start = fields[19] if fields else None  # _started()
+        status = self._zombie()
         if status is not None:
             self.returncode = _returncode(status)
         elif _ended(pid, stat) and not (stat and _pidfd_has_status()):
@@ -5206,16 +5210,37 @@ class _Waiting:
             try:
                 self._by = os.pidfd_open(pid)
             except OSError as error:
-                if error.errno not in (errno.ESRCH, errno.EINVAL, errno.ENOENT):  # the last two: a thread
+                if error.errno not in (errno.ESRCH, errno.EINVAL, errno.ENOENT):  # the last two: a thread has the pid
                     raise
-                raise _missing(pid) from None
         else:
-            self._by = Watcher(rcvbuf=1 << 20)
+            watcher = Watcher(rcvbuf=1 << 20)
             try:
-                self._by.watch(pid, What.EXIT, follow=False)
-            except BaseException:
-                self._by.close()
-                raise
+                if self.watch(watcher):
+                    self._by = watcher
+            finally:
+                if not self._by:
+                    watcher.close()
+
+    def _started(self) -> bytes | None:
+        """When the process that has the pid now was started, in ticks: it tells it from the next. None: none has."""
+        fields = _stat_fields(self.pid)
+        return fields[19] if fields else None
+
+    def _zombie(self) -> int | None:
+        """Its wait status, if /proc shows it."""
+        status = _zombie_status(self.pid)
+        return status if self._started() == self._start else None
+
+    def watch(self, watcher: Watcher) -> bool:
+        """Have its end reported. False if it has ended meanwhile: returncode has the result."""
+        with contextlib.suppress(ProcessLookupError):
+            if self._started() == self._start:
+                watcher.watch(self.pid, What.EXIT, follow=False)
+                if self._started() in (self._start, None):  # None: it has just been reaped, and its Exit comes
+                    return True
+        status = self._zombie()
+        self.returncode = None if status is None else _returncode(status)
+        return False
 
     def over(self) -> bool:
         """Whether it is; returncode has the result then. Raises TimeoutError."""
@@ -5237,7 +5262,7 @@ class _Waiting:
 
     def late(self) -> TimeoutError:
         """What says that the time is over."""
-        return TimeoutError(errno.ETIMEDOUT, f"process {self._pid} has not ended within {self._timeout} seconds")
+        return TimeoutError(errno.ETIMEDOUT, f"process {self.pid} has not ended within {self._timeout} seconds")
 
     def _ask(self) -> int | None:
         ended = select.poll()
@@ -5246,7 +5271,7 @@ class _Waiting:
             return None
         status = _reaped_status(self._by)
         if status is None:
-            status = _zombie_status(self._pid)
+            status = self._zombie()
         if status is None and not self._reaped:  # another user's: its status is known when its parent has waited for it
             self._reaped = select.epoll()
             self._reaped.register(self._by, 0)  # EPOLLHUP; EPOLLIN is there already
@@ -5308,18 +5333,19 @@ class _SharedWaits:
         self._task: asyncio.Task[None] | None = None
 
     @classmethod
-    async def wait(cls, pid: int) -> int | None:
-        """The returncode of a process that is there."""
+    async def wait(cls, waiting: _Waiting) -> int | None:
+        """The returncode of a process that was there."""
         import asyncio
 
-        loop = asyncio.get_running_loop()
+        pid, loop = waiting.pid, asyncio.get_running_loop()
         shared = cls._of.get(loop)
         if not shared:
             shared = cls._of[loop] = cls()
         future: asyncio.Future[int | None] = loop.create_future()
         shared._waiting.setdefault(pid, []).append(future)
         try:
-            shared._watcher.watch(pid, What.EXIT, follow=False)
+            if not waiting.watch(shared._watcher):
+                return waiting.returncode
             if not shared._task:
                 shared._task = loop.create_task(shared._read())
             return await future
@@ -5361,7 +5387,7 @@ async def wait_async(pid: int, timeout: float | None = None) -> int | None:
     with _Waiting(pid, timeout, listen=_pidfd_has_status()) as waiting:
         if waiting.left:
             try:
-                return await asyncio.wait_for(_SharedWaits.wait(pid), waiting.rest())
+                return await asyncio.wait_for(_SharedWaits.wait(waiting), waiting.rest())
             except asyncio.TimeoutError:
                 raise waiting.late() from None
         while not waiting.over():

@@ -4131,6 +4131,64 @@ class WaitByConnector(WaitTests):
             probes = (time.monotonic() - began) // 3  # of a subscription that hears nothing
             self.assertLessEqual(switches(waiter.pid) - before, 5 + 5 * probes)
 
+    def wait_while(self, child: subprocess.Popen[Any], happens: Callable[[], object]) -> int | None:
+        """What a wait for it returns if this happens when the Watcher has been made, and does not watch it yet."""
+        with self.at_the_first_wait(happens, cnproc.Watcher, "watch"):
+            return self.wait(child.pid, PATIENCE)
+
+    def leave_zombie(self, child: subprocess.Popen[Any]) -> None:
+        self.go(child)
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+
+    def reap(self, child: subprocess.Popen[Any]) -> None:
+        self.go(child)
+        child.wait()
+
+    def test_who_ends_while_the_watcher_is_made_has_the_status_of_its_zombie_or_none(self) -> None:
+        for leave, returncode in (self.leave_zombie, 7 if RELEASE >= (5, 17) else None), (self.reap, None):
+            child = self.shell("exit 7")
+            self.assertEqual(self.wait_while(child, functools.partial(leave, child)), returncode)
+
+    def test_who_is_reaped_as_soon_as_it_is_watched_has_its_status(self) -> None:
+        child, original = self.shell("exit 7"), cnproc.Watcher.watch
+
+        def watch(*args: Any, **options: Any) -> None:
+            original(*args, **options)
+            self.reap(child)
+
+        with unittest.mock.patch.object(cnproc.Watcher, "watch", watch):
+            self.assertEqual(self.wait(child.pid, PATIENCE), 7)
+
+    @root
+    def test_who_gets_its_pid_while_the_watcher_is_made_is_not_waited_for(self) -> None:
+        for zombie in False, True:
+            child = self.shell("exit 7")
+
+            def reuse(child: subprocess.Popen[Any] = child, zombie: bool = zombie) -> None:
+                self.reap(child)
+                other = self.again(child.pid, "sh", "-c", f"sleep {0 if zombie else 0.5}; exit 5")
+                if zombie:
+                    os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
+
+            self.assertIsNone(self.wait_while(child, reuse))
+
+    @root
+    def test_who_has_its_pid_when_the_watcher_has_been_made_and_ends_at_once_is_not_waited_for(self) -> None:
+        child, original = self.shell("exit 7"), cnproc.Watcher.watch
+        others: list[subprocess.Popen[Any]] = []
+
+        def reuse() -> None:
+            self.reap(child)
+            others.append(self.again(child.pid, "sh", "-c", "read go; exit 5", stdin=subprocess.PIPE))
+
+        def watch(*args: Any, **options: Any) -> None:
+            original(*args, **options)
+            self.reap(others[0])
+
+        with self.at_the_first_wait(reuse, cnproc.Watcher, "__init__"), \
+                unittest.mock.patch.object(cnproc.Watcher, "watch", watch):
+            self.assertIsNone(self.wait(child.pid, PATIENCE))
+
 
 @unittest.skipUnless(cnproc._pidfd_has_status(), "takes Linux 6.15")
 class WaitByPidfd(WaitTests):
