@@ -5278,10 +5278,14 @@ class _Waiting:
             status = _reaped_status(self._by)
         return status
 
+    def until_deadline(self) -> float | None:
+        """How many seconds are left; None: it waits for ever."""
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
     def rest(self) -> float:
-        """How many seconds are left, and at most so many that a Watcher notices a subscription that has gone silent."""
-        most = _QUIET / 1e9 if isinstance(self._by, Watcher) else 1e6
-        return most if self._deadline is None else min(most, max(0.0, self._deadline - time.monotonic()))
+        """How many seconds to wait before another look. A Watcher has to notice a subscription that has gone silent."""
+        most, left = _QUIET / 1e9 if isinstance(self._by, Watcher) else 1e6, self.until_deadline()
+        return most if left is None else min(most, left)
 
     def fileno(self) -> int:
         """A descriptor that is readable when over() is worth another look."""
@@ -5387,7 +5391,7 @@ async def wait_async(pid: int, timeout: float | None = None) -> int | None:
     with _Waiting(pid, timeout, listen=_pidfd_has_status()) as waiting:
         if waiting.left:
             try:
-                return await asyncio.wait_for(_SharedWaits.wait(waiting), waiting.rest())
+                return await asyncio.wait_for(_SharedWaits.wait(waiting), waiting.until_deadline())
             except asyncio.TimeoutError:
                 raise waiting.late() from None
         while not waiting.over():

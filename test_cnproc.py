@@ -4288,6 +4288,36 @@ class WaitAsyncByConnector(Async, WaitByConnector):
 
         return unittest.mock.patch.object(cnproc.Watcher, "watch", watch)
 
+    def test_it_waits_for_weeks_if_need_be_and_no_longer_than_it_shall(self) -> None:
+        class Loop(asyncio.SelectorEventLoop):
+            ahead = 0.0
+
+            def time(self) -> float:
+                return super().time() + self.ahead
+
+        async def at(days: int) -> None:
+            loop.ahead = days * 86400
+            for _ in range(9):
+                await asyncio.sleep(0)
+
+        async def check(timeout: float | None, *, ends: bool) -> None:
+            child = self.shell("exit 7")
+            waiting = asyncio.ensure_future(cnproc.wait_async(child.pid, timeout))
+            await at(0)  # until it waits
+            await at(20)
+            self.assertFalse(waiting.done())
+            if ends:
+                self.go(child)
+                self.assertEqual(await waiting, 7)
+            else:
+                await at(40)
+                with self.assertRaisesRegex(TimeoutError, f"has not ended within {30 * 86400} seconds"):
+                    await waiting
+
+        for timeout, ends in (None, True), (30 * 86400, True), (30 * 86400, False):
+            with self.subTest(timeout=timeout, ends=ends), contextlib.closing(Loop()) as loop:
+                loop.run_until_complete(check(timeout, ends=ends))
+
 
 @unittest.skipUnless(cnproc._pidfd_has_status(), "takes Linux 6.15")
 class WaitAsyncByPidfd(Async, WaitTests):
