@@ -5103,11 +5103,12 @@ def _popen_class() -> Any:
         _rusage = None
 
         def _try_wait(self, wait_flags: int) -> tuple[int, int]:
-            with contextlib.suppress(ChildProcessError):
-                pid, status, rusage = os.wait4(self.pid, wait_flags)
-                if pid:
-                    self._rusage = rusage
-                return pid, status
+            if sys.meta_path:  # else the interpreter ends: wait4() reaps, and cannot import `resource` then
+                with contextlib.suppress(ChildProcessError):
+                    pid, status, rusage = os.wait4(self.pid, wait_flags)
+                    if pid:
+                        self._rusage = rusage
+                    return pid, status
             return super()._try_wait(wait_flags)  # type: ignore[misc,no-any-return]
 
         def poll(self) -> int | None:

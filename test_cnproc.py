@@ -4505,6 +4505,20 @@ class Starting(Case):
                              text=True, timeout=PATIENCE)
         self.assertEqual((run.returncode, run.stdout, run.stderr), (0, "False\n", ""))
 
+    def test_a_run_that_is_there_when_the_interpreter_ends_prints_nothing(self) -> None:
+        read, write = os.pipe()
+        self.addCleanup(os.close, read)
+        self.addCleanup(os.close, write)  # cat runs until then
+        for begin in "", "next(run)":
+            for command, end in ("cat", ""), ("true", "os.waitid(os.P_PID, run.process.pid, os.WEXITED | os.WNOWAIT)"):
+                code = "\n".join(["import cnproc, os, subprocess",
+                                  f"run = cnproc.run('{command}', stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)",
+                                  begin, end])
+                with self.subTest(begin=begin, command=command):
+                    run = subprocess.run([sys.executable, "-c", code], cwd=HERE, stdin=read, capture_output=True,
+                                         text=True, timeout=PATIENCE)
+                    self.assertEqual((run.returncode, run.stdout, run.stderr), (0, "", ""))
+
     def test_threads_of_this_process_are_no_part_of_the_command(self) -> None:
         stop = threading.Event()
 
