@@ -5346,6 +5346,9 @@ class _SharedWaits:
         shared = cls._of.get(loop)
         if not shared:
             shared = cls._of[loop] = cls()
+        if pid in shared._waiting:  # perhaps for another process, which had the pid before: its Exit is there by now
+            while (event := shared._watcher.read(0)) is not None:
+                shared._hand_out(event)
         future: asyncio.Future[int | None] = loop.create_future()
         shared._waiting.setdefault(pid, []).append(future)
         try:
@@ -5370,13 +5373,16 @@ class _SharedWaits:
             with contextlib.suppress(KeyError):
                 self._watcher.unwatch(pid)
 
+    def _hand_out(self, event: Event) -> None:
+        if isinstance(event, Exit):
+            for future in self._waiting.pop(event.pid, ()):
+                if not future.done():
+                    future.set_result(event.returncode)
+
     async def _read(self) -> None:
         try:
             async for event in self._watcher:
-                if isinstance(event, Exit):
-                    for future in self._waiting.pop(event.pid, ()):
-                        if not future.done():
-                            future.set_result(event.returncode)
+                self._hand_out(event)
         except OSError as error:
             for future in itertools.chain(*self._waiting.values()):
                 if not future.done():

@@ -4288,6 +4288,24 @@ class WaitAsyncByConnector(Async, WaitByConnector):
 
         return unittest.mock.patch.object(cnproc.Watcher, "watch", watch)
 
+    @root
+    def test_who_gets_the_pid_of_one_that_is_waited_for_is_waited_for_itself(self) -> None:
+        async def check() -> None:
+            child = self.shell("exit 3")
+            first = asyncio.ensure_future(cnproc.wait_async(child.pid))
+            for _ in range(9):  # until it waits
+                await asyncio.sleep(0)
+            self.reap(child)
+            other = self.again(child.pid, "sh", "-c", "read go; exit 4", stdin=subprocess.PIPE)
+            second = asyncio.ensure_future(cnproc.wait_async(other.pid))
+            self.assertEqual(await first, 3)
+            for _ in range(9):
+                await asyncio.sleep(0)
+            self.reap(other)
+            self.assertEqual(await second, 4)
+
+        asyncio.run(asyncio.wait_for(check(), PATIENCE))
+
     def test_it_waits_for_weeks_if_need_be_and_no_longer_than_it_shall(self) -> None:
         class Loop(asyncio.SelectorEventLoop):
             ahead = 0.0
