@@ -2448,6 +2448,7 @@ class _Ring:
         self._words = self._data.cast("I")
         self._size = size
         self._taken = 0  # bytes since the beginning; take()
+        self._behind = 0  # likewise, of the record behind that which _finish() is given
         self._comms: dict[int, str] = {}  # names of processes whose Exit comes next
         self.cgroups: dict[int, str | None] = collections.defaultdict(lambda: None)  # until _prove() is over
         self.tids: dict[int, set[int]] = {}  # threads=True: see ended()
@@ -2521,6 +2522,7 @@ class _Ring:
             else:
                 odd = bool(note or self._comms)
             if odd or self.tids:
+                self._behind = taken + at - begin + (length + 15 & ~7)
                 self._finish(event, note, data[at + 8:at + 8 + length], events)
             else:
                 events.append(event)
@@ -2542,7 +2544,7 @@ class _Ring:
         events.append(event)
         if what == _EXEC:
             if len(event._words) < note:
-                _complete(event)
+                self._complete(event)
             elif not event._words.partition(b"\0")[0]:
                 comm = _exec_record.comm
                 event._comm = os.fsdecode(bytes(record[comm.offset:comm.offset + comm.size]).partition(b"\0")[0])
@@ -2550,6 +2552,35 @@ class _Ring:
             event._comm = self._comms.pop(event.pid, None)
         if (note == _FINAL or self.tids) and self.ended(event, note):
             events.append(_End(_END, event.pid, event.timestamp_ns))
+
+    def _complete(self, event: Any) -> None:
+        """Read the rest of a long command line from /proc, if that still shows the same one."""
+        pid = event.pid
+        words, _ = _proc_cmdline(pid)
+        if not event._words:  # the kernel could not read it, and by now it may be another
+            event._words, event._length = None, 0
+        elif words and len(words) == event._length and words.startswith(event._words):
+            # The next one may be as long, and begin alike. So it must be seen that the process has not executed it: as
+            # in _DatagramSource._name().
+            stat = _stat_fields(pid)
+            for _ in range(20):
+                if not stat or pid == os.getpid() or _went_on(stat, _stat_fields(pid)):
+                    if not self._executes_again(pid):
+                        event._words = words
+                    break
+                time.sleep(0.0002)
+
+    def _executes_again(self, pid: int) -> bool:
+        """Whether there may be an EXEC of the process behind the record that _finish() is given."""
+        at, end, words = self._behind, self._producer_pos[0], self._words
+        if _fence:
+            _fence()
+        while at < end:
+            word = at % self._size >> 2
+            if words[word] & _BPF_RINGBUF_BUSY_BIT or (words[word + 4] == _EXEC and words[word + 9] == pid):
+                return True
+            at += words[word] + 15 & ~7
+        return False
 
     def ended(self, event: Any, note: int) -> bool:
         """threads=True: whether this event is the last of its process.
@@ -2576,14 +2607,6 @@ class _Ring:
         if not tids:
             del self.tids[event.pid]
         return not tids
-
-def _complete(event: Exec) -> None:
-    """Read the rest of a long command line from /proc, if that still shows the same one."""
-    words, _ = _proc_cmdline(event.pid)
-    if not event._words:  # the kernel could not read it, and by now it may be another
-        event._words, event._length = None, 0
-    elif words and len(words) == event._length and words.startswith(event._words):
-        event._words = words
 
 def _same_path(path: str | None, name: str) -> bool:
     """Whether /proc says the same of this process, which may have another root."""

@@ -735,7 +735,8 @@ class OverFake(unittest.TestCase):
 
     def test_a_signal_handler_that_interrupts_the_watcher_at_work_can_only_close_it(self) -> None:
         watcher, source = self.watcher()
-        read, refused = source.read, []
+        read = source.read
+        refused: list[Any] = []
 
         def interrupted(most: int) -> Any:  # as if a handler ran amid the read
             for use in (lambda: watcher.watch(8), watcher.unwatch, lambda: watcher.popen(["true"]),
@@ -2499,6 +2500,19 @@ class Names(Case):
             self.assertEqual((event.cmdline, event.truncated), (words, False))
             child.kill()
 
+    def test_the_end_of_a_long_one_is_not_that_of_the_next_exec(self) -> None:
+        script = 'test $2 = 5 && read x; exec sh -c "$0" "$0" "$1" $(($2 + 1))'
+        words = ["sh", "-c", script, script, "x" * 20_000]
+        watcher = self.watcher()
+        child = watcher.popen([*words, "0"], stdin=subprocess.PIPE, follow=False)
+        self.addCleanup(self.end, child)
+        eventually(lambda: cnproc.cmdline(child.pid)[-1:] == ["5"])
+        for number in range(6):
+            event: Any = self.until(watcher, lambda event: isinstance(event, Exec))[-1]
+            if number and (event.truncated or event.cmdline is None):  # of the first one popen() knows it
+                continue
+            self.assertEqual(event.cmdline, [*words, str(number)])
+
     def test_a_long_one_is_completed_or_visibly_cut(self) -> None:
         watcher = self.ebpf()
         words = ["sh", "-c", "read x", *(f"{n:07}" for n in range(4000))]
@@ -2771,9 +2785,9 @@ class Names(Case):
 
     def test_the_status_of_a_zombie_is_that_of_after_its_last_thread(self) -> None:
         looks = iter((cnproc._Stat("Z", 1, 0, 2, 1, 1, 0), cnproc._Stat("Z", 1, 0, 1, 1, 1, 0x300)))
-        with unittest.mock.patch.object(cnproc, "_stat", lambda pid: next(looks)), \
-                unittest.mock.patch.object(cnproc, "_ended", lambda *_: True), \
-                unittest.mock.patch.object(cnproc, "_kernel", lambda: (6, 18)):
+        with unittest.mock.patch.multiple(cnproc, _stat=unittest.mock.Mock(side_effect=looks),
+                                          _ended=unittest.mock.Mock(return_value=True),
+                                          _kernel=unittest.mock.Mock(return_value=(6, 18))):
             self.assertEqual(cnproc._zombie_status(7), 0x300)  # the first thread had ended with 0
 
     def test_a_process_whose_first_thread_has_ended_still_has_its_command_line(self) -> None:
