@@ -59,7 +59,7 @@ __all__ = [
     "Comm", "Coredump", "Event", "Exec", "Exit", "Fork", "Gid", "Lost", "ProcEvent", "Process", "Program", "Ptrace",
     "Sid", "Tree", "Uid", "Watcher", "What", "cmdline", "main", "run", "wait", "wait_async", "watch", "watch_async",
 ]
-__version__ = "3.4.1"
+__version__ = "3.4.2"
 
 _u8, _u16, _u32, _s32, _u64 = ctypes.c_uint8, ctypes.c_uint16, ctypes.c_uint32, ctypes.c_int32, ctypes.c_uint64
 
