@@ -8601,8 +8601,7 @@ def _load(args: Any, views: list[_View], files: list[Any]) -> int:
                         recording.add(line)
                     except _BROKEN:
                         broken.append(number)
-                for view in views:
-                    view.out.flush()
+                _write(views)
                 if not part:
                     break
             if broken:
@@ -8852,19 +8851,16 @@ class _Live:
 
     def run(self, deadline: int | None, *, ending: bool = False, stoppable: bool = False) -> None:
         """Show what happens until the deadline, or (ending) until no process is watched any longer."""
-        now_ns, views, outs = self._now, self._views, {view.out for view in self._views}
+        now_ns, views = self._now, self._views
         check = 0
         while True:
             now = now_ns()
             for view in views:
                 if view.due <= now:
                     view.on_time(now, self._processes)
-            for out in outs:
-                out.flush()
+            _write(views, check=check <= now)
             if check <= now:
                 check = now + _CHECK_NS
-                for out in outs:
-                    out.check()
             if stoppable:
                 self._command.stop()
             until = min([check, self._rest_due or check, *(view.due for view in views)])
@@ -8886,8 +8882,7 @@ class _Live:
             elif events is None or (deadline is not None and now_ns() >= deadline):
                 return
             if stoppable and 0 < self._rest_due <= (_when(events[-1]) if events else now_ns()):
-                for out in outs:
-                    out.flush()
+                _write(views)
                 if self._name_rest():
                     return
 
@@ -9039,10 +9034,32 @@ def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
     failed = failed or any(view.failed for view in views)
     return command.status() or failed if command.process else failed
 
+def _write(views: list[_View], *, check: bool = False) -> None:
+    """Write what there is. check: also find out who has no reader any longer."""
+    for out in {view.out for view in views}:
+        with _leaving_out(views, out):
+            out.flush()
+            if check:
+                out.check()
+
+@contextlib.contextmanager
+def _leaving_out(views: list[_View], out: _Out) -> Generator[None, None, None]:
+    """If nobody reads this output any longer, go on without its views. BrokenPipeError if no other is left."""
+    try:
+        yield
+    except BrokenPipeError:
+        for view in [view for view in views if view.out is out]:
+            view.close()
+            views.remove(view)
+        if not views:
+            raise
+
 def _end(views: list[_View], now: int) -> None:
-    for view in views:
-        view.end(now)
-        view.out.flush()
+    for view in [*views]:
+        if view in views:  # else its output has been left out
+            with _leaving_out(views, view.out):
+                view.end(now)
+                view.out.flush()
 
 def _wait_for(args: Any) -> int:
     """--wait: the status of the last that failed, or 0."""

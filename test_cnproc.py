@@ -6405,6 +6405,18 @@ class Loading(unittest.TestCase):
         data, tiles = self.page("")
         self.assertEqual((data["notes"], tiles), ("", ["0.000 s in all", "0 processes"]))
 
+    def test_an_output_that_nobody_reads_does_not_end_the_others(self) -> None:
+        receive, send = os.pipe()
+        os.close(receive)
+        with open(send, "w") as closed, tempfile.TemporaryDirectory() as folder:
+            recording, page = (pathlib.Path(folder, name) for name in ("recording", "page"))
+            recording.write_text("".join(self.exits()))
+            # The first output fails while it is written, or at its end.
+            for options, written in (["-j", "--html"], "</script>\n"), (["--tree", "--compile-commands"], "[]\n"):
+                run = subprocess.run([*CNPROC, "--load", recording, *options, page], stdout=closed,
+                                     stderr=subprocess.DEVNULL, timeout=PATIENCE)
+                self.assertEqual((run.returncode, page.read_text()[-len(written):]), (0, written))
+
     def test_a_page_of_ends_alone_does_not_take_them_for_the_whole(self) -> None:
         data, tiles = self.page("".join(self.exits()))
         self.assertEqual(tiles[:2], ["1.000 s in all", "0.002 s of CPU time"])  # make took 4 s
@@ -7415,6 +7427,19 @@ leave()
         self.assertTrue(run.stderr.readline())
         run.stderr.close()
         self.assertEqual((run.stdout.read(), run.wait(PATIENCE)), ("x\n", 5))  # that is not the command's affair
+
+    @live
+    def test_an_output_that_nobody_reads_does_not_end_the_others(self) -> None:
+        receive, send = os.pipe()
+        os.close(receive)
+        with open(send, "w") as closed, tempfile.TemporaryDirectory() as folder:
+            page, lines, trace = (pathlib.Path(folder, name) for name in ("page", "lines", "trace"))
+            self.output("-j", "--html", page, "sh", "-c", "exit 5", status=5, stderr=closed)  # it fails as it writes
+            self.assertEqual(page_data(page.read_text())["process"]["code"], [5 << 8])
+            options = "-j", "-o", lines, "--trace", trace, "--tree"  # it is found out before there is a tree to write
+            self.output(*options, "sh", "-c", "exit 5", status=5, stderr=closed)
+            self.assertEqual(json.loads(lines.read_text().splitlines()[-1])["exit_code"], 5 << 8)
+            json.loads(trace.read_text())
 
     @live
     def test_a_process_that_is_older_than_a_suspend_has_its_age(self) -> None:
