@@ -8451,7 +8451,8 @@ class _Recording:
         decoder: Any = JSONDecoder()
         self._decode = decoder.scan_once  # raw_decode() without a function of Python's around it
         self._machines: dict[Any, _Processes] = {}  # by host and boot
-        self._base: int | None = None               # the offset_ns of the first
+        # The offset_ns of each one's first line: a step of its clock later on must not move what follows.
+        self._firsts: dict[Any, int] = {}
         self._day, self._day_ns = "", 0             # a second, and when that was, in ns since 1970
         self.now = 0                                # when the latest event happened
 
@@ -8463,12 +8464,12 @@ class _Recording:
             _decode_texts(record)
         get = record.get
         when, origin = record["timestamp_ns"], (get("host"), get("boot_id"))
-        offset = self._offset(record["time"], when) if "time" in record else 0  # else it comes from asdict()
+        first = offset = self._offset(record["time"], when) if "time" in record else 0  # else it comes from asdict()
         processes = self._machines.get(origin)
         number = processes.number if processes else len(self._machines)
         if number and self._align:
-            base = self._base or 0
-            when, offset = when + offset - base, base
+            base = next(iter(self._firsts.values()))
+            when, offset = when + self._firsts.get(origin, first) - base, base
         event = _from_record(record, when)
         words, duration, parent_pid = get("cmdline"), get("duration"), get("parent_pid")
         what = event.what
@@ -8478,7 +8479,7 @@ class _Recording:
             raise ValueError(line)
         if not processes:
             processes = self._machines[origin] = _Processes(*origin, look=False, threads=True, number=number)
-            self._base = offset if self._base is None else self._base
+            self._firsts[origin] = first
             processes.has_ends = False
         processes.offset_ns = offset
         if what == _EXIT:

@@ -6384,6 +6384,15 @@ class Loading(unittest.TestCase):
         self.assertIn("load first what was recorded on the machine that booted first", said)
         self.assertIn(-3592 * 10**6 + 0.007, [record.get("ts") for record in trace])
 
+    def test_a_step_of_the_second_machine_s_clock_is_no_run_time(self) -> None:
+        lives = [self.record(kind, when, 5, 4, host, "make") for host, begin in (("a", 1), ("b", 5))
+                 for when, kind in ((begin, "fork"), (begin + 1, "exec"), (begin + 2, "exit"))]
+        lives[5] = lives[5].replace("T14", "T15")  # its time of day, while its timestamp_ns goes on
+        self.assertIn("2 starts of 1 program in 6.000 s", self.load("".join(lives), "--stats")[1])
+        # A broken line does not tell how far the clock is.
+        broken = lives[3].replace("T14", "T11").replace('"pid": 5', '"pid": "x"')
+        self.assertIn("in 6.000 s", self.load("".join([*lives[:3], broken, *lives[3:]]), "--stats")[1])
+
     def page(self, text: str, *args: str) -> tuple[dict[str, Any], list[str]]:
         """What the page of a recording says, and what stands on top of it."""
         with tempfile.NamedTemporaryFile("r") as file:
