@@ -7868,6 +7868,7 @@ class _Page(_Stats):
         for tag in "style", "script":  # the browser lets the page have no other
             code = _PAGE.partition(f"<{tag}>")[2].partition(f"</{tag}>")[0].encode()
             head = head.replace(f"${tag}", "sha256-" + base64.b64encode(hashlib.sha256(code).digest()).decode())
+        out.encode_as("utf-8")  # as the page says, and as the hashes are made
         out.line(head)
 
     def on_event(self, event: Any, info: Process | None, processes: _Processes) -> None:
@@ -8298,6 +8299,7 @@ class _CompileCommands(_View):
         # By folder, source and output: the entry, and whether this is the machine.
         self._entries: dict[tuple[str, str, str | None], tuple[dict[str, Any], bool]] = {}
         self._unknown, self._lost, self._rooted = 0, False, _rooted()
+        out.encode_as("utf-8")  # RFC 8259, section 8.1
         self._unnamed = 0  # execs of which nobody knows whether they are compiles
 
     def on_event(self, event: Any, info: Process | None, processes: _Processes) -> None:

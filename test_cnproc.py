@@ -6393,6 +6393,23 @@ class Loading(unittest.TestCase):
         broken = lives[3].replace("T14", "T11").replace('"pid": 5', '"pid": "x"')
         self.assertIn("in 6.000 s", self.load("".join([*lives[:3], broken, *lives[3:]]), "--stats")[1])
 
+    def test_a_page_and_a_database_are_utf_8_on_any_standard_output(self) -> None:
+        line = json.loads(self.record("exec", 1, 5, 4, "b", "cc", "-c", "Ö.c"))
+        text = json.dumps({**line, "cwd": "/ö", "exe": None, "cgroup": None, "ruid": 0, "euid": 0}) + "\n"
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "recording")
+            path.write_text(text)
+            for encoding in "ascii", "latin-1", "utf-8":
+                page, database = (subprocess.check_output(
+                    [*CNPROC, "--load", path, option, "-"], timeout=PATIENCE, stderr=subprocess.DEVNULL,
+                    env={**os.environ, "PYTHONIOENCODING": encoding}).decode() for option in (
+                        "--html", "--compile-commands"))
+                self.assertEqual([entry["file"] for entry in json.loads(database)], ["/ö/Ö.c"])
+                self.assertEqual(page_data(page)["run"]["command"], ["cc -c 'Ö.c'"])
+                script = page.split("<script>")[1].split("</script>")[0]
+                digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+                self.assertIn(f"script-src 'sha256-{digest}'", page)
+
     def page(self, text: str, *args: str) -> tuple[dict[str, Any], list[str]]:
         """What the page of a recording says, and what stands on top of it."""
         with tempfile.NamedTemporaryFile("r") as file:
