@@ -9135,7 +9135,7 @@ def _as_pattern(text: str) -> Any:
 
     try:
         return re.compile(text)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:  # the latter two: a{9999999999}, 999 parentheses
         raise ArgumentTypeError(f"{text!r} is no regular expression: {error}") from None
 
 def _as_seconds(text: str) -> float:

@@ -6880,7 +6880,9 @@ class CommandLine(Case):
                          ["--stats", "--sort", "x", "rm", mark.name], ["--why"], ["--why", "1"], ["--no-leftovers"],
                          ["--no-leftovers", "--no-follow", "rm", mark.name],
                          ["--no-leftovers", "-d", "0", "rm", mark.name], ["--live", "rm", mark.name],
-                         ["--live", "--tree", "1"], ["--live", "--tree", "rm", mark.name]):
+                         ["--live", "--tree", "1"], ["--live", "--tree", "rm", mark.name],
+                         ["--only", "(", "rm", mark.name], ["--only", f"a{{{9 ** 99}}}", "rm", mark.name],
+                         ["--cgroup", "(" * 9999 + ")" * 9999, "rm", mark.name]):
                 with self.subTest(args=args):
                     status, out, err = in_process(*args)
                     self.assertEqual((status, out, err.count("\n")), (2, "", 1))
