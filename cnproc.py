@@ -8640,9 +8640,6 @@ class _Command:
 
     def start(self, watcher: Watcher, processes: _Processes, events: int, follow: bool) -> int:
         """0, or the status of a command that cannot be started, as a shell has it."""
-        invoker = os.environ.get("SUDO_USER", "root")
-        if not self._user and invoker != "root" and os.geteuid() == 0:
-            _complain(OSError(0, f"the command runs as root; -u {invoker} runs it as {invoker}"))
         try:
             # Descriptors that we were given are the command's, as if it had been run directly: make's job server.
             self.process = watcher.popen(self.words, events, follow=follow, close_fds=False, **self._user_options())
@@ -8995,6 +8992,9 @@ def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
         deadline, mask = watcher._deadline(args.duration), args.events | (0 if alone else _LIFE | _COMM)
         mask |= _UID if args.user_id else 0
         mask &= _LIFE | _NONZERO_EXIT if traced else mask
+        invoker = os.environ.get("SUDO_USER", "root")
+        if args.command and not args.user and invoker != "root" and os.geteuid() == 0 and _for_people(args):
+            _complain(OSError(0, f"the command runs as root; -u {invoker} runs it as {invoker}"))
         status = command.start(watcher, processes, mask, args.follow) if args.command else 0
         there = () if args.command else _watch_pids(args, watcher, processes, mask, alone)
         if status or there is None:

@@ -7524,6 +7524,8 @@ leave()
         for options in [], ["-u", "root"], ["-u", "nobody"]:
             self.assertEqual(self.output("-o", os.devnull, *options, "--", "sh", "-c", ":", env=environ)[1],
                              "" if options else told)
+        for line in self.output("-j", "--", "sh", "-c", ":", env=environ)[1].splitlines():
+            json.loads(line)  # it is not told in the middle of that
 
     @live
     def test_without_pid_and_command_a_terminal_is_told_what_is_watched(self) -> None:
