@@ -8633,13 +8633,15 @@ class _Command:
         self.words, self._user = words, user
         self.process: subprocess.Popen[Any] | None = None
         self._processes: _Processes | None = None
-        self._early: list[int] = []     # signals that came before it was started
+        self._starting = False          # whether it is being started, or has been
+        self._early: list[int] = []     # signals that came meanwhile
         self._stopped = 0               # a signal that is to end us at the next good moment
         self.watcher: Watcher | None = None  # set while events are shown: a good moment is when this one waits
         self.outs: set[_Out] = set()         # where the ^C of a ctrl-C may stand
 
     def start(self, watcher: Watcher, processes: _Processes, events: int, follow: bool) -> int:
         """0, or the status of a command that cannot be started, as a shell has it."""
+        self._starting = True
         try:
             # Descriptors that we were given are the command's, as if it had been run directly: make's job server.
             self.process = watcher.popen(self.words, events, follow=follow, close_fds=False, **self._user_options())
@@ -8699,7 +8701,7 @@ class _Command:
             out.fresh = False
         running = self.process and self.process.poll() is None
         by_terminal = number in (signal.SIGINT, signal.SIGQUIT) and _on_terminal()
-        if self.words and not self.process:
+        if self._starting and not self.process:
             if not (by_terminal and _has_child()):
                 self._early.append(number)
         elif by_terminal and (running or (self.process and not self.exit)):

@@ -7206,12 +7206,29 @@ leave()
 
     @live
     def test_ctrl_c_before_the_command_is_there_is_sent_on(self) -> None:
-        self.addCleanup(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler))
         with cnproc.Watcher() as watcher, unittest.mock.patch.object(cnproc, "_on_terminal", lambda: True):
-            command = cnproc._Command(["sleep", "60"])
-            command.on_signal(signal.SIGINT, None)
-            self.assertEqual(command.start(watcher, cnproc._Processes(None, None, look=False), What.LIFE, True), 0)
+            command, popen = cnproc._Command(["sleep", "60"]), watcher.popen
+
+            def interrupted(*args: Any, **options: Any) -> Any:
+                command.on_signal(signal.SIGINT, None)
+                return popen(*args, **options)
+
+            with unittest.mock.patch.object(watcher, "popen", interrupted):
+                self.assertEqual(command.start(watcher, cnproc._Processes(None, None, look=False), What.LIFE, True), 0)
             self.assertEqual(command.status(), 128 + signal.SIGINT)
+
+    @live
+    def test_a_signal_before_the_command_is_started_ends_it(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            fifo = os.path.join(folder, "fifo")
+            os.mkfifo(fifo)
+            runs = [(self.cnproc(option, fifo, "echo", "x"), number) for option, number in (
+                ("-o", signal.SIGINT), ("--trace", signal.SIGTERM), ("--html", signal.SIGHUP))]
+            eventually(lambda: all(
+                "wait_for_partner" in pathlib.Path(f"/proc/{run.pid}/wchan").read_text() for run, _ in runs))
+            for run, number in runs:
+                run.send_signal(number)
+                self.assertEqual((run.communicate(timeout=PATIENCE), run.returncode), (("", ""), 128 + number))
 
     @live
     def test_a_live_tree_changes_in_place_and_ends_as_the_usual_one(self) -> None:
