@@ -8936,8 +8936,10 @@ class _Live:
             return bool(event.what == _FORK and event.cpu != _REBUILT)
         return False
 
-def _watch_pids(args: Any, watcher: Watcher, processes: _Processes, mask: int, alone: bool) -> Iterable[Any] | None:
-    """Watch PIDs, or the machine. Returns the processes that are there, to be shown; None if there is none of the PIDs.
+def _watch_pids(args: Any, watcher: Watcher, processes: _Processes, mask: int,
+                alone: bool) -> tuple[Iterable[Any] | None, int]:
+    """Watch PIDs, or the machine. Returns the processes that are there, to be shown, or None if there is none of the
+    PIDs; and the status: 1 if one of them is not there.
 
     alone: the names of the processes that are there are not needed.
     """
@@ -8948,15 +8950,18 @@ def _watch_pids(args: Any, watcher: Watcher, processes: _Processes, mask: int, a
         if not alone:
             for event in _there(watcher, _pids(), execs=False):
                 processes.add(event)
-        return ()
+        return (), 0
+    status = 0
     for pid in args.pid:
         try:
             watcher.watch(pid, mask, follow=args.follow)
         except OSError as error:
             _complain(error)
+            status = 1
     if not watcher.pids:
-        return None
-    return _there(watcher, [*(pid for pid in args.pid if pid in watcher.pids), *watcher.pids], paths=args.paths)
+        return None, 1
+    pids = [*(pid for pid in args.pid if pid in watcher.pids), *watcher.pids]
+    return _there(watcher, pids, paths=args.paths), status
 
 def _watcher(args: Any) -> Watcher:
     """What listens, or where the kernel refuses that and a command is given, what traces it."""
@@ -8997,13 +9002,15 @@ def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
         invoker = os.environ.get("SUDO_USER", "root")
         if args.command and not args.user and invoker != "root" and os.geteuid() == 0 and _for_people(args):
             _complain(OSError(0, f"the command runs as root; -u {invoker} runs it as {invoker}"))
-        status = command.start(watcher, processes, mask, args.follow) if args.command else 0
-        there = () if args.command else _watch_pids(args, watcher, processes, mask, alone)
-        if status or there is None:
-            return status or 1
+        there: Iterable[Any] | None = ()
+        if args.command:
+            failed = command.start(watcher, processes, mask, args.follow)
+        else:
+            there, failed = _watch_pids(args, watcher, processes, mask, alone)
+        if there is None or (failed and args.command):
+            return failed
         for view in views:
             view.out.begin()
-        failed = 0
         live = _Live(args, watcher, processes, views, command, (_COMM | _UID) & ~args.events)
         try:
             command.watcher = watcher

@@ -7455,7 +7455,7 @@ leave()
         self.settle(run)
         self.go(child)
         out, err = run.communicate(timeout=PATIENCE)
-        self.assertEqual((run.returncode, err.count("\n"), out.count("\n")), (0, 1, 2))
+        self.assertEqual((run.returncode, err.count("\n"), out.count("\n")), (1, 1, 2))
         self.assertIn(f"no process {gone.pid}", err)
         self.assertIn(f" {child.pid} ", out)
 
