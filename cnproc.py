@@ -6435,6 +6435,9 @@ class _View:
     def on_time(self, now: int, processes: _Processes) -> None:
         """It is `due`."""
 
+    def on_recording(self) -> None:
+        """Another recording follows. It may be of the same time."""
+
     def end(self, now: int) -> None:
         """No more events."""
 
@@ -6652,6 +6655,7 @@ class _Span(_View):
         super().__init__(out, args)
         self.begin: int | None = None  # when the watch began, or the first event of the recording happened
         self.last = 0
+        self._recorded = -_NEVER  # when the last event of the recordings before this one happened
         self.live = self.whole = False  # whether it is no recording, and whether it is of the whole machine
         self.lost = 0
         self.lost_more = False         # whether more were lost, nobody knows how many
@@ -6669,6 +6673,10 @@ class _Span(_View):
     def on_start(self, now: int) -> None:
         self.begin, self.live, self.whole = now, True, not (self.args.command or self.args.pid)
 
+    def on_recording(self) -> None:
+        if self.begin is not None:
+            self._recorded = self.last
+
     def over(self, now: int, runs: bool) -> int:
         """When it was over: with its last process, but a watch of the whole machine at its own end."""
         return max(self.last, now if runs or self.whole else self.begin or 0)
@@ -6680,6 +6688,8 @@ class _Span(_View):
         else:
             if self.begin is None or when < self.begin:
                 self.begin = when
+            if when < self._recorded:
+                self.forks_missed = True
             if when > self.last:
                 self.last = when
         if processes not in self.machines:
@@ -8589,6 +8599,8 @@ def _load(args: Any, views: list[_View], files: list[Any]) -> int:
         for path, file in zip(args.load, files):
             name, number, rest, pieces = "standard input" if path == "-" else path, 0, b"", _pieces(file)
             broken: list[int] = []
+            for view in views:
+                view.on_recording()
             while True:
                 try:
                     part = next(pieces, b"")

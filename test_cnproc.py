@@ -6384,6 +6384,20 @@ class Loading(unittest.TestCase):
         self.assertIn("load first what was recorded on the machine that booted first", said)
         self.assertIn(-3592 * 10**6 + 0.007, [record.get("ts") for record in trace])
 
+    def test_how_many_ran_at_once_is_not_said_of_recordings_of_the_same_time(self) -> None:
+        def lives(host: str, begin: int) -> str:
+            return "".join(self.record(kind, when, 5, 4, host, "make")
+                           for when, kind in ((begin, "fork"), (begin + 1, "exec"), (begin + 2, "exit")))
+
+        with tempfile.TemporaryDirectory() as folder:
+            one, same, later, page = (pathlib.Path(folder, name) for name in ("one", "same", "later", "page"))
+            for path, text in (one, lives("a", 1)), (same, lives("b", 2)), (later, lives("a", 3)):
+                path.write_text(text)
+            for other, known in (same, 0), (later, 1):
+                said = in_process("--load", str(one), "--load", str(other), "--tree", "--html", str(page))[1]
+                self.assertEqual((said.count("; at most 1 at once"), page.read_text().count("up to 1 at once")),
+                                 (known, known))
+
     def test_a_step_of_the_second_machine_s_clock_is_no_run_time(self) -> None:
         lives = [self.record(kind, when, 5, 4, host, "make") for host, begin in (("a", 1), ("b", 5))
                  for when, kind in ((begin, "fork"), (begin + 1, "exec"), (begin + 2, "exit"))]
