@@ -7558,6 +7558,7 @@ class _Stats(_Span):
         out = self.out
         if self._status:
             self._status.transient("")
+        self.settle()
         last = self.over(now, bool(self._clocks))
         for info, clock in self._clocks.items():
             if clock.name:

@@ -6384,6 +6384,14 @@ class Loading(unittest.TestCase):
         self.assertIn("load first what was recorded on the machine that booted first", said)
         self.assertIn(-3592 * 10**6 + 0.007, [record.get("ts") for record in trace])
 
+    def test_of_many_failed_roots_each_summary_names_the_same(self) -> None:
+        lines = "".join(self.record("exit", i, 100 + i, 4, "vm", "make", str(i)).replace(
+            '"exit_code": 0, ', '"exit_code": 256, ').replace('"returncode": 0', '"returncode": 1') for i in range(60))
+        tree, stats = ([line for line in self.load(lines, option)[1].splitlines() if line.startswith("exit 1")]
+                       for option in ("--tree", "--stats"))
+        self.assertGreater(len(tree), 9)
+        self.assertEqual(stats, tree)
+
     def test_how_many_ran_at_once_is_not_said_of_recordings_of_the_same_time(self) -> None:
         def lives(host: str, begin: int) -> str:
             return "".join(self.record(kind, when, 5, 4, host, "make")
