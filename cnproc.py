@@ -7537,7 +7537,7 @@ class _Stats(_Span):
     def _fold_programs(self) -> None:
         """The cheaper half of the programs into one."""
         programs = self._programs
-        names = sorted(programs.keys() - {"others"}, key=lambda name: (
+        names = sorted((name for name in programs if name != "others"), key=lambda name: (
             programs[name].failed, programs[name].cost.cpu_ns, programs[name].self_ns))
         others = programs["others"]
         for name in names[:_COUNTED // 2]:

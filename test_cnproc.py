@@ -5647,6 +5647,13 @@ class Rows(Shown):
         self.assertRegex(text.splitlines()[1], r"^late +1 +1 ")
         self.assertRegex(text, r"(?m)^6001 starts of over \d{4} programs \(")
 
+    def test_of_programs_that_cost_the_same_the_first_are_among_the_others(self) -> None:
+        stats = cnproc._Stats(cnproc._Out(Screen()), cnproc._arguments(["--stats"]))
+        processes = cnproc._Processes("here", "", look=False)
+        for event in self.lives(*((10 + i, 1, i, i + 1, f"p{i}") for i in range(cnproc._COUNTED + 1))):
+            stats.on_event(event, processes.add(event), processes)
+        self.assertEqual(min(int(name[1:]) for name in stats._programs if name != "others"), cnproc._COUNTED // 2)
+
     def test_if_nothing_explains_a_failure_the_last_ones_before_it_are_named(self) -> None:
         events = self.lives((7, 1, 0, 100, "pytest", 256), (8, 7, 10, 50, "worker"), (9, 8, 20, 30, "tool a.json", 256))
         self.assertEqual(self.show(cnproc._Why, events).splitlines(), [
