@@ -7911,7 +7911,7 @@ class _Page(_Stats):
                 f"cnproc {__version__}", *["only a part of the recording"] * self.partial, self.losses,
                 *(f"{machine.host} " + time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(
                     (begin + machine.offset_ns) // 10**9)) * bool(machine.offset_ns) for machine in self.machines)]),
-            "wall": last - begin, "ends": ends,
+            "wall": max(1, last - begin), "ends": ends,
             "open": "still running when the watch ended" if live else "its end was not recorded",
             "how": {process.exit_code: _exit_text(process.exit_code) for process in order},
             "why": self.failures() if chains or not order or (ends and self.has_ends) else "no ends were recorded",

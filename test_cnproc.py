@@ -6459,6 +6459,8 @@ class Loading(unittest.TestCase):
         self.assertEqual((data["title"], data["process"]["pid"]), ("what ran on vm", [6]))
         data, tiles = self.page("")
         self.assertEqual((data["notes"], tiles), ("", ["0.000 s in all", "0 processes"]))
+        data, tiles = self.page(runs[0])
+        self.assertEqual((data["wall"], tiles), (1, ["0.000 s in all", "1 process"]))  # else no bar has a place
 
     def test_an_output_that_nobody_reads_does_not_end_the_others(self) -> None:
         receive, send = os.pipe()
