@@ -8510,8 +8510,10 @@ class _Recording:
                 info.start_ns = when - round(duration * 1e9)
             elif what == _EXEC and info.start_ns is None and event.cpu != _REBUILT:  # it began then, or just before
                 info.start_ns = when
-            if argv and info._image.argv is None and not info._image.label:
-                info._image, info._executed = info._image.copy(argv=argv), True
+            image = info._image
+            if argv and not image.label and (image.argv is None or not (info._executed or image.argv == argv)):
+                # Else it has executed nothing, and runs what its parent does.
+                info._image, info._executed = image.copy(argv=argv), True
         for view in self._views:
             view.on_event(event, info, processes)
 

@@ -6399,6 +6399,12 @@ class Loading(unittest.TestCase):
         self.assertGreater(len(tree), 9)
         self.assertEqual(stats, tree)
 
+    def test_a_line_of_its_own_says_what_a_process_ran_that_began_as_its_parent(self) -> None:
+        thread = self.record("exit", 1, 5, 4, "vm", "make").replace('"tid": 5', '"tid": 6')
+        lines = [thread, self.record("exit", 2, 7, 5, "vm", "sleep", "1"), self.record("exit", 3, 8, 5, "vm", "make")]
+        said = [line.split("  ")[-1] for line in self.load("".join(lines))[1].splitlines()]
+        self.assertEqual(said, ["thread 6 exit 0: make", "exit 0: sleep 1", "exit 0: (make)"])
+
     def test_how_many_ran_at_once_is_not_said_of_recordings_of_the_same_time(self) -> None:
         def lives(host: str, begin: int) -> str:
             return "".join(self.record(kind, when, 5, 4, host, "make")
