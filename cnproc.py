@@ -7562,7 +7562,8 @@ class _Stats(_Span):
         last = self.over(now, bool(self._clocks))
         for info, clock in self._clocks.items():
             if clock.name:
-                self._stop(info, info._image, clock, last if self.has_end(info) else clock.since_ns)
+                end = last if info.end_ns is None else info.end_ns  # its pid has come again, and no Exit before
+                self._stop(info, info._image, clock, end if self.has_end(info) else clock.since_ns)
         wall = max(0, last - (last if self.begin is None else self.begin))
         costs = any(program.cost.known for program in self._programs.values())
         cpu_ns = sum(program.cost.cpu_ns for program in self._programs.values())

@@ -6502,6 +6502,7 @@ class Loading(unittest.TestCase):
         self.assertEqual((data["process"]["end"], data["process"]["took"]), ([3 * 10**9, 8 * 10**9], [None, 5 * 10**9]))
         self.assertEqual([drawn[1:] for drawn in sorted(self.drawn(text)) if drawn[2] == "exec"],
                          [("one", "exec", 1, 4), ("two", "exec", 5, 9)])
+        self.assertRegex(self.load(text, "--stats")[1], r"(?m)^one +1 .* 3\.000 s +3\.000 s ")
 
     def test_without_forks_a_pid_that_comes_again_is_another_process(self) -> None:
         lives = [(self.record("exec", begin, 5, 4, "vm", name), json.dumps({
