@@ -9183,7 +9183,7 @@ def _empty_parser(groups: list[tuple[str, list[Any]]]) -> Any:
             if message.startswith("argument "):  # "argument -u/--user: ..."
                 names, _, message = message.partition(" ")[2].partition(": ")
                 message = f"{names.partition('/')[0]}: {message}"
-            self.exit(2, f"{_PROG}: {message} (-h has help)\n")
+            self.exit(2, _printable(f"{_PROG}: {message} (-h has help)") + "\n")
 
         def format_help(self) -> str:
             """Each option in one line where that can be: argparse takes two for most, and not the same everywhere."""
@@ -9389,7 +9389,7 @@ def _complain(error: OSError) -> None:
         if not sys.stderr:  # print() would take standard output
             return
         name = f"{error.filename}: " if error.filename else ""
-        print(f"{_PROG}: {name}{error.strerror or error}", file=sys.stderr)
+        print(_printable(f"{_PROG}: {name}{error.strerror or error}"), file=sys.stderr)
 
 def main(argv: list[str] | None = None) -> int:
     """The command: `python3 cnproc.py`. argv: its arguments, without its name; by default those of sys.argv.

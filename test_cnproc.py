@@ -6927,6 +6927,15 @@ class CommandLine(Case):
                     self.assertTrue(err.startswith("python3 cnproc.py: "), err)
             self.assertTrue(os.path.exists(mark.name))
 
+    @live
+    def test_errors_have_no_control_characters(self) -> None:
+        for args in ["--load", "/no/\x1b[31m\n"], ["-o", "/no/\x1b[31m\n", "true"], ["--what\x1b[31m\n"]:
+            status, _, err = in_process(*args)
+            self.assertEqual((status, err.count("\n"), err[:-1].isprintable()), (2, 1, True))
+            self.assertIn(r"\x1b[31m\n", err)
+        _, err = self.output("no\x1b[31m", status=127)
+        self.assertEqual(err, "python3 cnproc.py: no\\x1b[31m: command not found\n")
+
     def test_version_and_help(self) -> None:
         said = subprocess.check_output([sys.executable, str(HERE / "cnproc.py"), "-V"], text=True, timeout=PATIENCE)
         self.assertEqual(said, f"cnproc {cnproc.__version__}\n")
