@@ -6512,7 +6512,7 @@ class _Lines(_View):
             return
         at, us = self.time_of_day(when + processes.offset_ns)
         if not info:
-            count = "some events" if event.count is None else f"{event.count} events"
+            count = "some events" if event.count is None else _count(event.count, "event")
             text = self.out.paint(f"lost {count}; what /proc knows follows", "31")
             self._write(f"{dim}{at}.{us:06}{undim}{'':18}{text}")
             return
@@ -6757,7 +6757,7 @@ class _Span(_View):
     @property
     def losses(self) -> str:
         """What was lost, in words."""
-        return f"{self.lost}{'+' if self.lost_more else ''} events lost"
+        return f"{self.lost}+ events lost" if self.lost_more else f"{_count(self.lost, 'event')} lost"
 
     def roots(self) -> list[tuple[_Processes, Process]]:
         """The command, or each process that was watched."""
@@ -8108,7 +8108,8 @@ class _Trace(_View):
                 self._start(before, when, processes)
         when = max(when, begin) if rebuilt else when
         if info is None:
-            self._record("i", 0, 0, when, f', "name": "{event.count or "some"} events lost", "s": "g"')
+            count = _count(event.count, "event") if event.count else "some events"
+            self._record("i", 0, 0, when, f', "name": "{count} lost", "s": "g"')
         elif (self.filter.any and not (info in self._open or self.filter.holds(info))) or (
                 what == _FORK and processes.known.get(info.pid) is not info):  # no end of it will be reported
             pass
@@ -8356,7 +8357,7 @@ class _CompileCommands(_View):
         import json
 
         lines: dict[Any, str] = {}
-        name = self.args.compile_commands
+        name = "the database" if self.args.compile_commands == "-" else self.args.compile_commands
         for entry, here in self._entries.values():
             if not here or os.path.exists(entry["file"]):
                 for key in entry.keys() & {"file", "output"}:
@@ -8519,10 +8520,9 @@ class _Recording:
             view.on_event(event, info, processes)
 
     @property
-    def endless(self) -> str:
-        """Where no ends were recorded: "" if nowhere."""
-        hosts = [str(processes.host) for processes in self._machines.values() if not processes.has_ends]
-        return f" on {', '.join(hosts)}" if hosts else ""
+    def endless(self) -> list[_Processes]:
+        """Where no ends were recorded."""
+        return [processes for processes in self._machines.values() if not processes.has_ends]
 
     def _offset(self, text: str, when: int) -> int:
         """How far the time of day is from the events' clock, in microseconds as the time of day is written."""
@@ -8633,8 +8633,9 @@ def _load(args: Any, views: list[_View], files: list[Any]) -> int:
     finally:
         _end(views, recording.now)
         if (args.tree or args.stats or args.why or args.trace) and recording.endless:
-            _complain(OSError(0, f"no ends were recorded{recording.endless}, so only starts are shown: record with -e "
-                                 "exit, too"))
+            hosts = ", ".join(str(machine.host) for machine in recording.endless if machine.host is not None)
+            _complain(OSError(0, f"no ends were recorded{' on ' * bool(hosts)}{hosts}, so only starts are shown: "
+                                 "record with -e exit, too"))
     status = 2 if complaints else 0
     for pid in sorted(chosen.missing) if chosen else ():
         complaints.append(OSError(errno.ESRCH, f"no process {pid} in the recording"))
@@ -9431,6 +9432,8 @@ def _main(argv: list[str]) -> int:
                 return 124  # as timeout(1)
         with contextlib.ExitStack() as stack:
             try:
+                if "-" in (args.load or ()) and not sys.stdin:
+                    raise OSError(errno.EBADF, "standard input is closed")
                 # What is read is opened before what is written, so that a mistake destroys nothing.
                 files = [stack.enter_context(open(0 if path == "-" else path, "rb", closefd=path != "-"))
                          for path in args.load or ()]

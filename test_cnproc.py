@@ -6405,6 +6405,19 @@ class Loading(unittest.TestCase):
         said = [line.split("  ")[-1] for line in self.load("".join(lines))[1].splitlines()]
         self.assertEqual(said, ["thread 6 exit 0: make", "exit 0: sleep 1", "exit 0: (make)"])
 
+    def test_what_is_said_of_one_event_of_a_host_without_a_name_and_of_a_dash(self) -> None:
+        loss = json.dumps({"event": "lost", "time": "2026-11-22T14:32:01.000000Z", "timestamp_ns": 10**9, "count": 1})
+        lines = loss + "\n" + self.record("exec", 2, 5, 4, "vm", "x").replace('"vm"', "null").replace('"b"', "null")
+        self.assertIn("lost 1 event;", self.load(lines)[1])
+        _, out, err = self.load(lines, "--tree", "--compile-commands", "-")
+        self.assertIn("; 1 event lost\n", out)
+        self.assertIn(" no ends were recorded, so only starts are shown", err)
+        self.assertIn(" events were lost: the database may lack ", err)
+        self.assertIn("1 event lost", [record["name"] for record in self.trace(lines)[0]])
+        run = subprocess.run(["sh", "-c", '"$@" <&-', "-", *CNPROC, "--load", "-"], stderr=subprocess.PIPE, text=True,
+                             timeout=PATIENCE)
+        self.assertEqual((run.returncode, run.stderr), (2, "python3 cnproc.py: standard input is closed\n"))
+
     def test_how_many_ran_at_once_is_not_said_of_recordings_of_the_same_time(self) -> None:
         def lives(host: str, begin: int) -> str:
             return "".join(self.record(kind, when, 5, 4, host, "make")
