@@ -6778,7 +6778,7 @@ class _Span(_View):
                 link, before = process, None
                 while True:
                     shown.add(link)
-                    self.out.line(self.out.encodable(self._link(link, before)))
+                    self.out.line(self._link(link, before))
                     if link is root or not link.parent:
                         break
                     link, before = _own(link.parent, root), link
@@ -6789,12 +6789,12 @@ class _Span(_View):
                 named = ", ".join(name if count == 1 else f"{name} {self.out.times}{count}" for name, count in most)
                 more = processes.count_failures(root) - 1 - sum(count for _, count in most)
                 named += f" and {more} more" if more > 0 else ""
-                self.out.line(self.out.encodable(f"other failures that reached it: {named} (--all)"))
+                self.out.line(f"other failures that reached it: {named} (--all)")
             if alone:  # nothing else explains it, but this may help
                 for process in processes._latest:
                     if process is not root and (process.end_ns or 0) < (root.end_ns or 0) and (
                             root in _with_ancestors(process, root)):
-                        self.out.line(self.out.encodable(f"  before that, {self._link(process)}"))
+                        self.out.line(f"  before that, {self._link(process)}")
 
     def _link(self, process: Process, before: Process | None = None) -> str:
         """How a process ended, after how long, what it was, and where it ran. before: its child that had failed."""
@@ -7357,7 +7357,7 @@ class _Tree(_Span):
         if row.names is _OTHERS or row.count > 1:
             name = f" {out.therefore} ".join(row.names)
             return out.cut(f"{name} {out.times}{row.count}", room)
-        return _short(row.info, room, out) if out.width else out.encodable(_chain(row.info, out))
+        return _short(row.info, room, out)
 
     def _cost_columns(self, cpu: str, memory: str) -> str:
         return f" {cpu:>10} {memory:>7}" if self._costs else ""
