@@ -8590,7 +8590,7 @@ def _pieces(file: Any) -> Iterator[bytes]:
     try:
         yield from iter(functools.partial(gzip.GzipFile(fileobj=file).read1, 1 << 18), b"")
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise OSError(errno.EINVAL, f"what is packed in it ends too early, or is broken: {error}") from None
+        raise OSError(errno.EINVAL, f"its gzip data is cut short or damaged: {error}") from None
 
 def _load(args: Any, views: list[_View], files: list[Any]) -> int:
     """Show what --json has recorded. Broken lines are left out, and the first of them in each file is named."""
@@ -8625,7 +8625,7 @@ def _load(args: Any, views: list[_View], files: list[Any]) -> int:
                     break
             if broken:
                 more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
-                complaints.append(OSError(errno.EINVAL, f"{name}: line {broken[0]} is no event{more}"))
+                complaints.append(OSError(errno.EINVAL, f"{name}: line {broken[0]} is not an event{more}"))
     except (KeyboardInterrupt, SystemExit):
         for view in views:
             view.partial = True
@@ -9126,8 +9126,8 @@ def _as_pid(text: str) -> int:
     from argparse import ArgumentTypeError
 
     if not text.isdecimal() or not int(text):
-        raise ArgumentTypeError(f"a PID is a number from 1, not {text!r}; PIDs and a command exclude each other, and a "
-                                "command that is a number stands behind --")
+        raise ArgumentTypeError(f"{text!r} is not a number from 1. A command cannot follow PIDs; put -- before a "
+                                "command that is a number")
     return int(text)
 
 def _as_events(text: str) -> int:
@@ -9162,7 +9162,7 @@ def _as_pattern(text: str) -> Any:
     try:
         return re.compile(text)
     except (re.error, OverflowError, RecursionError) as error:  # the latter two: a{9999999999}, 999 parentheses
-        raise ArgumentTypeError(f"{text!r} is no regular expression: {error}") from None
+        raise ArgumentTypeError(f"{text!r} is not a regular expression: {error}") from None
 
 def _as_seconds(text: str) -> float:
     from argparse import ArgumentTypeError
@@ -9172,7 +9172,7 @@ def _as_seconds(text: str) -> float:
     except ValueError:
         number = -1.0
     if not number >= 0:
-        raise ArgumentTypeError(f"{text!r} is no number of seconds")
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds")
     return number
 
 def _empty_parser(groups: list[tuple[str, list[Any]]]) -> Any:
@@ -9296,7 +9296,7 @@ def _arguments(argv: list[str]) -> Any:
         (args.no_leftovers, args.duration is not None, "--no-leftovers and -d"),
     ):
         if one and other:
-            parser.error(f"{what} exclude each other")
+            parser.error(f"{what} cannot be combined")
     for option, given, needs in (
         ("--wait", not args.wait or args.pid, "a PID"), ("-v", not args.verbose or args.wait, "--wait"),
         ("-u", not args.user or args.command, "a command"), ("--ptrace", not args.ptrace or args.command, "a command"),
@@ -9307,7 +9307,7 @@ def _arguments(argv: list[str]) -> Any:
         ("--all", not args.all or view, "--tree, --stats or --why"),
     ):
         if not given:
-            parser.error(f"{option} takes {needs}")
+            parser.error(f"{option} needs {needs}")
     files = [name if name == "-" else os.path.realpath(name) for name in args.load or ()]
     files += [os.path.realpath(name) for name in (args.output, args.trace, args.compile_commands, args.html)
               if name and name != "-"]

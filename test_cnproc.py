@@ -5997,7 +5997,7 @@ class Options(unittest.TestCase):
         for words in ["1234", "make"], ["1234", "--", "make"], ["1234", "-j", "make"], ["1234", "1x"]:
             status, _, err = in_process(*words)
             self.assertEqual(status, 2)
-            self.assertRegex(err, "PIDs and a command exclude each other|a command and PIDs exclude each other")
+            self.assertRegex(err, "A command cannot follow PIDs|a command and PIDs cannot be combined")
 
     def test_the_readme_has_the_options_in_the_order_of_the_help(self) -> None:
         if not (HERE / "README.md").exists():
@@ -6270,11 +6270,11 @@ class Loading(unittest.TestCase):
             pathlib.Path(cut).write_bytes(data[:-4])
             status, out, err = in_process("--load", packed, "--load", plain, "-e", "exec")
             self.assertEqual([line.split()[-1] for line in out.splitlines()], ["two", "two", "one"])
-            self.assertEqual((status, err), (2, f"python3 cnproc.py: {plain}: line 2 is no event\n"))
+            self.assertEqual((status, err), (2, f"python3 cnproc.py: {plain}: line 2 is not an event\n"))
             self.assertIn("3 processes", in_process("--load", packed, "--load", plain, "--tree")[1])
             status, out, err = in_process("--load", plain, "--load", cut, "-e", "exec")
             self.assertEqual((status, out.count("\n"), err.count("\n")), (2, 3, 2))
-            self.assertIn(f"{cut}: what is packed in it ends too early", err)
+            self.assertIn(f"{cut}: its gzip data is cut short", err)
             with open(packed, "rb") as file:
                 run = subprocess.run([*CNPROC, "--load", "-"], stdin=file, stdout=subprocess.PIPE, timeout=PATIENCE)
             self.assertEqual((run.returncode, run.stdout.count(b"two")), (0, 2))
@@ -6291,8 +6291,8 @@ class Loading(unittest.TestCase):
             with self.subTest(broken=broken[:50]):
                 status, out, err = self.load(self.LINE + broken + "\n" + self.LINE)
                 self.assertEqual((status, out.count("\n")), (2, 2))
-                self.assertRegex(err, r"^python3 cnproc\.py: \S+: line 2 is no event\n$")
-        self.assertIn("line 1 is no event, and 1 more", self.load("x\n\n" + self.LINE)[2])
+                self.assertRegex(err, r"^python3 cnproc\.py: \S+: line 2 is not an event\n$")
+        self.assertIn("line 1 is not an event, and 1 more", self.load("x\n\n" + self.LINE)[2])
 
     def test_a_recording_is_shown_as_it_comes(self) -> None:
         run = subprocess.Popen([sys.executable, str(HERE / "cnproc.py"), "--load", "-"], stdin=subprocess.PIPE,
@@ -6312,7 +6312,7 @@ class Loading(unittest.TestCase):
                             ("read_bytes", "x")):
             line = json.dumps({**json.loads(self.LINE), name: value}) + "\n"
             status, _, err = self.load(line, "--tree")
-            self.assertEqual((status, "line 1 is no event" in err), (2, True), (name, value))
+            self.assertEqual((status, "line 1 is not an event" in err), (2, True), (name, value))
 
     def test_a_line_alone_says_what_it_knows(self) -> None:
         status, out, err = self.load(self.LINE, "-e", "exit")
@@ -6674,7 +6674,7 @@ class CompileCommands(unittest.TestCase):
             (good + self.record((6, 1, None), (7, 5, None)), 1, f"{self.path} may lack compiles: the command line of 1 "
              "program is not in the recording"),  # the other is the compiler's own
             (good + lost, 1, f"events were lost: {self.path} may lack what was compiled then"),
-            (good + lost + "\nx", 2, "line 3 is no event"), (good + "x", 2, "line 2 is no event"),
+            (good + lost + "\nx", 2, "line 3 is not an event"), (good + "x", 2, "line 2 is not an event"),
         ):
             with self.subTest(said):
                 self.assertEqual((said in (found := self.load(text))[1], found[0], len(found[2])), (True, status, 1))
@@ -7589,7 +7589,7 @@ leave()
     @live
     def test_who_cannot_run_a_command_as_another_user_is_told_so(self) -> None:
         self.assertIn("no user 'nosuch'", self.output("-u", "nosuch", "--", "true", status=2)[1])
-        self.assertIn("-u takes a command", self.output("-u", "root", status=2)[1])
+        self.assertIn("-u needs a command", self.output("-u", "root", status=2)[1])
         if os.geteuid() != 0:
             self.assertIn("-u root takes root", self.output("-u", "root", "--", "true", status=126)[1])
 
