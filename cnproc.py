@@ -4929,9 +4929,10 @@ class Watcher:
 
     def close(self) -> None:
         """Unsubscribe. A reader that is blocked in another thread returns at once."""
-        if os.getpid() != self._owner:
+        if os.getpid() != self._owner:  # without the lock: a thread that the fork has left behind may hold it for ever
             self._closed = True
-            self._close_parts()
+            _close_all(self._parts, self._owner)
+            self._finish.detach()
             return
         with self._lock:
             if not self._closed:

@@ -752,6 +752,32 @@ class OverFake(unittest.TestCase):
         self.assertEqual(watcher.read(0), event)
         self.assertEqual(len(refused), 4)
 
+    def test_a_forked_child_closes_though_another_thread_has_held_the_lock(self) -> None:
+        watcher, _ = self.watcher()
+        held, done = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with watcher._lock:
+                held.set()
+                done.wait(PATIENCE)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        self.assertTrue(held.wait(PATIENCE))
+        pid = os.fork()
+        if not pid:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(PATIENCE)
+            try:
+                watcher.close()
+                os._exit(0)
+            finally:
+                os._exit(1)
+        status = os.waitpid(pid, 0)[1]
+        done.set()
+        thread.join(PATIENCE)
+        self.assertEqual(status, 0)
+
     def test_a_close_that_a_signal_handler_breaks_off_closes_all_the_same(self) -> None:
         for breaks in 1, 2:  # how often; after three times a part is given up
             watcher, source = self.watcher()
