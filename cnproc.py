@@ -805,9 +805,17 @@ def _stat(pid: int) -> _Stat | None:
     return _stat_of(fields) if fields else None
 
 def _stat_of(fields: list[bytes]) -> _Stat:
+    """What these fields of /proc/PID/stat say."""
     now, since_boot = time.monotonic_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     age = since_boot - int(fields[19]) * _TICK
     return _Stat(fields[0].decode(), int(fields[1]), int(fields[6]), int(fields[17]), now - age, age, int(fields[49]))
+
+def _went_on(before: list[bytes], now: list[bytes] | None) -> bool:
+    """Whether a process has run since, or sleeps, or is gone, by its /proc/PID/stat: what it shows has been reported.
+
+    The kernel counts page faults at once, which a process has many of behind an exec, and CPU time at a tick.
+    """
+    return not now or now[0] in b"SZX" or int(now[7]) > int(before[7]) + 4 or now[11:13] != before[11:13]
 
 def _pids() -> list[int]:
     """All processes that /proc shows, zombies too."""
@@ -2577,7 +2585,7 @@ class _Ring:
             _fence()
         while at < end:
             word = at % self._size >> 2
-            if words[word] & _BPF_RINGBUF_BUSY_BIT or (words[word + 4] == _EXEC and words[word + 9] == pid):
+            if words[word] & _BPF_RINGBUF_BUSY_BIT or (words[word + 4] == _EXEC and words[word + 9] == pid):  # its pid
                 return True
             at += words[word] + 15 & ~7
         return False
@@ -2986,6 +2994,7 @@ class _DatagramSource(_Source):
     _SLOTS = 64      # datagrams at a call: 0.84 us each; 16 at a call cost 1.0, 256 no less than 64
     _SLOT = 4 + 4 * 76 + 12  # bytes for each, with room for four messages: the kernel sends one, and near is fast
     _PIDFDS = 256    # that may be held at a time: a program has 1,024 descriptors by default
+    _PATIENCE = 50_000_000  # ns to wait for a process to go on behind its exec: first it has to get a processor
 
     def __init__(self, subscription: _Subscription, threads: bool, paths: bool) -> None:
         self._subscription, self._threads, self._paths = subscription, threads, paths
@@ -3133,9 +3142,10 @@ class _DatagramSource(_Source):
         So a process must be seen to be past that moment before the last receive. It shows new user ids later than that.
         What was read behind an EXIT can be of a later process with that pid.
         """
-        looks = {pid: self._looks.pop(pid, None) for pid in unnamed}
-        shown = {pid: look if look and look.event is unnamed[pid] else self._look(unnamed[pid])
-                 for pid, look in looks.items()}
+        shown: dict[int, _Look] = {}
+        for pid, event in unnamed.items():
+            look = self._looks.pop(pid, None)
+            shown[pid] = look if look and look.event is event else self._look(event)
         amid_exec = {pid: look.stat for pid, look in shown.items() if look.stat}  # perhaps
         later, more = self._catch_up(amid_exec)
         self.pending += later
@@ -3149,7 +3159,8 @@ class _DatagramSource(_Source):
                 if event.what == _FORK:  # the pid has a new owner
                     doubtful.add(pid)
                 elif event.what == _EXIT and pid in zombies:
-                    zombies.difference_update([pid] * (not event.exit_code & 0x7F))
+                    if not event.exit_code & 0x7F:
+                        zombies.discard(pid)
                 elif event.what == _EXIT and event.timestamp_ns < shown[pid].read_ns:
                     doubtful.add(pid)
         doubtful |= zombies
@@ -3180,7 +3191,7 @@ class _DatagramSource(_Source):
         meanwhile, since later may be too late.
         """
         events: list[Any] = []
-        until, more, pause_ms = self._subscription.now() + _PATIENCE, True, 1
+        until, more, pause_ms = self._subscription.now() + self._PATIENCE, True, 1
         while stopped and self._gap is None and len(events) < 4096 and self._subscription.now() < until:
             for pid, stat in [*stopped.items()]:
                 if _went_on(stat, _stat_fields(pid)):
@@ -3305,15 +3316,6 @@ class _DatagramSource(_Source):
     def close(self) -> None:
         for pid in list(self._tracker.processes):
             self._tracker.remove(pid)
-
-_PATIENCE = 50_000_000  # ns to wait for a process to go on behind its exec: first it has to get a processor
-
-def _went_on(before: list[bytes], now: list[bytes] | None) -> bool:
-    """Whether a process has run since, or sleeps, or is gone, by its /proc/PID/stat: what it shows has been reported.
-
-    The kernel counts page faults at once, which a process has many of behind an exec, and CPU time at a tick.
-    """
-    return not now or now[0] in b"SZX" or int(now[7]) > int(before[7]) + 4 or now[11:13] != before[11:13]
 
 class _Tracer:
     """What traces a command: the loop of the helper process.
@@ -4522,20 +4524,17 @@ def _taken(popleft: Callable[[], Any], most: int) -> Iterator[Any]:
 def _close_all(parts: list[Any], owner: int) -> None:
     """Close all; the subscription is the first. A forked child shares the socket, and leaves that to its parent."""
     raised = None
-    tries = 0
     while parts:
-        try:
-            if len(parts) > 1:
-                parts[-1].close()
-            else:
-                parts[0].close(ignore=os.getpid() == owner)
-            tries = 3
-        except BaseException as error:  # of a signal handler: go on, else the kernel goes on making events
-            raised = error
-            tries += 1
-        if tries >= 3:
-            parts.pop()
-            tries = 0
+        for _ in range(3):
+            try:
+                if len(parts) > 1:
+                    parts[-1].close()
+                else:
+                    parts[0].close(ignore=os.getpid() == owner)
+                break
+            except BaseException as error:  # of a signal handler: go on, else the kernel goes on making events
+                raised = error
+        parts.pop()
     if raised:
         raise raised
 
@@ -4595,7 +4594,8 @@ class Watcher:
         if not 0 <= delay < 1 << 20:
             raise ValueError(f"delay must be a number of seconds, not {delay}")
         self._delay = delay
-        # Serialises all that is not the reader's own. Never held while waiting for an event.
+        # Serialises all that is not the reader's own. Never held while waiting for an event, but over netlink while the
+        # name of an exec waits for its process to go on (_DatagramSource._PATIENCE).
         self._lock: Any = threading.RLock()
         self._reading = threading.Lock()    # held by the reader, also while it waits
         self._reader = 0                    # the thread that holds _reading
@@ -4606,7 +4606,8 @@ class Watcher:
         self._lost = 0                      # what the source had lost when it was closed
         self._owner = os.getpid()
         self._error: OSError | None = None  # why the first source does not serve
-        parts = self._parts = list[Any]()   # what is to be closed; only under _lock
+        parts: list[Any] = []
+        self._parts = parts                 # what is to be closed; only under _lock, but in a forked child
         self._finish = weakref.finalize(self, _close_all, parts, self._owner)
         try:
             self._subscription: Any = (
@@ -5398,6 +5399,7 @@ class _SharedWaits:
                 self._watcher.unwatch(pid)
 
     def _hand_out(self, event: Event) -> None:
+        """Tell those who wait for this process."""
         if isinstance(event, Exit):
             for future in self._waiting.pop(event.pid, ()):
                 if not future.done():
@@ -8313,8 +8315,8 @@ class _CompileCommands(_View):
         # By folder, source and output: the entry, and whether this is the machine.
         self._entries: dict[tuple[str, str, str | None], tuple[dict[str, Any], bool]] = {}
         self._unknown, self._lost, self._rooted = 0, False, _rooted()
-        out.encode_as("utf-8")  # RFC 8259, section 8.1
         self._unnamed = 0  # execs of which nobody knows whether they are compiles
+        out.encode_as("utf-8")  # RFC 8259, section 8.1
 
     def on_event(self, event: Any, info: Process | None, processes: _Processes) -> None:
         if not info or event.what != _EXEC or (self.filter.any and not self.filter.holds(info)):
@@ -8526,7 +8528,7 @@ class _Recording:
         return [processes for processes in self._machines.values() if not processes.has_ends]
 
     def _offset(self, text: str, when: int) -> int:
-        """How far the time of day is from the events' clock, in microseconds as the time of day is written."""
+        """How far the time of day is from the events' clock, in ns: to a microsecond, as the time of day is written."""
         if text[:20] != self._day:
             from datetime import datetime, timezone
 

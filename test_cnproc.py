@@ -8069,16 +8069,18 @@ class WatchAsync(Case):
                 await task
         self.run_async(check)
 
-    def test_what_is_closed_before_its_first_event_leaves_nothing(self) -> None:
-        before = len(os.listdir("/proc/self/fd"))
+    def test_what_is_closed_before_its_first_event_closes_its_watcher(self) -> None:
         events, stream = cnproc.watch(os.getpid()), cnproc.watch_async(os.getpid())
-        events.close()
 
         async def close() -> None:
             await stream.aclose()
 
-        asyncio.run(close())
-        self.assertEqual((len(os.listdir("/proc/self/fd")), [*events]), (before, []))
+        with unittest.mock.patch.object(cnproc.Watcher, "close", autospec=True,
+                                        side_effect=cnproc.Watcher.close) as closed:
+            events.close()
+            asyncio.run(close())
+        self.assertEqual(len({id(call.args[0]) for call in closed.call_args_list}), 2)
+        self.assertEqual([*events], [])
 
     def test_close_ends_it_from_a_task_and_from_a_thread(self) -> None:
         async def check() -> None:
