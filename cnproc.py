@@ -226,14 +226,6 @@ if TYPE_CHECKING:
         start_ns: int
         age_ns: int
         exit_code: int
-
-    class _Look(NamedTuple):
-        event: Exec
-        read_ns: int
-        stat: list[bytes] | None
-        words: bytes | None
-        length: int
-        ids: tuple[Any, ...]
 else:
     def _short_dir(base):
         """A metaclass for such classes. help() and completion show what dir() has: here what a class adds itself."""
@@ -253,9 +245,6 @@ else:
     # Fields of /proc/PID/stat (proc_pid_stat(5)). start_ns: on CLOCK_MONOTONIC, cut to a tick; too early if the machine
     # has been suspended since. age_ns: how long ago that is, with the time that it was suspended.
     _Stat = collections.namedtuple("_Stat", ("state", "ppid", "flags", "threads", "start_ns", "age_ns", "exit_code"))
-    # What /proc shows of the process of an Exec, and when. stat: fields of its stat then.
-    # words, length, ids: for _words, _length (one more than is known, if nobody knows how much it is) and _more.
-    _Look = collections.namedtuple("_Look", ("event", "read_ns", "stat", "words", "length", "ids"))
 
 class What(enum.IntFlag, metaclass=_FlagType):
     """Kinds of events: the kernel's PROC_EVENT_* without the prefix (linux/cn_proc.h). Combine them with |.
@@ -810,12 +799,12 @@ def _stat_of(fields: list[bytes]) -> _Stat:
     age = since_boot - int(fields[19]) * _TICK
     return _Stat(fields[0].decode(), int(fields[1]), int(fields[6]), int(fields[17]), now - age, age, int(fields[49]))
 
-def _went_on(before: list[bytes], now: list[bytes] | None) -> bool:
-    """Whether a process has run since, or sleeps, or is gone, by its /proc/PID/stat: what it shows has been reported.
+def _went_on(before: list[bytes], now: list[bytes]) -> bool:
+    """Whether a live process has run since, or sleeps, by its /proc/PID/stat: what /proc showed has been reported.
 
     The kernel counts page faults at once, which a process has many of behind an exec, and CPU time at a tick.
     """
-    return not now or now[0] in b"SZX" or int(now[7]) > int(before[7]) + 4 or now[11:13] != before[11:13]
+    return now[0] == b"S" or int(now[7]) > int(before[7]) + 4 or now[11:13] != before[11:13]
 
 def _pids() -> list[int]:
     """All processes that /proc shows, zombies too."""
@@ -1008,19 +997,21 @@ def _other_cmdline(pid: int) -> tuple[bytes, bool]:
                     return words, whole
     return b"", True
 
-def _proc_cmdline(pid: int) -> tuple[bytes | None, bool]:
-    """The raw command line of a process from /proc, and whether it is whole; None if it cannot be read.
+def _live_cmdline(pid: int) -> tuple[bytes, bool]:
+    """The raw command line of a process from /proc, and whether it is whole; empty of a kernel thread or a zombie."""
+    words, whole = _read_cmdline(f"/proc/{pid}")
+    return (words, whole) if words else _other_cmdline(pid)
 
-    Of a kernel thread or a zombie it is the name in brackets, as ps has it.
-    """
+def _bracketed(pid: int) -> bytes:
+    """What ps shows of a process that has no command line: its name in brackets."""
+    with open(f"/proc/{pid}/comm", "rb") as file:
+        return b"[%s]\0" % file.read().rstrip(b"\n")
+
+def _proc_cmdline(pid: int) -> tuple[bytes | None, bool]:
+    """The same, or the name in brackets; None if it cannot be read."""
     try:
-        words, whole = _read_cmdline(f"/proc/{pid}")
-        if not words:
-            words, whole = _other_cmdline(pid)
-        if not words:
-            with open(f"/proc/{pid}/comm", "rb") as file:
-                words = b"[%s]\0" % file.read().rstrip(b"\n")
-        return words, whole
+        words, whole = _live_cmdline(pid)
+        return words or _bracketed(pid), whole
     except OSError:
         return None, True
 
@@ -1049,10 +1040,10 @@ def cmdline(pid: int) -> list[str]:
     """
     pid = _check_pid(pid)
     try:
-        words, _ = _read_cmdline(f"/proc/{pid}")
+        words, _ = _live_cmdline(pid)
     except FileNotFoundError:
         raise _missing(pid) from None
-    return _split(_title(words or _other_cmdline(pid)[0])) or []
+    return _split(_title(words)) or []
 
 @functools.lru_cache(maxsize=None)
 def _kernel() -> tuple[int, ...]:
@@ -2307,6 +2298,7 @@ class _Source:
 
     fds            what to wait on
     pending        what has been received already: the next read() gives it, `fds` do not show it
+    unnamed        Execs, by pid, that read() has given and may yet complete: hold back what comes from the first on
     gather         how long a reader may pause so that events gather, in seconds
     patient        whether it always may; else only in a storm
     only_commands  why it watches nothing but the commands that popen() starts; "" if it watches anything
@@ -2317,6 +2309,7 @@ class _Source:
     name = ""
     fds: tuple[int, ...] = ()
     pending: Any = ()
+    unnamed: dict[int, Any] = {}
     gather, patient = 0.0, False
     only_commands = ""
     may_go_silent, over = True, False
@@ -2324,6 +2317,11 @@ class _Source:
     @property
     def lost(self) -> int:
         """How many events the kernel has dropped so far."""
+        return 0
+
+    @property
+    def due(self) -> int:
+        """When to call read() again for what is unnamed, though `fds` show nothing."""
         return 0
 
     def read(self, most: int) -> _Read:
@@ -2569,10 +2567,11 @@ class _Ring:
             event._words, event._length = None, 0
         elif words and len(words) == event._length and words.startswith(event._words):
             # The next one may be as long, and begin alike. So it must be seen that the process has not executed it: as
-            # in _DatagramSource._name().
+            # in _Namer.
             stat = _stat_fields(pid)
             for _ in range(20):
-                if not stat or pid == os.getpid() or _went_on(stat, _stat_fields(pid)):
+                now = _stat_fields(pid)
+                if not stat or not now or now[0] in b"ZX" or pid == os.getpid() or _went_on(stat, now):
                     if not self._executes_again(pid):
                         event._words = words
                     break
@@ -2984,6 +2983,129 @@ class _ThreadTracker:
             return -1
         return status | 0x80 if process.dumped and status in _CORE_SIGNALS else status
 
+# The signals by which a process dies whose exec has failed past the point of no return: SIGKILL, SIGSEGV.
+_FAILED_EXEC = {9, 11}
+
+class _Look:
+    """What /proc has shown of the process of an Exec."""
+
+    __slots__ = ("changed", "event", "ids", "length", "read_ns", "stat", "sure", "words", "zombie")
+
+    def __init__(self, event: Any) -> None:
+        self.event = event
+        self.read_ns = 0                      # when it was read; 0: not yet
+        self.words: bytes | None = None       # for Exec._words
+        self.length = 0                       # for Exec._length: one more than is known, if nobody knows how much it is
+        self.ids: tuple[Any, ...] = ()        # for Exec._more
+        self.zombie = False                   # whether the process had ended by then
+        self.changed = False                  # whether it has changed its user ids since the exec
+        self.stat: list[bytes] | None = None  # its /proc/PID/stat, a while later
+        self.sure = False                     # whether this is right, unless what is received from now on disproves it
+
+class _Namer:
+    """Completes the Execs that come as datagrams by what /proc shows: with what is right, or not at all.
+
+    /proc shows what the last exec has brought, and that some microseconds before the kernel reports this exec. So what
+    has been read can be of a later exec, until the process is seen past that moment: it ends, sleeps or has run on. If
+    no other EXEC of the process has been received by then, it is right.
+    """
+
+    _PATIENCE = 50_000_000  # ns for a process to go on behind its exec: first it has to get a processor
+    _FIRST = 2_000_000      # ns until it is looked at again: many have ended by then
+
+    def __init__(self, subscription: _Subscription, processes: dict[int, _Process], paths: bool) -> None:
+        self._now, self._processes, self._paths = subscription.now, processes, paths
+        self._cgroups: dict[int, str] = {}    # their paths by their ids
+        self.expected: dict[int, bytes] = {}  # command lines of children that we have started
+        self.unnamed: dict[int, _Look] = {}   # of each process: at its last Exec, until that is complete
+        self.due = 0                          # when to look at these processes again
+
+    def on_exec(self, event: Any, wanted: int) -> None:
+        """An EXEC. It ends the wait of an earlier one."""
+        pid = event.pid
+        if wanted:
+            self.unnamed[pid] = _Look(event)
+        elif pid in self.unnamed:
+            del self.unnamed[pid]
+        if pid in self.expected:
+            event._words = self.expected.pop(pid)
+            event._length = len(event._words)
+
+    def on_exit(self, event: Any) -> None:
+        """The EXIT of the first thread of a process that is in `unnamed`."""
+        look, signal = self.unnamed[event.pid], event.exit_code & 0x7F
+        # Who dies so may have failed in an exec: /proc shows the program of that.
+        if look.read_ns and not look.zombie and (
+                event.timestamp_ns >= look.read_ns and signal not in _FAILED_EXEC):
+            self._complete(look)
+        elif not signal and (look.zombie or not look.read_ns):  # the name of a zombie will do
+            look.sure = True
+        else:
+            del self.unnamed[event.pid]
+
+    def read(self) -> bool:
+        """Read what has not been read yet. Returns whether something is sure, for who receives once more."""
+        for pid, look in [*self.unnamed.items()]:
+            if not look.read_ns:
+                with contextlib.suppress(OSError):
+                    self._read(pid, look)
+                # Behind its EXIT, who is no zombie is a later process with its pid.
+                if look.words is None or (look.sure and not look.zombie):
+                    del self.unnamed[pid]
+        return any(look.sure for look in self.unnamed.values())
+
+    def _read(self, pid: int, look: _Look) -> None:
+        words, whole = _live_cmdline(pid)
+        now = look.read_ns = self._now()
+        self.due = min(self.due, now + self._FIRST) if self.due > now else now + self._FIRST
+        if not words:
+            fields = _stat_fields(pid)
+            if not fields or fields[0] not in b"ZX":  # it is amid its next exec
+                return
+            look.zombie, words = True, _bracketed(pid)
+        parent_pid, *ids = _pidfd_ids(pid, self._cgroups) or _proc_ids(pid)
+        process = self._processes.get(pid)
+        if not process or process.parent_pid != parent_pid:  # it may have changed since the exec
+            parent_pid = None
+        paths = (_proc_link(pid, "exe"), _proc_link(pid, "cwd")) if self._paths else (None, None)
+        look.words, look.length, look.ids = words, len(words) + (not whole), (parent_pid, *ids, *paths)
+
+    def sure(self) -> list[_Look]:
+        """What is right if nothing that has happened by now, and is received next, says otherwise."""
+        now = self._now()
+        if now >= self.due:
+            self._look_again(now)
+        return [look for look in self.unnamed.values() if look.sure]
+
+    def _look_again(self, now: int) -> None:
+        """Find out who has gone on. Of who has ended the EXIT will tell."""
+        newest = 0
+        for pid, look in [*self.unnamed.items()]:
+            if now - look.read_ns > self._PATIENCE:
+                del self.unnamed[pid]
+                continue
+            newest = max(newest, look.read_ns)
+            fields = _stat_fields(pid)
+            if fields and fields[0] not in b"ZX" and not look.zombie:
+                look.stat = look.stat or fields
+                look.sure = look.sure or _went_on(look.stat, fields)
+        self.due = now + min(max(self._FIRST, now - newest), 5 * self._FIRST)
+
+    def complete(self, looks: Iterable[_Look]) -> None:
+        """What is sure has not been disproved."""
+        for look in looks:
+            if self.unnamed.get(look.event.pid) is look:
+                self._complete(look)
+
+    def _complete(self, look: _Look) -> None:
+        event = look.event
+        del self.unnamed[event.pid]
+        event._more = look.ids
+        if look.changed:
+            event.ruid = event.euid = None
+        if event._words is None:
+            event._words, event._length = look.words, look.length
+
 class _DatagramSource(_Source):
     """The events as datagrams of the kernel: for ordinary users and old kernels. What the eBPF program does there is
     done here, behind a filter in classic BPF."""
@@ -2994,22 +3116,18 @@ class _DatagramSource(_Source):
     _SLOTS = 64      # datagrams at a call: 0.84 us each; 16 at a call cost 1.0, 256 no less than 64
     _SLOT = 4 + 4 * 76 + 12  # bytes for each, with room for four messages: the kernel sends one, and near is fast
     _PIDFDS = 256    # that may be held at a time: a program has 1,024 descriptors by default
-    _PATIENCE = 50_000_000  # ns to wait for a process to go on behind its exec: first it has to get a processor
 
     def __init__(self, subscription: _Subscription, threads: bool, paths: bool) -> None:
-        self._subscription, self._threads, self._paths = subscription, threads, paths
+        self._subscription, self._threads = subscription, threads
         self._tracker = _ThreadTracker(threads, self._live_tids, self._status, self._hold, self._release)
-        self._held = 0                         # pidfds
-        self._expected: dict[int, bytes] = {}  # command lines of children that we have started
-        self._cgroups: dict[int, str] = {}     # their paths by their ids
-        self._looks: dict[int, _Look] = {}     # at execs in `pending`
-        self.pending: list[Any] = []           # events that the next read() will give
-        self._gap: int | None = None           # after an overrun: when it was noticed
-        self._drops = subscription.dropped     # as far as they are reported
-        self._filter: Any = None               # what the filter was made from
+        self._namer = _Namer(subscription, self._tracker.processes, paths)
+        self.unnamed = self._namer.unnamed
+        self._held = 0                      # pidfds
+        self.pending: list[Any] = []        # events that the next read() will give
+        self._gap: int | None = None        # after an overrun: when it was noticed
+        self._drops = subscription.dropped  # as far as they are reported
+        self._filter: Any = None            # what the filter was made from
         self.fds = (subscription.sock.fileno(),)
-        self._readable = select.poll()
-        self._readable.register(self.fds[0], select.POLLIN)
         # What recvmmsg(2) fills. proc_event, 36 bytes into a datagram, lies at a multiple of 8.
         self._buffer = bytearray(self._SLOTS * self._SLOT)
         self._words = memoryview(self._buffer).cast("I")
@@ -3075,7 +3193,11 @@ class _DatagramSource(_Source):
 
     def expect(self, pid: int, words: bytes | None) -> None:
         if words is not None:
-            self._expected[pid] = words
+            self._namer.expected[pid] = words
+
+    @property
+    def due(self) -> int:
+        return self._namer.due
 
     def known(self) -> dict[int, int]:
         return {pid: process.since_ns for pid, process in self._tracker.processes.items()}
@@ -3085,6 +3207,8 @@ class _DatagramSource(_Source):
         return self._subscription.dropped
 
     def read(self, most: int) -> _Read:
+        tracker, namer, unnamed = self._tracker, self._namer, self.unnamed
+        sure = namer.sure() if unnamed else []
         if self.pending:
             received, self.pending, more = self.pending, [], True
         else:
@@ -3093,126 +3217,46 @@ class _DatagramSource(_Source):
         if self._gap is not None:
             # What was queued when the overrun was noticed is older than that. The kernel queues nothing more until
             # all of it has been read, so what comes then is younger.
+            unnamed.clear()  # an EXEC may be lost
             cut = next((i for i, event in enumerate(received) if event.timestamp_ns > self._gap), len(received))
             if cut < len(received) or not more:
                 received, self.pending = received[:cut], received[cut:]
                 before, self._drops, self._gap = self._drops, self._subscription.dropped, None
                 lost = [_lost(self._drops - before, self._subscription.now())]
                 more = True
-        tracker, expected, looks = self._tracker, self._expected, self._looks
         events: list[Any] = []
-        unnamed: dict[int, Any] = {}
-        changed: set[int] = set()  # whose user ids may no longer be those at its exec
         cut_off = False
         for event in received:
             what = event.what
             if what == _EXEC:
-                pid = event.pid
-                process = tracker.processes.get(pid)
-                changed.discard(pid)
-                if pid in expected:
-                    event._words = expected.pop(pid)
-                    event._length = len(event._words)
-                if ((process.kinds if process else 0) | tracker.everything) & _EXEC:
-                    unnamed[pid] = event  # in place of an earlier exec, whose name is gone
-                elif pid in looks:
-                    del looks[pid]
-            elif what == _UID:
-                changed.add(event.pid)
-            elif not what:  # several messages in a datagram, and no room for all
-                cut_off = True
-                events.append(event)
-                continue
+                process = tracker.processes.get(event.pid)
+                namer.on_exec(event, ((process.kinds if process else 0) | tracker.everything) & _EXEC)
             elif what == _EXIT:
-                if expected:
-                    expected.pop(event.pid, None)
                 process = tracker.processes.get(event.pid)
                 if process and (process.kinds | tracker.everything) & _ENDS:
                     self._add_cost(event, process)
+                if namer.expected:
+                    namer.expected.pop(event.pid, None)
+                if event.pid in unnamed and event.tid == event.pid:
+                    namer.on_exit(event)
+            elif what == _UID:
+                if event.pid in unnamed:
+                    unnamed[event.pid].changed = True
+            elif not what:  # several messages in a datagram, and no room for all
+                cut_off = True
+                unnamed.clear()
+                events.append(event)
+                continue
+            elif what == _FORK and event.pid in unnamed and event.tid == event.pid:  # the pid has a new owner
+                del unnamed[event.pid]
             events += tracker.fold(event)
-        if unnamed:
-            more = self._name(unnamed, changed, received) or more
+        if not more:
+            namer.complete(sure)
+        if lost:
+            unnamed.clear()
+        elif unnamed:
+            more = namer.read() or more
         return events + lost if lost else events, more, cut_off or bool(lost)
-
-    def _name(self, unnamed: dict[int, Any], changed: set[int], received: list[Any]) -> bool:
-        """Give these execs what /proc has of them: what is right, or None. Returns whether more has come.
-
-        /proc shows what the last exec has brought. So all that has happened by now is received, and a process that has
-        executed once more gets none. The kernel shows a new command line some microseconds before it reports that exec.
-        So a process must be seen to be past that moment before the last receive. It shows new user ids later than that.
-        What was read behind an EXIT can be of a later process with that pid.
-        """
-        shown: dict[int, _Look] = {}
-        for pid, event in unnamed.items():
-            look = self._looks.pop(pid, None)
-            shown[pid] = look if look and look.event is event else self._look(event)
-        amid_exec = {pid: look.stat for pid, look in shown.items() if look.stat}  # perhaps
-        later, more = self._catch_up(amid_exec)
-        self.pending += later
-        doubtful = {*amid_exec, *(event.pid for event in self.pending if event.what == _EXEC)}
-        changed.update(event.pid for event in self.pending if event.what == _UID)
-        # A zombie's short name is another program's if that failed in its exec, which kills. So the EXIT has to tell.
-        zombies = {pid for pid, look in shown.items() if look.words and look.words.startswith(b"[")}
-        for event in (*received, *self.pending):
-            pid = event.pid
-            if pid in unnamed and event.timestamp_ns > unnamed[pid].timestamp_ns and event.tid == pid:
-                if event.what == _FORK:  # the pid has a new owner
-                    doubtful.add(pid)
-                elif event.what == _EXIT and pid in zombies:
-                    if not event.exit_code & 0x7F:
-                        zombies.discard(pid)
-                elif event.what == _EXIT and event.timestamp_ns < shown[pid].read_ns:
-                    doubtful.add(pid)
-        doubtful |= zombies
-        for pid, event in unnamed.items():
-            if not (more or self._gap is not None or pid in doubtful):
-                event._more = shown[pid].ids
-                if event._words is None:
-                    event._words, event._length = shown[pid].words, shown[pid].length
-                if pid in changed:
-                    event.ruid = event.euid = None
-        return bool(later) or more
-
-    def _look(self, event: Any) -> _Look:
-        """What /proc shows of the process of an exec."""
-        pid = event.pid
-        words, whole = _proc_cmdline(pid)
-        read_ns = self._subscription.now()
-        if words and words.startswith(b"["):  # of a zombie; or of the next program, amid its exec
-            fields = _stat_fields(pid)
-            words = None if fields and fields[0] not in b"ZX" else words
-        ids, stat = (self._ids(pid), _stat_fields(pid)) if words else (Exec._more, None)
-        return _Look(event, read_ns, stat, words, len(words or b"") + (not whole), ids)
-
-    def _catch_up(self, stopped: dict[int, list[bytes]]) -> tuple[list[Any], bool]:
-        """Receive all that happens until these processes are seen to go on. Who is not stays in `stopped`.
-
-        stopped: by pid what /proc/PID/stat said. Also returns whether there is more than that. It looks at who executes
-        meanwhile, since later may be too late.
-        """
-        events: list[Any] = []
-        until, more, pause_ms = self._subscription.now() + self._PATIENCE, True, 1
-        while stopped and self._gap is None and len(events) < 4096 and self._subscription.now() < until:
-            for pid, stat in [*stopped.items()]:
-                if _went_on(stat, _stat_fields(pid)):
-                    del stopped[pid]
-            if stopped and self._readable.poll(pause_ms):
-                received, _ = self._receive(self._SLOTS)
-                events += received
-                self._looks.update((event.pid, self._look(event)) for event in received if event.what == _EXEC)
-            else:
-                pause_ms = min(10, 2 * pause_ms)
-        while more and len(events) < 4096:
-            received, more = self._receive(self._SLOTS)
-            events += received
-        return events, more
-
-    def _ids(self, pid: int) -> tuple[Any, ...]:
-        """The values of Exec._extra. A parent may have changed since the exec, unless it is the one that forked."""
-        parent_pid, *ids = _pidfd_ids(pid, self._cgroups) or _proc_ids(pid)
-        process = self._tracker.processes.get(pid)
-        paths = (_proc_link(pid, "exe"), _proc_link(pid, "cwd")) if self._paths else (None, None)
-        return parent_pid if process and process.parent_pid == parent_pid else None, *ids, *paths
 
     def _add_cost(self, event: Any, process: _Process) -> None:
         """Give an Exit what can be known of the cost of a process that was forked under the watch. And its status, if
@@ -3311,7 +3355,7 @@ class _DatagramSource(_Source):
 
     def forget(self, pid: int) -> None:
         self._tracker.remove(pid)
-        self._expected.pop(pid, None)
+        self._namer.expected.pop(pid, None)
 
     def close(self) -> None:
         for pid in list(self._tracker.processes):
@@ -4129,6 +4173,7 @@ class _Intake:
         self.source, self.now = source, subscription.now
         self.table = _Table(threads)
         self.queue: collections.deque[Any] = collections.deque()  # what is to be handed out
+        self.held: collections.deque[Any] = collections.deque()   # and what comes behind that: an unnamed Exec is first
         self.recovery = _Recovery(self, subscription, threads)
         self.more = True           # whether the source may have something at once
         self.unsure = False        # whether events are lost of which only /proc can tell
@@ -4145,6 +4190,8 @@ class _Intake:
         self.unsettled = True
         events, self.more, unsure = self.source.read(most)
         newest = self.accept(events)
+        if self.held:
+            self.release()
         if unsure:
             self.unsure = True
         self.unsettled = self.recovering
@@ -4155,7 +4202,7 @@ class _Intake:
     def settle(self) -> None:
         """If an exception, such as a ctrl-C, came between the source and the queue, report that events are lost."""
         if self.unsettled and not self.recovering:
-            self.queue.append(_lost(None, self.now()))
+            self.put([_lost(None, self.now())])
             self.unsure = True
             self.unsettled = False
 
@@ -4164,11 +4211,28 @@ class _Intake:
         if not events:
             self.storm = False
             return 0
-        self.queue.extend(self.table.sift(events))
+        self.put(self.table.sift(events))
         newest: int = events[-1].timestamp_ns if events[-1].what else _newest(events)
         if newest:
             self.storm, self.newest = newest - self.newest < _STORM * len(events), newest
         return newest
+
+    def put(self, events: list[Any]) -> None:
+        """Put into the queue what is to be reported: behind what is held."""
+        if self.held or self.source.unnamed:
+            self.held.extend(events)
+            self.release()
+        else:
+            self.queue.extend(events)
+
+    def release(self) -> None:
+        """Put into the queue what is no longer held."""
+        unnamed, number = self.source.unnamed, 0
+        for event in self.held:
+            if event.what == _EXEC and event.pid in unnamed and unnamed[event.pid].event is event:
+                break
+            number += 1
+        self.queue.extend(_taken(self.held.popleft, number))  # in one step, between which no ctrl-C comes
 
     def drain(self) -> None:
         """Take in all that has happened by now: what is decided next is about what comes after it."""
@@ -4188,12 +4252,16 @@ class _Intake:
 
     def keep(self, wanted: Callable[[Any], bool]) -> None:
         """Hand out no more than what is wanted of what is in the queue."""
-        queue = self.queue
+        queue, held = self.queue, self.held
         queue.appendleft(None)  # at which a reader in another thread stops, to ask for the lock
         kept = [event for event in queue.copy() if event is not None and wanted(event)]
+        behind = [event for event in held if wanted(event)]
         self.unsettled = True
         queue.clear()
         queue.extend(kept)
+        held.clear()
+        held.extend(behind)
+        self.release()
         self.unsettled = False
 
     def watch(self, pid: int | None, mask: int, follow: bool) -> None:
@@ -4388,6 +4456,9 @@ class _Recovery:
             return
         intake.recovering = intake.unsure = True
         try:
+            if intake.held:  # what follows is not to wait for a name
+                source.unnamed.clear()
+                intake.release()
             known = source.known()
             gone = self._gone(known) - _ended_and_forked(pending, self._threads)[0]
             source.recount(known.keys() - gone, gone)
@@ -4404,9 +4475,9 @@ class _Recovery:
                     exits.append(_End(_END, pid, now))
                 if pid not in forked:  # else it is a new process's by now
                     source.forget(pid)
-            queue.extend(table.sift(exits))
+            intake.put(table.sift(exits))
             behind = len(queue)
-            queue.extend(table.sift(pending))
+            intake.put(table.sift(pending))
             listed = (known.keys() - gone) | forked
             found = [(pid, 0) for pid in there if pid not in listed and intake.take_up(pid, 0, 0)]
             for pid in [pid for pid in known if pid in table.watched]:
@@ -4469,7 +4540,7 @@ class _Recovery:
         # The Exit of one that has just ended comes in a moment: it is lost if it was missed the last time, too.
         lost, self._missed = missed & self._missed, missed
         if lost:
-            intake.queue.append(_lost(None, self._subscription.now()))
+            intake.put([_lost(None, self._subscription.now())])
             self.resync([])
         # At most a thousandth of the time is spent on this, however many are watched. One look that takes 0.1 s, as on
         # a virtual machine that is starved, says nothing of the next.
@@ -4489,7 +4560,7 @@ class _Recovery:
         self._subscription.revived()
         self.heard = self._subscription.now()
         if attempt:
-            self._intake.queue.append(_lost(None, self.heard))
+            self._intake.put([_lost(None, self.heard)])
             self.resync(events)
         else:
             self._intake.unsettled = True
@@ -4594,8 +4665,8 @@ class Watcher:
         if not 0 <= delay < 1 << 20:
             raise ValueError(f"delay must be a number of seconds, not {delay}")
         self._delay = delay
-        # Serialises all that is not the reader's own. Never held while waiting for an event, but over netlink while the
-        # name of an exec waits for its process to go on (_DatagramSource._PATIENCE).
+        # Serialises all that is not the reader's own. Never held while waiting, but for up to 4 ms where a command line
+        # has more than 16 KiB (_Ring._complete()).
         self._lock: Any = threading.RLock()
         self._reading = threading.Lock()    # held by the reader, also while it waits
         self._reader = 0                    # the thread that holds _reading
@@ -4731,9 +4802,9 @@ class Watcher:
             finally:
                 self._show()
 
-    def _show(self) -> None:
-        """Wake a reader for what is in the queue, and be readable for it if anybody has asked for the descriptor."""
-        if (self._queue or self._source.pending) and (self._selected or self._reader):
+    def _show(self, *, held: bool = True) -> None:
+        """Wake a reader for what is in hand, and be readable for it if anybody has asked for the descriptor."""
+        if (self._queue or self._source.pending or (held and self._intake.held)) and (self._selected or self._reader):
             self._waiter.set()
         elif not self._closed:
             self._waiter.clear()
@@ -4747,7 +4818,7 @@ class Watcher:
         self._check()
         deadline = self._deadline(timeout)
         while True:
-            if self._selected and len(self._queue) == 1 and not self._source.pending:
+            if self._selected and len(self._queue) == 1 and not self._intake.held and not self._source.pending:
                 with self._lock:
                     self._waiter.clear()
             if self._queue:
@@ -4776,22 +4847,26 @@ class Watcher:
             raise ValueError(f"timeout must be a number of seconds from 0, or None, not {timeout}")
         return None if timeout > 1 << 30 else self._subscription.now() + int(timeout * 1_000_000_000)
 
-    def _stream(self, deadline: int | None, *, ending: bool = False) -> Iterator[Event]:
-        """The events up to the deadline; ending: until no process is watched any longer."""
+    def _stream(self, deadline: int | None, *, ending: bool = False, patient: bool = True) -> Iterator[Event]:
+        """The events up to the deadline; ending: until no process is watched any longer; patient: as for _wait()."""
         queue, popleft = self._queue, self._queue.popleft
         while True:
             try:
                 yield from _taken(popleft, len(queue))
             except IndexError:  # another thread does not want it any longer
                 pass
-            if not self._fill(deadline, _BATCH, ending):
+            if not self._fill(deadline, _BATCH, ending, patient):
                 return
 
     def _take(self, deadline: int | None, ending: bool = False) -> list[Any] | None:
         """All the events in hand; [] when the deadline has passed, None when it is over, as for _stream()."""
         if self._queue or self._fill(deadline, _BATCH, ending):
             return [*_taken(self._queue.popleft, len(self._queue))]
-        return None if self._closed or (ending and not self._table.watched and not self._queue) else []
+        return None if self._closed or (ending and self._is_over()) else []
+
+    def _is_over(self) -> bool:
+        """Whether no process is watched, and all that has been reported of them has been handed out."""
+        return not (self._table.watched or self._intake.held or self._queue)
 
     async def _stream_async(self, deadline: int | None, *, ending: bool = False) -> AsyncIterator[Event]:
         """As _stream(). It awaits only while it holds no event: to cancel it loses none."""
@@ -4801,18 +4876,19 @@ class Watcher:
             now = self._subscription.now()
             over = deadline is not None and now >= deadline
             turn = time.monotonic() + 0.01
-            for event in self._stream(deadline if over else now, ending=ending):
+            for event in self._stream(deadline if over else now, ending=ending, patient=False):
                 yield event
                 if time.monotonic() > turn:  # a slow reader of many events: other tasks have their turn
                     await asyncio.sleep(0)
                     turn = time.monotonic() + 0.01
-            if over or self._closed or (ending and not self._table.watched and not self._queue):
+            waits = self._waits_for_name(deadline)
+            if (over and not waits) or self._closed or (ending and self._is_over()):
                 return
             left = max(0, deadline - now) / 1e9 if deadline is not None else 1 << 30
             await asyncio.sleep(0)
             storm = self._intake.storm
             if not storm and not self._queue:
-                await self._woken(min(_QUIET / 2e9, left), look=True)
+                await self._woken(self._until_due() if waits else min(_QUIET / 2e9, left), look=True)
             pause = max(self._source.gather if storm or self._source.patient else 0, self._delay)
             if pause:
                 await self._woken(min(pause, left), look=False)
@@ -4831,7 +4907,7 @@ class Watcher:
             if self._closed:
                 return
             self._selected = True
-            self._show()
+            self._show(held=False)
             fd = os.dup(self._waiter.fileno())  # who closes the watcher closes the descriptor
             self._wakers.add(waker)
         try:
@@ -4841,10 +4917,11 @@ class Watcher:
                 self._wakers.discard(waker)
             os.close(fd)
 
-    def _fill(self, deadline: int | None, most: int, ending: bool = False) -> bool:
+    def _fill(self, deadline: int | None, most: int, ending: bool = False, patient: bool = True) -> bool:
         """Take in events until some are to be handed out.
 
-        False if the deadline passes, the watcher is closed, or (ending) no process is watched any longer.
+        False if the deadline passes, the watcher is closed, or (ending) no process is watched any longer. patient: wait
+        in any case for the name of an Exec from before the deadline.
         """
         if os.getpid() != self._owner:
             self._check()
@@ -4856,7 +4933,7 @@ class Watcher:
             with self._reading:
                 self._reader = threading.get_ident()
                 try:
-                    return self._wait(deadline, most, ending)
+                    return self._wait(deadline, most, ending, patient)
                 finally:
                     self._reader = 0
         except OSError:
@@ -4877,17 +4954,24 @@ class Watcher:
         self._reading.release()
         return True
 
-    def _wait(self, deadline: int | None, most: int, ending: bool) -> bool:
+    def _wait(self, deadline: int | None, most: int, ending: bool, patient: bool) -> bool:
         # Between rare events the caches go cold, and each call costs microseconds. So this is one function.
         intake, queue, table, source, waiter = self._intake, self._queue, self._table, self._source, self._waiter
+        waits = patient and self._waits_for_name(deadline)
         while True:
-            if not (intake.more or intake.unsure or queue or self._closed or (ending and not table.watched)):
+            if not (intake.more or intake.unsure or queue or self._closed or (
+                    ending and not table.watched and not intake.held)):
                 seconds, pause = _QUIET / 2e9, self._delay
                 left = None if deadline is None else max(0, deadline - self._subscription.now()) / 1e9
                 if left is not None and left < seconds:
                     seconds = left
                 if most > 1 and (source.patient or intake.storm) and pause < source.gather:
                     pause = source.gather
+                if waits:
+                    seconds = self._until_due()
+                if intake.held:
+                    with self._lock:
+                        self._show(held=False)
                 # In a storm do not wait to be woken: by the end of the pause there is more, or the storm is over.
                 if not (intake.storm and pause and seconds):
                     waiter.waiting = True
@@ -4895,10 +4979,11 @@ class Watcher:
                     waiter.waiting = False
                     if not woken:
                         now = self._subscription.now()
-                        self._look_after(now)
-                        if deadline is not None and now >= deadline:
-                            return False
-                        continue
+                        if not (intake.held and now >= source.due):
+                            self._look_after(now)
+                            if deadline is not None and now >= deadline and not waits:
+                                return False
+                            continue
                 if pause and seconds:
                     waiter.pause(pause if left is None or pause < left else left)
                 intake.more = True
@@ -4907,17 +4992,32 @@ class Watcher:
             with self._lock:
                 if self._closed or not self._finish.alive:  # the latter at the interpreter's exit, of a daemon thread
                     return False
-                if table.ended and not queue:
+                if table.ended and not queue and not intake.held:
                     table.ended.clear()
                 newest = intake.take(most) if intake.unsure or (intake.more and not queue) else 0
                 if self._selected or waiter.is_set:
                     self._show()
                 if queue:  # what is later than the deadline stays there, but for a Lost
                     return deadline is None or not queue[0].what or queue[0].timestamp_ns <= deadline
-                if ending and not table.watched:
+                if intake.held or waits:
+                    waits = patient and self._waits_for_name(deadline)
+                if ending and not table.watched and not intake.held:
                     return False
-            if newest and deadline is not None and newest > deadline:
+            if newest and deadline is not None and newest > deadline and not waits:
                 return False
+
+    def _waits_for_name(self, deadline: int | None) -> bool:
+        """Whether an Exec before the deadline is held back, since its name is not known yet."""
+        if not self._intake.held:
+            return False
+        with self._lock:
+            held = self._intake.held
+            return bool(held) and (deadline is None or held[0].timestamp_ns <= deadline)
+
+    def _until_due(self) -> float:
+        """In how many seconds the source is to be read for the sake of that."""
+        wait_ns: int = self._source.due - self._subscription.now()
+        return max(0, wait_ns) / 1e9
 
     def _look_after(self, now: int) -> None:
         """From time to time: look whether all that are known live, and when it is quiet test the subscription."""
@@ -4942,6 +5042,7 @@ class Watcher:
                     self._waiter.set()
                 self._closed = True
                 self._queue.clear()
+                self._intake.held.clear()
                 for wake in [*self._wakers]:
                     with contextlib.suppress(RuntimeError):  # its event loop is closed
                         wake()
@@ -8322,10 +8423,11 @@ class _CompileCommands(_View):
         if not info or event.what != _EXEC or (self.filter.any and not self.filter.holds(info)):
             self._lost |= not info
             return
-        if event.cmdline is None:
+        words = event.cmdline
+        if words is None or (len(words) == 1 and self._is_short(words[0])):
             self._unnamed += not self._within_compile(info)
             return
-        words = self._without_launcher(event.cmdline)
+        words = self._without_launcher(words)
         compiled, output = _compile(words)
         if not (compiled or (words and event.truncated)) or self._within_compile(info):
             return
@@ -8339,6 +8441,12 @@ class _CompileCommands(_View):
                 entry["output"] = os.path.join(event.cwd, output)
             self._entries.pop((event.cwd, path, output), None)  # the last one comes last
             self._entries[event.cwd, path, output] = entry, self._rooted and processes.host == os.uname().nodename
+
+    def _is_short(self, word: str) -> bool:
+        """Whether this is but the short name of a program, which may be a compiler: it had ended when it was read."""
+        name = word[1:-1]
+        return word == f"[{name}]" and (
+            name in _LAUNCHERS or len(os.fsencode(name)) == 15 or self._compiler(name) is not None)
 
     def _without_launcher(self, words: list[str]) -> list[str]:
         """A compiler's command line without ccache; nothing if it is no compiler's."""

@@ -724,6 +724,21 @@ class OverFake(unittest.TestCase):
         source.give(*events)
         self.assertEqual([watcher.read(0) for _ in range(5)], [*events, None])
 
+    def test_a_reader_that_waits_is_told_of_a_name_that_another_thread_waits_for(self) -> None:
+        watcher, source = self.watcher()
+        event = execed(7)
+        told: list[Any] = []
+        source.unnamed = {7: unittest.mock.Mock(event=event)}
+        reader = threading.Thread(target=lambda: told.append(watcher.read(2 * PATIENCE)))
+        with unittest.mock.patch.object(cnproc, "_QUIET", 1 << 40):
+            reader.start()
+            eventually(lambda: watcher._waiter.waiting)
+            source.give(event, shown=False)
+            watcher.watch(os.getpid())
+            source.unnamed.clear()
+            reader.join(PATIENCE)
+        self.assertEqual(told, [event])
+
     def test_a_look_at_the_watched_is_put_off_by_what_looks_cost_and_not_by_one_that_was_slow(self) -> None:
         watcher, _ = self.watcher()
         put_off: list[bool] = []
@@ -2577,6 +2592,117 @@ class Names(Case):
         with unittest.mock.patch.object(cnproc.Watcher, "_sources", (cnproc._DatagramSource,)):
             return self.watcher(**options)
 
+    def test_the_name_of_a_zombie_waits_for_its_exit(self) -> None:
+        watcher = self.datagrams()
+        child = self.shell("exec sleep 0")
+        watcher.watch(child.pid)
+        receive = watcher._source._receive
+        late: list[Any] = []
+
+        def delay(most: int) -> tuple[list[Any], bool]:  # as a kernel does that is preempted between zombie and EXIT
+            events, more = receive(most)
+            now, late[:] = [*late, *(event for event in events if event.what != What.EXIT)], [
+                event for event in events if event.what == What.EXIT]
+            return now, more
+
+        self.go(child)
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        with unittest.mock.patch.object(watcher._source, "_receive", delay):
+            events = self.until(watcher, lambda event: isinstance(event, Exit))
+        self.assertEqual([event.cmdline for event in events if isinstance(event, Exec)], [["[sleep]"]])
+
+    @contextlib.contextmanager
+    def nameless(self) -> Iterator[list[bool]]:
+        """Nobody is seen to go on behind an exec, until there is something in the list."""
+        seen: list[bool] = []
+        with unittest.mock.patch.object(cnproc, "_went_on", lambda *_: bool(seen)), \
+                unittest.mock.patch.object(cnproc._Namer, "_PATIENCE", 1 << 60):
+            yield seen
+
+    def test_others_change_what_is_watched_while_a_name_waits(self) -> None:
+        watcher = self.datagrams()
+        first, second, third = (self.shell("exec cat") for _ in range(3))
+        watcher.watch(first.pid)
+        watcher.watch(second.pid)
+        told: list[Any] = []
+        with self.nameless():
+            reader = threading.Thread(target=lambda: told.extend(watcher.read(PATIENCE) for _ in range(2)))
+            reader.start()
+            self.go(first)
+            eventually(lambda: first.pid in watcher._source.unnamed)
+            second.kill()
+            eventually(lambda: second.pid not in watcher.pids)
+            watcher.watch(third.pid, What.EXIT)
+            third.kill()
+            eventually(lambda: third.pid not in watcher.pids)
+            self.assertEqual(told, [])
+            watcher.unwatch(first.pid)
+            reader.join(PATIENCE)
+        self.assertEqual([(type(event), event.pid) for event in told], [(Exit, second.pid), (Exit, third.pid)])
+
+    def test_a_name_that_waits_holds_back_what_comes_behind_it(self) -> None:
+        for fd in False, True:
+            with self.subTest(fd=fd), self.nameless() as seen:
+                watcher = self.datagrams()
+                first, second = self.shell("exec cat"), self.shell("exit 3")
+                watcher.watch(first.pid)
+                watcher.watch(second.pid)
+                if fd:
+                    self.assertFalse(select.select([watcher], [], [], 0)[0])
+                self.go(first)
+                eventually(lambda: cnproc.cmdline(first.pid) == ["cat"])
+                self.go(second)
+                second.wait()
+                told: list[Any] = []
+                reader = threading.Thread(target=lambda: told.extend(iter(lambda: watcher.read(0), None)))
+                reader.start()
+                eventually(lambda: second.pid not in watcher.pids)
+                if fd:
+                    self.assertTrue(select.select([watcher], [], [], PATIENCE)[0])
+                self.assertEqual(told, [])
+                seen.append(True)
+                reader.join(PATIENCE)
+                self.assertEqual([(type(event), event.pid, getattr(event, "cmdline", 3)) for event in told],
+                                 [(Exec, first.pid, ["cat"]), (Exit, second.pid, 3)])
+
+    def test_a_watcher_closes_while_a_name_waits(self) -> None:
+        with self.nameless():
+            watcher = self.datagrams()
+            child = self.shell("exec cat")
+            watcher.watch(child.pid)
+            told: list[Any] = []
+            reader = threading.Thread(target=lambda: told.append(watcher.read(PATIENCE)))
+            reader.start()
+            self.go(child)
+            eventually(lambda: child.pid in watcher._source.unnamed)
+            watcher.close()
+            reader.join(PATIENCE)
+            self.assertEqual((told, reader.is_alive()), ([None], False))
+
+    def test_an_event_loop_goes_on_while_a_name_waits(self) -> None:
+        async def check(seen: list[bool]) -> Any:
+            watcher = self.datagrams()
+            child = self.shell("exec cat")
+            watcher.watch(child.pid)
+            task: Any = asyncio.ensure_future(watcher.__aiter__().__anext__())
+            self.go(child)
+            while child.pid not in watcher._source.unnamed:
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0.02)  # it has looked more than once
+            self.assertFalse(task.done())
+            seen.append(True)
+            return await asyncio.wait_for(task, PATIENCE)
+
+        with self.nameless() as seen:
+            self.assertEqual(asyncio.run(check(seen)).cmdline, ["cat"])
+
+    def test_a_program_may_be_called_like_a_zombie(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            named = os.path.join(folder, "[cat]")
+            shutil.copy(shutil.which("cat") or "", named)
+            self.assertEqual(self.asleep(named, executable=named)[1].cmdline, [named])
+            self.assertEqual(self.asleep("[cat]", executable=named)[1].cmdline, ["[cat]"])
+
     def test_an_end_in_the_same_batch_takes_no_name_away(self) -> None:
         watcher = self.datagrams()
         child = self.shell("exec sleep 0")
@@ -2593,7 +2719,7 @@ class Names(Case):
             child = self.shell("exec sh -c 'read go; exec cat'")
             watcher.watch(child.pid)
             self.go(child)
-            read = cnproc._proc_cmdline
+            read = cnproc._live_cmdline
 
             def waits(pid: int = child.pid) -> bool:  # for input: it has reported its exec
                 return read(pid)[0] == b"cat\0" and (cnproc._stat_fields(pid) or [b""])[0] == b"S"
@@ -2610,7 +2736,7 @@ class Names(Case):
                 eventually(waits)
                 events = [*self.until(watcher, lambda event: isinstance(event, Exec))]
             else:
-                with unittest.mock.patch.object(cnproc, "_proc_cmdline", look):
+                with unittest.mock.patch.object(cnproc, "_live_cmdline", look):
                     events = [*self.until(watcher, lambda event: isinstance(event, Exec))]
             events += self.until(watcher, lambda event: isinstance(event, Exec))
             self.assertEqual([event.cmdline for event in events], [None, ["cat"]], late)
@@ -6699,6 +6825,9 @@ class CompileCommands(unittest.TestCase):
              f"{self.path} lacks 1 compile: "),
             (good + self.record((6, 1, None), (7, 5, None)), 1, f"{self.path} may lack compiles: the command line of 1 "
              "program is not in the recording"),  # the other is the compiler's own
+            (good + self.record(*((pid, 1, name) for pid, name in enumerate(
+                ("[gcc]", "[x86_64-linux-gn]", "[ccache]", "[sh]", "[cc1]", "[gcc"), 6))), 1,
+             f"{self.path} may lack compiles: the command line of 3 programs is not in the recording"),
             (good + lost, 1, f"events were lost: {self.path} may lack what was compiled then"),
             (good + lost + "\nx", 2, "line 3 is not an event"), (good + "x", 2, "line 2 is not an event"),
         ):
@@ -6733,7 +6862,8 @@ compile("../link/../c.c")
 sys.exit(3)
 """
         os.makedirs(os.path.join(self.folder, "sub/deep"))
-        run = subprocess.run([*CNPROC, "--compile-commands", self.path, "--", *PYTHON, "-c", script],
+        exact = [] if SOURCE == "ebpf" else ["--ptrace"]  # the shells are short
+        run = subprocess.run([*CNPROC, "--compile-commands", self.path, *exact, "--", *PYTHON, "-c", script],
                              cwd=self.folder, stderr=subprocess.PIPE, text=True, timeout=PATIENCE)
         self.assertEqual((run.returncode, run.stderr), (3, ""))
         self.assertEqual([
