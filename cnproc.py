@@ -25,6 +25,7 @@ if __name__ == "__main__":  # until main() handles it, ctrl-C ends this without 
     if _early.getsignal(_early.SIGINT) is _early.default_int_handler:
         _early.signal(_early.SIGINT, _early.SIG_DFL)
 
+import _socket  # socket itself takes 2.5 ms to import
 import collections
 import contextlib
 import ctypes
@@ -37,7 +38,6 @@ import mmap
 import operator
 import os
 import select
-import socket
 import struct
 import sys
 import threading
@@ -1184,12 +1184,12 @@ class _Subscription:
 
     def _subscribe(self, patience: int) -> bool:
         """Subscribe on a fresh socket; whether the kernel acknowledges it within so many milliseconds."""
-        if not hasattr(socket, "AF_NETLINK"):
+        if not hasattr(_socket, "AF_NETLINK"):
             raise OSError(errno.EAFNOSUPPORT, "")
-        self.sock = socket.socket(_AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _NETLINK_CONNECTOR)
-        for option in _SO_RCVBUFFORCE, socket.SO_RCVBUF:  # only the second is limited by net.core.rmem_max
+        self.sock = _socket.socket(_AF_NETLINK, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC, _NETLINK_CONNECTOR)
+        for option in _SO_RCVBUFFORCE, _socket.SO_RCVBUF:  # only the second is limited by net.core.rmem_max
             try:
-                self.sock.setsockopt(socket.SOL_SOCKET, option, self.rcvbuf)
+                self.sock.setsockopt(_socket.SOL_SOCKET, option, self.rcvbuf)
                 break
             except OSError:
                 pass
@@ -1236,8 +1236,8 @@ class _Subscription:
         if attempt >= _LISTENS:
             self._unlisten(1)
             raise _refusal(0)
-        sock = socket.socket(_AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _NETLINK_CONNECTOR)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)  # nobody reads what it receives
+        sock = _socket.socket(_AF_NETLINK, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC, _NETLINK_CONNECTOR)
+        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVBUF, 0)  # nobody reads what it receives
         sock.bind((0, _CN_IDX_PROC))
         self._ask(sock, _PROC_CN_MCAST_LISTEN)
         return (4 << attempt) / 1000
@@ -1260,10 +1260,10 @@ class _Subscription:
     def attach(self, program: list[tuple[int, ...]] | int) -> None:
         """Put a filter before the socket: classic BPF, or the descriptor of an eBPF program. Nothing is lost by it."""
         if isinstance(program, int):
-            self.sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_BPF, program)
+            self.sock.setsockopt(_socket.SOL_SOCKET, _SO_ATTACH_BPF, program)
         else:
             code = (_sock_filter * len(program))(*(_sock_filter(*instruction) for instruction in program))
-            self.sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, bytes(_sock_fprog(len(program), code)))
+            self.sock.setsockopt(_socket.SOL_SOCKET, _SO_ATTACH_FILTER, bytes(_sock_fprog(len(program), code)))
 
     def send_to_self(self, data: bytes) -> None:
         """Run the filter on a datagram of our own, in our own context."""
@@ -1277,7 +1277,7 @@ class _Subscription:
     @property
     def dropped(self) -> int:
         """How many messages the kernel has dropped so far, the buffer being full."""
-        info = self.sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _SK_MEMINFO_VARS * 4)
+        info = self.sock.getsockopt(_socket.SOL_SOCKET, _SO_MEMINFO, _SK_MEMINFO_VARS * 4)
         return int(memoryview(info).cast("I")[_SK_MEMINFO_DROPS])
 
     def was_there(self, pid: int, timestamp_ns: int) -> bool:
@@ -1321,7 +1321,7 @@ def _classic_filter(kinds: int, pids: Iterable[int] | None = None, forks: bool =
 
     def jump(test: int, value: int, true: int, false: int) -> tuple[int, ...]:
         """Compare the word with a constant, and skip so many instructions."""
-        return _BPF_JMP | test, true, false, socket.htonl(value)
+        return _BPF_JMP | test, true, false, _socket.htonl(value)
 
     program = [
         (_BPF_LD | _BPF_W | _BPF_LEN, 0, 0, 0),
@@ -2808,7 +2808,7 @@ class _RingSource(_Source):
         if self._threads:
             self.forget_ended()
         try:
-            self._subscription.sock.recv(1024, socket.MSG_DONTWAIT)
+            self._subscription.sock.recv(1024, _socket.MSG_DONTWAIT)
         except BlockingIOError:
             return _NOTHING
         except OSError as error:
@@ -3284,7 +3284,7 @@ class _DatagramSource(_Source):
 
     def _receive(self, most: int) -> tuple[list[Any], bool]:
         """What is in at most so many datagrams, and whether there may be more. Only those of the kernel count."""
-        count = self._recvmmsg(self.fds[0], self._messages, most, socket.MSG_DONTWAIT, None)
+        count = self._recvmmsg(self.fds[0], self._messages, most, _socket.MSG_DONTWAIT, None)
         number = ctypes.get_errno() if count < 0 else 0
         if number == errno.ENOBUFS:
             self._gap = self._subscription.now()
@@ -3307,7 +3307,7 @@ class _DatagramSource(_Source):
             for message, sender, start in zip(self._messages[:count], self._senders, starts):
                 if not sender.nl_pid:
                     events += _decode(buffer, start - _PROC_EVENT, start - _PROC_EVENT + message.msg_len)
-                    if message.msg_hdr.msg_flags & socket.MSG_TRUNC:  # more messages than there is room for
+                    if message.msg_hdr.msg_flags & _socket.MSG_TRUNC:  # more messages than there is room for
                         events.append(_lost(None, self._subscription.now()))
                 # What the kernel does not write stays as it is: so that it is usual again.
                 sender.nl_pid, sender.nl_groups = 0, _CN_IDX_PROC
@@ -3809,7 +3809,7 @@ class _Helper:
             raise OSError(errno.ENOENT, 'source "ptrace" takes /proc, which is not mounted, or is another PID '
                           "namespace's: unshare --mount-proc mounts it")
         self._number, self._reaps = 0, False
-        self._control, theirs = socket.socketpair()
+        self._control, theirs = _socket.socketpair()
         self.fd, out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         names = {name: value for name, value in globals().items()
                  if name.startswith(("_PTRACE_", "_PIDFD_")) or name in ("_FORK", "_EXEC", "_EXIT")}
@@ -3882,7 +3882,7 @@ class _Helper:
         """End it: the kernel lets all go that it traces. ignore=False: in a forked child, whose parent goes on."""
         if ignore:
             with contextlib.suppress(OSError):
-                self._control.shutdown(socket.SHUT_RDWR)
+                self._control.shutdown(_socket.SHUT_RDWR)
             if self._reaps:
                 self._reaps = False
                 with contextlib.suppress(ChildProcessError):
@@ -5526,7 +5526,9 @@ async def wait_async(pid: int, timeout: float | None = None) -> int | None:
         if waiting.left:
             try:
                 return await asyncio.wait_for(_SharedWaits.wait(waiting), waiting.until_deadline())
-            except asyncio.TimeoutError:
+            except asyncio.TimeoutError as error:
+                if getattr(error, "errno", None):  # no subscription
+                    raise
                 raise waiting.late() from None
         while not waiting.over():
             await _readable(waiting.fileno(), waiting.rest())

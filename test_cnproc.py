@@ -12,6 +12,7 @@ command's tests run over netlink and ptrace, too.
 # pyright: reportPrivateUsage=false
 from __future__ import annotations
 
+import _socket
 import ast
 import asyncio
 import base64
@@ -4068,16 +4069,17 @@ class Silence(Case):
         self.assertFalse(any(event.rebuilt for event in events))
 
     def test_a_subscription_that_is_not_acknowledged_is_tried_again_on_a_fresh_socket(self) -> None:
-        send, silent = socket.socket.send, list[socket.socket]()
+        silent: list[Any] = []
 
-        def unheard(sock: socket.socket, data: Any, *flags: int) -> int:  # nothing of the first socket is sent
-            if sock.family == socket.AF_NETLINK and sock in (silent or [sock]):
-                silent[:] = [sock]
-                return len(bytes(data))
-            return send(sock, data, *flags)
+        class Socket(_socket.socket):
+            def send(self, data: Any, *flags: int) -> int:  # nothing of the first socket is sent
+                if self in (silent or [self]):
+                    silent[:] = [self]
+                    return len(bytes(data))
+                return super().send(data, *flags)
 
         child = self.shell("exit 3")
-        with unittest.mock.patch.object(socket.socket, "send", unheard, create=True):
+        with unittest.mock.patch.object(_socket, "socket", Socket):
             watcher = self.watcher(child.pid)
         self.assertTrue(silent)
         self.assertEqual([event.returncode for event in self.life(child, watcher)], [3])
@@ -4086,12 +4088,12 @@ class Silence(Case):
         """From now on: which sockets have sent LISTEN (1) and IGNORE (2)."""
         sent: list[tuple[int, int]] = []
 
-        class Socket(socket.socket):
+        class Socket(_socket.socket):
             def send(self, data: Any, *flags: int) -> int:
                 sent.append((id(self), bytes(data)[-4:].strip(b"\0")[0]))
                 return super().send(data, *flags)
 
-        patch = unittest.mock.patch.object(socket, "socket", Socket)
+        patch = unittest.mock.patch.object(_socket, "socket", Socket)
         patch.start()
         self.addCleanup(patch.stop)
         return sent
@@ -4454,6 +4456,12 @@ class WaitAsyncByConnector(Async, WaitByConnector):
         return unittest.mock.patch.object(cnproc.Watcher, "watch", watch)
 
     @root
+    def test_a_refused_subscription_is_no_end_of_the_time(self) -> None:
+        silent = OSError(errno.ETIMEDOUT, "the kernel did not answer")  # a TimeoutError, too
+        with unittest.mock.patch.object(cnproc.Watcher, "_subscribe", side_effect=silent), \
+                self.assertRaisesRegex(TimeoutError, "did not answer"):
+            self.wait(self.shell("exit").pid, PATIENCE)
+
     def test_who_gets_the_pid_of_one_that_is_waited_for_is_waited_for_itself(self) -> None:
         async def check() -> None:
             child = self.shell("exit 3")
@@ -4935,16 +4943,17 @@ def record_requests(fd: int) -> None:
 
     Programs are given its source, so it uses nothing from outside.
     """
+    import _socket
     import os
-    import socket
 
-    def record(sock: Any, data: Any, *flags: int, send: Any = socket.socket.send, os: Any = os) -> Any:
-        sent = send(sock, data, *flags)
-        if sock.family == 16 and len(bytes(data)) >= 40:  # AF_NETLINK
-            os.write(fd, b"%d %d\n" % (os.fstat(sock.fileno()).st_ino, bytes(data)[36]))
-        return sent
+    class Socket(_socket.socket):
+        def send(self, data: Any, *flags: int, os: Any = os) -> Any:
+            sent = super().send(data, *flags)
+            if self.family == 16 and len(bytes(data)) >= 40:  # AF_NETLINK
+                os.write(fd, b"%d %d\n" % (os.fstat(self.fileno()).st_ino, bytes(data)[36]))
+            return sent
 
-    setattr(socket.socket, "send", record)  # noqa: B010
+    setattr(_socket, "socket", Socket)  # noqa: B010
 
 
 @live
@@ -4956,7 +4965,7 @@ class Traces(Case):
         self.quiet = not anybody_listens()
         file = tempfile.TemporaryFile("a+b")  # noqa: SIM115
         self.addCleanup(file.close)
-        self.addCleanup(setattr, socket.socket, "send", socket.socket.send)
+        self.addCleanup(setattr, _socket, "socket", _socket.socket)
         self.requests = file.fileno()
         record_requests(self.requests)
 
