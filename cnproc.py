@@ -1008,7 +1008,7 @@ def _bracketed(pid: int) -> bytes:
         return b"[%s]\0" % file.read().rstrip(b"\n")
 
 def _proc_cmdline(pid: int) -> tuple[bytes | None, bool]:
-    """The same, or the name in brackets; None if it cannot be read."""
+    """The raw command line, or else the name in brackets, and whether that is whole; None if it cannot be read."""
     try:
         words, whole = _live_cmdline(pid)
         return words or _bracketed(pid), whole
@@ -2989,7 +2989,7 @@ _FAILED_EXEC = {9, 11}
 class _Look:
     """What /proc has shown of the process of an Exec."""
 
-    __slots__ = ("changed", "event", "ids", "length", "read_ns", "stat", "sure", "words", "zombie")
+    __slots__ = ("changed", "event", "ids", "length", "read_ns", "stat", "sure", "until_ns", "words", "zombie")
 
     def __init__(self, event: Any) -> None:
         self.event = event
@@ -2999,7 +2999,8 @@ class _Look:
         self.ids: tuple[Any, ...] = ()        # for Exec._more
         self.zombie = False                   # whether the process had ended by then
         self.changed = False                  # whether it has changed its user ids since the exec
-        self.stat: list[bytes] | None = None  # its /proc/PID/stat, a while later
+        self.stat: list[bytes] | None = None  # its /proc/PID/stat when it was looked at again
+        self.until_ns = 0                     # how long it may take to go on since
         self.sure = False                     # whether this is right, unless what is received from now on disproves it
 
 class _Namer:
@@ -3019,6 +3020,7 @@ class _Namer:
         self.expected: dict[int, bytes] = {}  # command lines of children that we have started
         self.unnamed: dict[int, _Look] = {}   # of each process: at its last Exec, until that is complete
         self.due = 0                          # when to look at these processes again
+        self.sees_forks = True                # whether all FORKs are received: they tell of a pid's new owner
 
     def on_exec(self, event: Any, wanted: int) -> None:
         """An EXEC. It ends the wait of an earlier one."""
@@ -3044,7 +3046,7 @@ class _Namer:
             del self.unnamed[event.pid]
 
     def read(self) -> bool:
-        """Read what has not been read yet. Returns whether something is sure, for who receives once more."""
+        """Read what has not been read yet. Returns whether some of it is sure: if so, receive again at once."""
         for pid, look in [*self.unnamed.items()]:
             if not look.read_ns:
                 with contextlib.suppress(OSError):
@@ -3060,7 +3062,8 @@ class _Namer:
         self.due = min(self.due, now + self._FIRST) if self.due > now else now + self._FIRST
         if not words:
             fields = _stat_fields(pid)
-            if not fields or fields[0] not in b"ZX":  # it is amid its next exec
+            # It can be amid its next exec, or another process by now.
+            if not fields or fields[0] not in b"ZX" or not self.sees_forks:
                 return
             look.zombie, words = True, _bracketed(pid)
         parent_pid, *ids = _pidfd_ids(pid, self._cgroups) or _proc_ids(pid)
@@ -3081,7 +3084,8 @@ class _Namer:
         """Find out who has gone on. Of who has ended the EXIT will tell."""
         newest = 0
         for pid, look in [*self.unnamed.items()]:
-            if now - look.read_ns > self._PATIENCE:
+            look.until_ns = look.until_ns or now + self._PATIENCE
+            if now > look.until_ns:
                 del self.unnamed[pid]
                 continue
             newest = max(newest, look.read_ns)
@@ -3098,13 +3102,11 @@ class _Namer:
                 self._complete(look)
 
     def _complete(self, look: _Look) -> None:
-        event = look.event
-        del self.unnamed[event.pid]
-        event._more = look.ids
-        if look.changed:
-            event.ruid = event.euid = None
+        event, ids = look.event, look.ids
+        event._more = (ids[0], None, None, *ids[3:]) if look.changed else ids
         if event._words is None:
             event._words, event._length = look.words, look.length
+        del self.unnamed[event.pid]  # the last step: an exception before it does no harm
 
 class _DatagramSource(_Source):
     """The events as datagrams of the kernel: for ordinary users and old kernels. What the eBPF program does there is
@@ -3122,7 +3124,7 @@ class _DatagramSource(_Source):
         self._tracker = _ThreadTracker(threads, self._live_tids, self._status, self._hold, self._release)
         self._namer = _Namer(subscription, self._tracker.processes, paths)
         self.unnamed = self._namer.unnamed
-        self._held = 0                      # pidfds
+        self._pidfds = 0                      # pidfds
         self.pending: list[Any] = []        # events that the next read() will give
         self._gap: int | None = None        # after an overrun: when it was noticed
         self._drops = subscription.dropped  # as far as they are reported
@@ -3159,6 +3161,7 @@ class _DatagramSource(_Source):
             kinds |= process.kinds | process.inherited
         if not tracker.everything and len(processes) < 1000 and not any(p.inherited for p in processes.values()):
             pids = tuple(processes)
+        self._namer.sees_forks = pids is None
         wanted = (kinds and kinds | _LIFE | (_UID if kinds & _EXEC else 0), pids, bool(kinds & _FORK))
         if wanted != self._filter:
             try:
@@ -3327,18 +3330,18 @@ class _DatagramSource(_Source):
 
     def _hold(self, pid: int, timestamp_ns: int) -> int:
         pidfd = -1
-        if self._held < self._PIDFDS and _pidfd_has_status():
+        if self._pidfds < self._PIDFDS and _pidfd_has_status():
             with contextlib.suppress(OSError):
                 pidfd = os.pidfd_open(pid)
                 if self._subscription.was_there(pid, timestamp_ns):
-                    self._held += 1
+                    self._pidfds += 1
                     return pidfd
         if pidfd >= 0:
             os.close(pidfd)
         return -1
 
     def _release(self, pidfd: int) -> None:
-        self._held -= 1
+        self._pidfds -= 1
         os.close(pidfd)
 
     def recount(self, live: Iterable[int], gone: Iterable[int]) -> None:
@@ -4166,14 +4169,14 @@ class _Waiter:
 class _Intake:
     """What the source gives goes through the table into the queue. Call everything under Watcher._lock.
 
-    Two exceptions: a reader pops from `queue` without it, and sets `more` when it has been woken.
+    Without it, a reader pops from `queue`, sets `more` when it has been woken, and looks whether something is held.
     """
 
     def __init__(self, source: Any, subscription: Any, threads: bool) -> None:
         self.source, self.now = source, subscription.now
         self.table = _Table(threads)
         self.queue: collections.deque[Any] = collections.deque()  # what is to be handed out
-        self.held: collections.deque[Any] = collections.deque()   # and what comes behind that: an unnamed Exec is first
+        self.held: collections.deque[Any] = collections.deque()   # what waits: an unnamed Exec, and all behind it
         self.recovery = _Recovery(self, subscription, threads)
         self.more = True           # whether the source may have something at once
         self.unsure = False        # whether events are lost of which only /proc can tell
@@ -4456,7 +4459,7 @@ class _Recovery:
             return
         intake.recovering = intake.unsure = True
         try:
-            if intake.held:  # what follows is not to wait for a name
+            if intake.held:  # so that what /proc tells goes behind all that came before the loss
                 source.unnamed.clear()
                 intake.release()
             known = source.known()
@@ -4665,8 +4668,8 @@ class Watcher:
         if not 0 <= delay < 1 << 20:
             raise ValueError(f"delay must be a number of seconds, not {delay}")
         self._delay = delay
-        # Serialises all that is not the reader's own. Never held while waiting, but for up to 4 ms where a command line
-        # has more than 16 KiB (_Ring._complete()).
+        # Serialises all that is not the reader's own. Never held while waiting for an event or a name. The longest
+        # pauses under it: 4 ms for a command line of over 16 KiB (_Ring._complete()), and those of _Recovery.probe().
         self._lock: Any = threading.RLock()
         self._reading = threading.Lock()    # held by the reader, also while it waits
         self._reader = 0                    # the thread that holds _reading
@@ -4803,7 +4806,10 @@ class Watcher:
                 self._show()
 
     def _show(self, *, held: bool = True) -> None:
-        """Wake a reader for what is in hand, and be readable for it if anybody has asked for the descriptor."""
+        """Wake a reader for what is in hand, and be readable for it if anybody has asked for the descriptor.
+
+        held=False: not for what is held, since the caller comes again when that is due.
+        """
         if (self._queue or self._source.pending or (held and self._intake.held)) and (self._selected or self._reader):
             self._waiter.set()
         elif not self._closed:
@@ -4847,15 +4853,15 @@ class Watcher:
             raise ValueError(f"timeout must be a number of seconds from 0, or None, not {timeout}")
         return None if timeout > 1 << 30 else self._subscription.now() + int(timeout * 1_000_000_000)
 
-    def _stream(self, deadline: int | None, *, ending: bool = False, patient: bool = True) -> Iterator[Event]:
-        """The events up to the deadline; ending: until no process is watched any longer; patient: as for _wait()."""
+    def _stream(self, deadline: int | None, *, ending: bool = False, for_held: bool = True) -> Iterator[Event]:
+        """The events up to the deadline; ending: until no process is watched any longer; for_held: as for _fill()."""
         queue, popleft = self._queue, self._queue.popleft
         while True:
             try:
                 yield from _taken(popleft, len(queue))
             except IndexError:  # another thread does not want it any longer
                 pass
-            if not self._fill(deadline, _BATCH, ending, patient):
+            if not self._fill(deadline, _BATCH, ending, for_held):
                 return
 
     def _take(self, deadline: int | None, ending: bool = False) -> list[Any] | None:
@@ -4876,7 +4882,7 @@ class Watcher:
             now = self._subscription.now()
             over = deadline is not None and now >= deadline
             turn = time.monotonic() + 0.01
-            for event in self._stream(deadline if over else now, ending=ending, patient=False):
+            for event in self._stream(deadline if over else now, ending=ending, for_held=False):
                 yield event
                 if time.monotonic() > turn:  # a slow reader of many events: other tasks have their turn
                     await asyncio.sleep(0)
@@ -4890,7 +4896,7 @@ class Watcher:
             if not storm and not self._queue:
                 await self._woken(self._until_due() if waits else min(_QUIET / 2e9, left), look=True)
             pause = max(self._source.gather if storm or self._source.patient else 0, self._delay)
-            if pause:
+            if pause and not waits:
                 await self._woken(min(pause, left), look=False)
 
     async def _woken(self, seconds: float, *, look: bool) -> None:
@@ -4917,11 +4923,11 @@ class Watcher:
                 self._wakers.discard(waker)
             os.close(fd)
 
-    def _fill(self, deadline: int | None, most: int, ending: bool = False, patient: bool = True) -> bool:
+    def _fill(self, deadline: int | None, most: int, ending: bool = False, for_held: bool = True) -> bool:
         """Take in events until some are to be handed out.
 
-        False if the deadline passes, the watcher is closed, or (ending) no process is watched any longer. patient: wait
-        in any case for the name of an Exec from before the deadline.
+        False if the deadline passes, the watcher is closed, or (ending) no process is watched any longer.
+        for_held: if an Exec from before the deadline is held, wait for its name in any case.
         """
         if os.getpid() != self._owner:
             self._check()
@@ -4933,9 +4939,12 @@ class Watcher:
             with self._reading:
                 self._reader = threading.get_ident()
                 try:
-                    return self._wait(deadline, most, ending, patient)
+                    return self._wait(deadline, most, ending, for_held)
                 finally:
                     self._reader = 0
+                    if self._selected and self._intake.held and not self._closed:
+                        with self._lock:
+                            self._show()
         except OSError:
             if not self._closed:
                 raise
@@ -4954,10 +4963,10 @@ class Watcher:
         self._reading.release()
         return True
 
-    def _wait(self, deadline: int | None, most: int, ending: bool, patient: bool) -> bool:
+    def _wait(self, deadline: int | None, most: int, ending: bool, for_held: bool) -> bool:
         # Between rare events the caches go cold, and each call costs microseconds. So this is one function.
         intake, queue, table, source, waiter = self._intake, self._queue, self._table, self._source, self._waiter
-        waits = patient and self._waits_for_name(deadline)
+        waits = for_held and self._waits_for_name(deadline)
         while True:
             if not (intake.more or intake.unsure or queue or self._closed or (
                     ending and not table.watched and not intake.held)):
@@ -4967,11 +4976,12 @@ class Watcher:
                     seconds = left
                 if most > 1 and (source.patient or intake.storm) and pause < source.gather:
                     pause = source.gather
-                if waits:
-                    seconds = self._until_due()
                 if intake.held:
                     with self._lock:
                         self._show(held=False)
+                        waits = for_held and self._waits_for_name(deadline)
+                if waits:
+                    seconds, pause = self._until_due(), 0
                 # In a storm do not wait to be woken: by the end of the pause there is more, or the storm is over.
                 if not (intake.storm and pause and seconds):
                     waiter.waiting = True
@@ -4997,10 +5007,12 @@ class Watcher:
                 newest = intake.take(most) if intake.unsure or (intake.more and not queue) else 0
                 if self._selected or waiter.is_set:
                     self._show()
+                if self._closed:  # by a signal handler, meanwhile
+                    return False
                 if queue:  # what is later than the deadline stays there, but for a Lost
                     return deadline is None or not queue[0].what or queue[0].timestamp_ns <= deadline
                 if intake.held or waits:
-                    waits = patient and self._waits_for_name(deadline)
+                    waits = for_held and self._waits_for_name(deadline)
                 if ending and not table.watched and not intake.held:
                     return False
             if newest and deadline is not None and newest > deadline and not waits:
@@ -5015,7 +5027,7 @@ class Watcher:
             return bool(held) and (deadline is None or held[0].timestamp_ns <= deadline)
 
     def _until_due(self) -> float:
-        """In how many seconds the source is to be read for the sake of that."""
+        """In how many seconds the source is to be read again for the sake of who has no name yet."""
         wait_ns: int = self._source.due - self._subscription.now()
         return max(0, wait_ns) / 1e9
 
@@ -5042,7 +5054,6 @@ class Watcher:
                     self._waiter.set()
                 self._closed = True
                 self._queue.clear()
-                self._intake.held.clear()
                 for wake in [*self._wakers]:
                     with contextlib.suppress(RuntimeError):  # its event loop is closed
                         wake()

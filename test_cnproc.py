@@ -725,6 +725,18 @@ class OverFake(unittest.TestCase):
         source.give(*events)
         self.assertEqual([watcher.read(0) for _ in range(5)], [*events, None])
 
+    def test_a_close_while_events_are_released_ends_the_reader(self) -> None:
+        watcher, source = self.watcher()
+
+        class Unnamed(dict[int, Any]):
+            def __contains__(self, pid: object) -> bool:  # as if a signal handler ran there
+                watcher.close()
+                return False
+
+        source.unnamed = Unnamed({8: None})
+        source.give(execed(7), execed(7))
+        self.assertIsNone(watcher.read(PATIENCE))
+
     def test_a_reader_that_waits_is_told_of_a_name_that_another_thread_waits_for(self) -> None:
         watcher, source = self.watcher()
         event = execed(7)
@@ -2613,10 +2625,14 @@ class Names(Case):
         self.assertEqual([event.cmdline for event in events if isinstance(event, Exec)], [["[sleep]"]])
 
     @contextlib.contextmanager
-    def nameless(self) -> Iterator[list[bool]]:
+    def nameless(self) -> Generator[list[bool]]:
         """Nobody is seen to go on behind an exec, until there is something in the list."""
         seen: list[bool] = []
-        with unittest.mock.patch.object(cnproc, "_went_on", lambda *_: bool(seen)), \
+
+        def went_on(before: list[bytes], now: list[bytes]) -> bool:
+            return bool(seen)
+
+        with unittest.mock.patch.object(cnproc, "_went_on", went_on), \
                 unittest.mock.patch.object(cnproc._Namer, "_PATIENCE", 1 << 60):
             yield seen
 
@@ -2679,6 +2695,59 @@ class Names(Case):
             watcher.close()
             reader.join(PATIENCE)
             self.assertEqual((told, reader.is_alive()), ([None], False))
+
+    def test_a_slow_reader_loses_no_name(self) -> None:
+        watcher = self.datagrams()
+        child = self.shell("exec cat")
+        watcher.watch(child.pid)
+        self.go(child)
+        eventually(lambda: cnproc.cmdline(child.pid) == ["cat"])
+        watcher._intake.drain()
+        time.sleep(2 * cnproc._Namer._PATIENCE / 1e9)
+        self.assertEqual(self.until(watcher, lambda event: isinstance(event, Exec))[-1].cmdline, ["cat"])
+
+    def test_a_delay_is_not_paid_for_a_name_again(self) -> None:
+        with self.nameless() as seen:
+            watcher = self.datagrams(delay=0.001)
+            child = self.shell("exec cat")
+            watcher.watch(child.pid)
+            held: list[bool] = []
+
+            def pause(seconds: float) -> None:
+                held.append(bool(watcher._intake.held))
+
+            with unittest.mock.patch.object(watcher._waiter, "pause", pause):
+                reader = threading.Thread(target=lambda: watcher.read(PATIENCE))
+                reader.start()
+                self.go(child)
+                unnamed = watcher._source.unnamed
+                eventually(lambda: child.pid in unnamed and unnamed[child.pid].stat)
+                time.sleep(0.03)  # it looks on and on
+                seen.append(True)
+                reader.join(PATIENCE)
+            self.assertEqual({*held}, {False})
+
+    def test_the_descriptor_shows_what_is_held_after_a_ctrl_c(self) -> None:
+        with self.nameless() as seen:
+            watcher = self.datagrams()
+            child = self.shell("exec cat")
+            watcher.watch(child.pid)
+            fd = watcher.fileno()
+            self.go(child)
+            poll = watcher._waiter.poll
+
+            def interrupted(*args: Any) -> Any:
+                if watcher._intake.held:
+                    raise KeyboardInterrupt
+                return poll(*args)
+
+            with unittest.mock.patch.object(watcher._waiter, "poll", interrupted), \
+                    self.assertRaises(KeyboardInterrupt):
+                watcher.read(PATIENCE)
+            self.assertTrue(select.select([fd], [], [], PATIENCE)[0])
+            seen.append(True)
+            event: Any = watcher.read(0)
+            self.assertEqual(event.cmdline, ["cat"])
 
     def test_an_event_loop_goes_on_while_a_name_waits(self) -> None:
         async def check(seen: list[bool]) -> Any:
@@ -2759,6 +2828,22 @@ class Names(Case):
                          (os.getpid(), os.getuid(), os.geteuid(), cgroup and cgroup[1]))
         self.assertEqual((event.exe, event.cwd), (os.path.realpath(shutil.which("cat") or ""), os.getcwd()))
 
+    def reuse(self, pid: int, function: Callable[[], object]) -> None:
+        """Have a fork of this process, in which that runs, take the pid of one that is gone."""
+        time.sleep(0.03)  # start times are in hundredths of a second
+        for _ in range(100):
+            with open("/proc/sys/kernel/ns_last_pid", "w") as file:
+                file.write(str(pid - 1))
+            other = os.fork()
+            if not other:
+                function()
+                os._exit(0)
+            if other == pid:
+                return
+            os.kill(other, signal.SIGKILL)
+            os.waitpid(other, 0)
+        self.skipTest("the pid could not be reused")
+
     @unittest.skipUnless(os.geteuid() == 0, "takes root")
     def test_a_name_is_not_that_of_a_later_process_with_the_pid_that_has_executed_nothing(self) -> None:
         for at_once in False, True:  # whether the exec, the exit and the later fork are received in one call
@@ -2768,27 +2853,30 @@ class Names(Case):
                 watcher.watch(child.pid)
                 self.go(child)
                 child.wait()
-                time.sleep(0.03)  # start times are in hundredths of a second
-                other = 0
-                for _ in range(100):
-                    with open("/proc/sys/kernel/ns_last_pid", "w") as file:
-                        file.write(str(child.pid - 1))
-                    other = os.fork()
-                    if not other:
-                        signal.pause()
-                        os._exit(0)
-                    if other == child.pid:
-                        break
-                    os.kill(other, signal.SIGKILL)
-                    os.waitpid(other, 0)
-                self.assertEqual(other, child.pid)
+                self.reuse(child.pid, signal.pause)
                 try:
                     events = watcher._stream(watcher._deadline(PATIENCE)) if at_once else iter(watcher.read, None)
                     event: Any = next(event for event in events if isinstance(event, Exec))
                 finally:
-                    os.kill(other, signal.SIGKILL)
-                    os.waitpid(other, 0)
+                    os.kill(child.pid, signal.SIGKILL)
+                    os.waitpid(child.pid, 0)
                 self.assertEqual((event.cmdline, event._values()), (None, [None] * 6))
+
+    @unittest.skipUnless(os.geteuid() == 0, "takes root")
+    def test_a_zombie_s_name_is_not_that_of_a_later_one_with_the_pid(self) -> None:
+        for follow in False, True:  # whether it hears of forks
+            watcher = self.datagrams()
+            child = self.shell("exec true")
+            watcher.watch(child.pid, What.EXEC | What.EXIT, follow=follow)
+            self.go(child)
+            child.wait()
+            self.reuse(child.pid, lambda: os._exit(0))
+            os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+            try:
+                event = self.until(watcher, lambda event: isinstance(event, Exec))[-1]
+            finally:
+                os.waitpid(child.pid, 0)
+            self.assertIsNone(event.cmdline)
 
     @unittest.skipUnless(os.geteuid() == 0, "takes root")
     def test_user_ids_that_change_just_before_the_exec_are_those_at_the_exec(self) -> None:
