@@ -4966,7 +4966,7 @@ class Watcher:
     def _wait(self, deadline: int | None, most: int, ending: bool, for_held: bool) -> bool:
         # Between rare events the caches go cold, and each call costs microseconds. So this is one function.
         intake, queue, table, source, waiter = self._intake, self._queue, self._table, self._source, self._waiter
-        waits = for_held and self._waits_for_name(deadline)
+        waits = bool(intake.held) and for_held and self._waits_for_name(deadline)
         while True:
             if not (intake.more or intake.unsure or queue or self._closed or (
                     ending and not table.watched and not intake.held)):
