@@ -3036,14 +3036,16 @@ class _Namer:
     def on_exit(self, event: Any) -> None:
         """The EXIT of the first thread of a process that is in `unnamed`."""
         look, signal = self.unnamed[event.pid], event.exit_code & 0x7F
-        # Who dies so may have failed in an exec: /proc shows the program of that.
-        if look.read_ns and not look.zombie and (
-                event.timestamp_ns >= look.read_ns and signal not in _FAILED_EXEC):
-            self._complete(look)
-        elif not signal and (look.zombie or not look.read_ns):  # the name of a zombie will do
-            look.sure = True
-        else:
+        # Of who has failed in its next exec, /proc may have shown the program of that.
+        if look.read_ns and not look.zombie:
+            if look.sure or (event.timestamp_ns >= look.read_ns and signal not in _FAILED_EXEC):
+                self._complete(look)
+            else:
+                del self.unnamed[event.pid]
+        elif signal:
             del self.unnamed[event.pid]
+        else:
+            look.sure = True  # the name of the zombie, if it is one
 
     def read(self) -> bool:
         """Read what has not been read yet. Returns whether some of it is sure: if so, receive again at once."""
