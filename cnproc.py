@@ -4892,13 +4892,15 @@ class Watcher:
             waits = self._waits_for_name(deadline)
             if (over and not waits) or self._closed or (ending and self._is_over()):
                 return
-            left = max(0, deadline - now) / 1e9 if deadline is not None else 1 << 30
+            left = 1 << 30 if deadline is None else max(0, deadline - now) / 1e9
+            if waits:
+                left = self._until_due()
             await asyncio.sleep(0)
             storm = self._intake.storm
             if not storm and not self._queue:
-                await self._woken(self._until_due() if waits else min(_QUIET / 2e9, left), look=True)
+                await self._woken(min(_QUIET / 2e9, left), look=True)
             pause = max(self._source.gather if storm or self._source.patient else 0, self._delay)
-            if pause and not waits:
+            if pause and (storm or not waits):
                 await self._woken(min(pause, left), look=False)
 
     async def _woken(self, seconds: float, *, look: bool) -> None:
@@ -4983,7 +4985,7 @@ class Watcher:
                         self._show(held=False)
                         waits = for_held and self._waits_for_name(deadline)
                 if waits:
-                    seconds, pause = self._until_due(), 0
+                    seconds, pause = self._until_due(), pause if intake.storm else 0
                 # In a storm do not wait to be woken: by the end of the pause there is more, or the storm is over.
                 if not (intake.storm and pause and seconds):
                     waiter.waiting = True
