@@ -4543,13 +4543,13 @@ class WaitAsyncByConnector(Async, WaitByConnector):
 
         return unittest.mock.patch.object(cnproc.Watcher, "watch", watch)
 
-    @root
     def test_a_refused_subscription_is_no_end_of_the_time(self) -> None:
         silent = OSError(errno.ETIMEDOUT, "the kernel did not answer")  # a TimeoutError, too
         with unittest.mock.patch.object(cnproc.Watcher, "_subscribe", side_effect=silent), \
                 self.assertRaisesRegex(TimeoutError, "did not answer"):
             self.wait(self.shell("exit").pid, PATIENCE)
 
+    @root
     def test_who_gets_the_pid_of_one_that_is_waited_for_is_waited_for_itself(self) -> None:
         async def check() -> None:
             child = self.shell("exit 3")
