@@ -998,7 +998,7 @@ def _other_cmdline(pid: int) -> tuple[bytes, bool]:
     return b"", True
 
 def _live_cmdline(pid: int) -> tuple[bytes, bool]:
-    """The raw command line of a process from /proc, and whether it is whole; empty of a kernel thread or a zombie."""
+    """The raw command line of a process from /proc, and whether it is whole; empty for a kernel thread or a zombie."""
     words, whole = _read_cmdline(f"/proc/{pid}")
     return (words, whole) if words else _other_cmdline(pid)
 
@@ -2298,7 +2298,7 @@ class _Source:
 
     fds            what to wait on
     pending        what has been received already: the next read() gives it, `fds` do not show it
-    unnamed        Execs, by pid, that read() has given and may yet complete: hold back what comes from the first on
+    unnamed        by pid, looks at Execs that read() has given and may yet complete: hold these back, and all behind
     gather         how long a reader may pause so that events gather, in seconds
     patient        whether it always may; else only in a storm
     only_commands  why it watches nothing but the commands that popen() starts; "" if it watches anything
@@ -2983,7 +2983,7 @@ class _ThreadTracker:
             return -1
         return status | 0x80 if process.dumped and status in _CORE_SIGNALS else status
 
-# The signals by which a process dies whose exec has failed past the point of no return: SIGKILL, SIGSEGV.
+# SIGKILL and SIGSEGV: the signals that kill a process whose exec fails past the point of no return.
 _FAILED_EXEC = {9, 11}
 
 class _Look:
@@ -3000,7 +3000,7 @@ class _Look:
         self.zombie = False                   # whether the process had ended by then
         self.changed = False                  # whether it has changed its user ids since the exec
         self.stat: list[bytes] | None = None  # its /proc/PID/stat when it was looked at again
-        self.until_ns = 0                     # how long it may take to go on since
+        self.until_ns = 0                     # by when it must have gone on
         self.sure = False                     # whether this is right, unless what is received from now on disproves it
 
 class _Namer:
@@ -3036,7 +3036,7 @@ class _Namer:
     def on_exit(self, event: Any) -> None:
         """The EXIT of the first thread of a process that is in `unnamed`."""
         look, signal = self.unnamed[event.pid], event.exit_code & 0x7F
-        # Of who has failed in its next exec, /proc may have shown the program of that.
+        # If its next exec has failed, /proc may have shown that program.
         if look.read_ns and not look.zombie:
             if look.sure or (event.timestamp_ns >= look.read_ns and signal not in _FAILED_EXEC):
                 self._complete(look)
@@ -3053,26 +3053,27 @@ class _Namer:
             if not look.read_ns:
                 with contextlib.suppress(OSError):
                     self._read(pid, look)
-                # Behind its EXIT, who is no zombie is a later process with its pid.
+                # After its EXIT, who is no zombie is a later process with this pid, or has other threads that live on.
                 if look.words is None or (look.sure and not look.zombie):
                     del self.unnamed[pid]
         return any(look.sure for look in self.unnamed.values())
 
     def _read(self, pid: int, look: _Look) -> None:
+        # The paths first: if they are a later program's, so is the command line, which is guarded.
+        paths = (_proc_link(pid, "exe"), _proc_link(pid, "cwd")) if self._paths else (None, None)
         words, whole = _live_cmdline(pid)
         now = look.read_ns = self._now()
-        self.due = min(self.due, now + self._FIRST) if self.due > now else now + self._FIRST
+        self.due = min(self.due, now + self._FIRST) if len(self.unnamed) > 1 else now + self._FIRST
         if not words:
             fields = _stat_fields(pid)
-            # It can be amid its next exec, or another process by now.
-            if not fields or fields[0] not in b"ZX" or not self.sees_forks:
+            # It may be in the middle of its next exec, which another thread can call, or be another process by now.
+            if not fields or fields[0] not in b"ZX" or int(fields[17]) > 1 or not self.sees_forks:
                 return
             look.zombie, words = True, _bracketed(pid)
         parent_pid, *ids = _pidfd_ids(pid, self._cgroups) or _proc_ids(pid)
         process = self._processes.get(pid)
         if not process or process.parent_pid != parent_pid:  # it may have changed since the exec
             parent_pid = None
-        paths = (_proc_link(pid, "exe"), _proc_link(pid, "cwd")) if self._paths else (None, None)
         look.words, look.length, look.ids = words, len(words) + (not whole), (parent_pid, *ids, *paths)
 
     def sure(self) -> list[_Look]:
@@ -3083,15 +3084,16 @@ class _Namer:
         return [look for look in self.unnamed.values() if look.sure]
 
     def _look_again(self, now: int) -> None:
-        """Find out who has gone on. Of who has ended the EXIT will tell."""
+        """Find out which of them have gone on. For those that have ended, the EXIT will tell."""
         newest = 0
         for pid, look in [*self.unnamed.items()]:
             look.until_ns = look.until_ns or now + self._PATIENCE
             if now > look.until_ns:
                 del self.unnamed[pid]
                 continue
-            newest = max(newest, look.read_ns)
-            fields = _stat_fields(pid)
+            newest, fields = max(newest, look.read_ns), None
+            with contextlib.suppress(OSError):
+                fields = _stat_fields(pid)
             if fields and fields[0] not in b"ZX" and not look.zombie:
                 look.stat = look.stat or fields
                 look.sure = look.sure or _went_on(look.stat, fields)
@@ -3126,10 +3128,11 @@ class _DatagramSource(_Source):
         self._tracker = _ThreadTracker(threads, self._live_tids, self._status, self._hold, self._release)
         self._namer = _Namer(subscription, self._tracker.processes, paths)
         self.unnamed = self._namer.unnamed
-        self._pidfds = 0                      # pidfds
+        self._pidfds = 0                    # how many are held
         self.pending: list[Any] = []        # events that the next read() will give
         self._gap: int | None = None        # after an overrun: when it was noticed
         self._drops = subscription.dropped  # as far as they are reported
+        self._dropped = self._drops         # when a name was last certain
         self._filter: Any = None            # what the filter was made from
         self.fds = (subscription.sock.fileno(),)
         # What recvmmsg(2) fills. proc_event, 36 bytes into a datagram, lies at a multiple of 8.
@@ -3255,8 +3258,12 @@ class _DatagramSource(_Source):
             elif what == _FORK and event.pid in unnamed and event.tid == event.pid:  # the pid has a new owner
                 del unnamed[event.pid]
             events += tracker.fold(event)
-        if not more:
-            namer.complete(sure)
+        if sure and not more:
+            dropped = self._subscription.dropped
+            if dropped == self._dropped:
+                namer.complete(sure)
+            else:  # an overrun behind the first message, which recvmmsg(2) reports at the next call
+                self._dropped, more = dropped, True
         if lost:
             unnamed.clear()
         elif unnamed:
@@ -4207,6 +4214,7 @@ class _Intake:
     def settle(self) -> None:
         """If an exception, such as a ctrl-C, came between the source and the queue, report that events are lost."""
         if self.unsettled and not self.recovering:
+            self.source.unnamed.clear()  # what would have disproved a name may be among them
             self.put([_lost(None, self.now())])
             self.unsure = True
             self.unsettled = False
@@ -4237,7 +4245,7 @@ class _Intake:
             if event.what == _EXEC and event.pid in unnamed and unnamed[event.pid].event is event:
                 break
             number += 1
-        self.queue.extend(_taken(self.held.popleft, number))  # in one step, between which no ctrl-C comes
+        self.queue.extend(_taken(self.held.popleft, number))  # in one step, which no ctrl-C interrupts
 
     def drain(self) -> None:
         """Take in all that has happened by now: what is decided next is about what comes after it."""
@@ -4256,7 +4264,7 @@ class _Intake:
         self.unsettled = False
 
     def keep(self, wanted: Callable[[Any], bool]) -> None:
-        """Hand out no more than what is wanted of what is in the queue."""
+        """Drop what is not wanted from the queue, and from what is held."""
         queue, held = self.queue, self.held
         queue.appendleft(None)  # at which a reader in another thread stops, to ask for the lock
         kept = [event for event in queue.copy() if event is not None and wanted(event)]
@@ -4826,9 +4834,10 @@ class Watcher:
         self._check()
         deadline = self._deadline(timeout)
         while True:
-            if self._selected and len(self._queue) == 1 and not self._intake.held and not self._source.pending:
+            if self._selected and self._has_one():
                 with self._lock:
-                    self._waiter.clear()
+                    if self._has_one():
+                        self._waiter.clear()
             if self._queue:
                 try:
                     for event in _taken(self._queue.popleft, 1):
@@ -4837,6 +4846,10 @@ class Watcher:
                     pass
             if not self._fill(deadline, 1):  # which waits for a keep() in another thread
                 return None
+
+    def _has_one(self) -> bool:
+        """Whether a single event is in hand."""
+        return len(self._queue) == 1 and not self._intake.held and not self._source.pending
 
     def __iter__(self) -> Iterator[Event]:
         """The events, until the watcher is closed."""
@@ -4913,19 +4926,24 @@ class Watcher:
         def waker() -> None:
             loop.call_soon_threadsafe(_wake, future)
 
-        with self._lock:
-            if self._closed:
-                return
-            self._selected = True
-            self._show(held=False)
-            fd = os.dup(self._waiter.fileno())  # who closes the watcher closes the descriptor
-            self._wakers.add(waker)
+        fd = -1
         try:
+            with self._lock:
+                self._wakers.add(waker)
+                if self._closed:
+                    return
+                self._selected = True
+                self._show(held=False)
+                fd = os.dup(self._waiter.fileno())  # who closes the watcher closes the descriptor
             await _readable(fd if look else None, seconds, future)
+        except ValueError:
+            if not self._closed:  # a signal handler has closed it just now
+                raise
         finally:
             with self._lock:
                 self._wakers.discard(waker)
-            os.close(fd)
+            if fd >= 0:
+                os.close(fd)
 
     def _fill(self, deadline: int | None, most: int, ending: bool = False, for_held: bool = True) -> bool:
         """Take in events until some are to be handed out.
@@ -5031,7 +5049,7 @@ class Watcher:
             return bool(held) and (deadline is None or held[0].timestamp_ns <= deadline)
 
     def _until_due(self) -> float:
-        """In how many seconds the source is to be read again for the sake of who has no name yet."""
+        """In how many seconds the source is to be read again for processes that have no name yet."""
         wait_ns: int = self._source.due - self._subscription.now()
         return max(0, wait_ns) / 1e9
 
@@ -8460,7 +8478,7 @@ class _CompileCommands(_View):
             self._entries[event.cwd, path, output] = entry, self._rooted and processes.host == os.uname().nodename
 
     def _is_short(self, word: str) -> bool:
-        """Whether this is but the short name of a program, which may be a compiler: it had ended when it was read."""
+        """Whether this is only the short name of a program that may be a compiler: it had ended when it was read."""
         name = word[1:-1]
         return word == f"[{name}]" and (
             name in _LAUNCHERS or len(os.fsencode(name)) == 15 or self._compiler(name) is not None)
