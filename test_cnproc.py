@@ -5042,8 +5042,8 @@ os._exit(4)
         self.assertEqual(sorted([*forks, child.pid]), sorted(exits))
         if RELEASE >= (5, 17):
             # Over netlink the status of a process with threads is None if it can no longer be asked for.
-            codes = [event.returncode for event in events if isinstance(event, Exit)]
-            known = collections.Counter(code for code in codes if code is not None or SOURCE != "netlink")
+            codes: list[Any] = [event.returncode for event in events if isinstance(event, Exit)]
+            known = collections.Counter([code for code in codes if code is not None or SOURCE != "netlink"])
             self.assertFalse(known - collections.Counter({3: 4 * number, 4: 4}))
             self.assertEqual(known[3], 4 * number)
 
