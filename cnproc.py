@@ -802,9 +802,11 @@ def _stat_of(fields: list[bytes]) -> _Stat:
 def _went_on(before: list[bytes], now: list[bytes]) -> bool:
     """Whether a live process has run since, or sleeps, by its /proc/PID/stat: what /proc showed has been reported.
 
-    The kernel counts page faults at once, which a process has many of behind an exec, and CPU time at a tick.
+    The kernel counts page faults at once, of which a process has many behind an exec, and few before its report. It
+    shows CPU time in ticks: one can end in the exec, two cannot.
     """
-    return now[0] == b"S" or int(now[7]) > int(before[7]) + 4 or now[11:13] != before[11:13]
+    return (now[0] == b"S" or int(now[7]) > int(before[7]) + 4
+            or int(now[11]) + int(now[12]) > int(before[11]) + int(before[12]) + 1)
 
 def _pids() -> list[int]:
     """All processes that /proc shows, zombies too."""
@@ -3035,17 +3037,24 @@ class _Namer:
 
     def on_exit(self, event: Any) -> None:
         """The EXIT of the first thread of a process that is in `unnamed`."""
-        look, signal = self.unnamed[event.pid], event.exit_code & 0x7F
-        # If its next exec has failed, /proc may have shown that program.
-        if look.read_ns and not look.zombie:
-            if look.sure or (event.timestamp_ns >= look.read_ns and signal not in _FAILED_EXEC):
+        pid = event.pid
+        look, signal, process = self.unnamed[pid], event.exit_code & 0x7F, self._processes.get(pid)
+        if not look.read_ns or look.zombie:
+            look.sure = not signal  # the name of the zombie, if it is one: it has not failed in an exec, which kills
+        elif not look.sure and event.timestamp_ns >= look.read_ns and signal not in _FAILED_EXEC:
+            if process and not process.threaded and not process.incomplete:
                 self._complete(look)
-            else:
-                del self.unnamed[event.pid]
-        elif signal:
-            del self.unnamed[event.pid]
-        else:
-            look.sure = True  # the name of the zombie, if it is one
+            else:  # an exec by another thread ends the first, whose EXIT can come when /proc shows the new command line
+                look.sure = self._has_ended(pid)
+            return
+        if not look.sure:
+            del self.unnamed[pid]
+
+    @staticmethod
+    def _has_ended(pid: int) -> bool:
+        """Whether all threads of a process have ended: its EXECs have been sent."""
+        fields = _stat_fields(pid)
+        return not fields or (fields[0] in b"ZX" and int(fields[17]) <= 1)
 
     def read(self) -> bool:
         """Read what has not been read yet. Returns whether some of it is sure: if so, receive again at once."""

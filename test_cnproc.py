@@ -2739,6 +2739,18 @@ class Names(Case):
         time.sleep(2 * cnproc._Namer._PATIENCE / 1e9)
         self.assertEqual(self.until(watcher, lambda event: isinstance(event, Exec))[-1].cmdline, ["cat"])
 
+    def test_the_exit_of_a_first_thread_proves_a_name_only_if_it_is_the_only_one(self) -> None:
+        # An exec by another thread ends the first: its EXIT can come when /proc shows the next command line already.
+        subscription: Any = FakeSubscription(0)
+        for threaded in False, True:
+            pid, process = os.getpid(), cnproc._Process(0, 0, 0)
+            process.threaded = threaded
+            namer, event = cnproc._Namer(subscription, {pid: process}, False), execed(os.getpid())
+            namer.on_exec(event, What.EXEC)
+            namer.read()
+            namer.on_exit(ended(pid))
+            self.assertEqual((pid in namer.unnamed, event.cmdline is None), (threaded, threaded))
+
     def test_a_name_waits_until_an_overrun_has_been_reported(self) -> None:
         watcher = self.datagrams()
         source = watcher._source
