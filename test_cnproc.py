@@ -2657,6 +2657,11 @@ class Names(Case):
             events = self.until(watcher, lambda event: isinstance(event, Exit))
         self.assertEqual([event.cmdline for event in events if isinstance(event, Exec)], [["[sleep]"]])
 
+    @staticmethod
+    def has_executed(pid: int) -> bool:
+        """Whether it waits for input as `cat`: its exec has been reported, which /proc shows earlier."""
+        return cnproc.cmdline(pid) == ["cat"] and (cnproc._stat_fields(pid) or [b""])[0] == b"S"
+
     @contextlib.contextmanager
     def nameless(self) -> Generator[list[bool]]:
         """Nobody is seen to go on behind an exec, until there is something in the list."""
@@ -2700,7 +2705,7 @@ class Names(Case):
                 if fd:
                     self.assertFalse(select.select([watcher], [], [], 0)[0])
                 self.go(first)
-                eventually(lambda: cnproc.cmdline(first.pid) == ["cat"])
+                eventually(functools.partial(self.has_executed, first.pid))
                 self.go(second)
                 second.wait()
                 told: list[Any] = []
@@ -2734,7 +2739,7 @@ class Names(Case):
         child = self.shell("exec cat")
         watcher.watch(child.pid)
         self.go(child)
-        eventually(lambda: cnproc.cmdline(child.pid) == ["cat"])
+        eventually(lambda: self.has_executed(child.pid))
         watcher._intake.drain()
         time.sleep(2 * cnproc._Namer._PATIENCE / 1e9)
         self.assertEqual(self.until(watcher, lambda event: isinstance(event, Exec))[-1].cmdline, ["cat"])
@@ -2757,8 +2762,7 @@ class Names(Case):
         child = self.shell("exec cat")
         watcher.watch(child.pid)
         self.go(child)
-        eventually(lambda: cnproc.cmdline(child.pid) == ["cat"]
-                   and (cnproc._stat_fields(child.pid) or [b""])[0] == b"S")
+        eventually(lambda: self.has_executed(child.pid))
         watcher._intake.drain()
         self.assertIn(child.pid, source.unnamed)
         real: Any = source._receive
