@@ -59,7 +59,7 @@ import unittest.mock
 import warnings
 import zipapp
 import zipfile
-from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from typing import IO, Any
 
 import cnproc
@@ -2593,7 +2593,7 @@ class Names(Case):
         watcher = self.watcher()
         child = watcher.popen([*words, "0"], stdin=subprocess.PIPE, follow=False)
         self.addCleanup(self.end, child)
-        eventually(lambda: cnproc.cmdline(child.pid)[-1:] == ["5"])
+        eventually(lambda: cnproc.cmdline(child.pid)[-1:] == ["5"] and self.waits(child.pid))
         for number in range(6):
             event: Any = self.until(watcher, lambda event: isinstance(event, Exec))[-1]
             if number == 5 or not (event.truncated or event.cmdline is None):
@@ -2607,7 +2607,9 @@ class Names(Case):
                                 "*(f'{n:07}' for n in range(4000))])")
             watcher.watch(child.pid)
             self.go(child)
-            if not lives:
+            if lives:
+                eventually(functools.partial(self.has_executed, child.pid, words))
+            else:
                 child.wait()
             event = self.until(watcher, lambda event: isinstance(event, Exec))[0]
             self.assertEqual(getattr(event, 'truncated', event), not lives)
@@ -2658,9 +2660,14 @@ class Names(Case):
         self.assertEqual([event.cmdline for event in events if isinstance(event, Exec)], [["[sleep]"]])
 
     @staticmethod
-    def has_executed(pid: int) -> bool:
-        """Whether it waits for input as `cat`: its exec has been reported, which /proc shows earlier."""
-        return cnproc.cmdline(pid) == ["cat"] and (cnproc._stat_fields(pid) or [b""])[0] == b"S"
+    def has_executed(pid: int, words: Sequence[str] = ("cat",)) -> bool:
+        """Whether it waits for input as this program: its exec has been reported, which /proc shows earlier."""
+        return cnproc.cmdline(pid) == [*words] and Names.waits(pid)
+
+    @staticmethod
+    def waits(pid: int) -> bool:
+        """Whether the process sleeps."""
+        return (cnproc._stat_fields(pid) or [b""])[0] == b"S"
 
     @contextlib.contextmanager
     def nameless(self) -> Generator[list[bool]]:
