@@ -799,13 +799,13 @@ def _stat_of(fields: list[bytes]) -> _Stat:
     age = since_boot - int(fields[19]) * _TICK
     return _Stat(fields[0].decode(), int(fields[1]), int(fields[6]), int(fields[17]), now - age, age, int(fields[49]))
 
-def _went_on(before: list[bytes], now: list[bytes]) -> bool:
-    """Whether a live process has run since, or sleeps, by its /proc/PID/stat: what /proc showed has been reported.
+def _went_on(before: list[bytes], now: list[bytes] | None) -> bool:
+    """Whether a process has run since, sleeps or has ended, by its /proc/PID/stat: its exec has been reported.
 
-    The kernel counts page faults at once, of which a process has many behind an exec, and few before its report. It
-    shows CPU time in ticks: one can end in the exec, two cannot.
+    The kernel counts page faults at once. A process has many of them after an exec, and few before its report. CPU time
+    is shown in ticks: one can end in the exec, two cannot.
     """
-    return (now[0] == b"S" or int(now[7]) > int(before[7]) + 4
+    return (not now or now[0] in b"SZX" or int(now[7]) > int(before[7]) + 4
             or int(now[11]) + int(now[12]) > int(before[11]) + int(before[12]) + 1)
 
 def _pids() -> list[int]:
@@ -2572,8 +2572,7 @@ class _Ring:
             # in _Namer.
             stat = _stat_fields(pid)
             for _ in range(20):
-                now = _stat_fields(pid)
-                if not stat or not now or now[0] in b"ZX" or pid == os.getpid() or _went_on(stat, now):
+                if not stat or pid == os.getpid() or _went_on(stat, _stat_fields(pid)):
                     if not self._executes_again(pid):
                         event._words = words
                     break
@@ -4938,7 +4937,7 @@ class Watcher:
         fd = -1
         try:
             with self._lock:
-                self._wakers.add(waker)
+                self._wakers.add(waker)  # first: what follows can be interrupted by a handler that closes the watcher
                 if self._closed:
                     return
                 self._selected = True
@@ -4997,7 +4996,6 @@ class Watcher:
     def _wait(self, deadline: int | None, most: int, ending: bool, for_held: bool) -> bool:
         # Between rare events the caches go cold, and each call costs microseconds. So this is one function.
         intake, queue, table, source, waiter = self._intake, self._queue, self._table, self._source, self._waiter
-        waits = bool(intake.held) and for_held and self._waits_for_name(deadline)
         while True:
             if not (intake.more or intake.unsure or queue or self._closed or (
                     ending and not table.watched and not intake.held)):
@@ -5007,6 +5005,7 @@ class Watcher:
                     seconds = left
                 if most > 1 and (source.patient or intake.storm) and pause < source.gather:
                     pause = source.gather
+                waits = False  # for a name
                 if intake.held:
                     with self._lock:
                         self._show(held=False)
@@ -5042,11 +5041,10 @@ class Watcher:
                     return False
                 if queue:  # what is later than the deadline stays there, but for a Lost
                     return deadline is None or not queue[0].what or queue[0].timestamp_ns <= deadline
-                if intake.held or waits:
-                    waits = for_held and self._waits_for_name(deadline)
                 if ending and not table.watched and not intake.held:
                     return False
-            if newest and deadline is not None and newest > deadline and not waits:
+            if newest and deadline is not None and newest > deadline and not (
+                    for_held and self._waits_for_name(deadline)):
                 return False
 
     def _waits_for_name(self, deadline: int | None) -> bool:

@@ -1325,12 +1325,18 @@ class Case(unittest.TestCase):
         return self.ready(self.start("sh", "-c", "echo; read go; " + script, stdin=subprocess.PIPE,
                                      stdout=subprocess.PIPE, **options))
 
-    def again(self, pid: int, *command: str, **options: Any) -> subprocess.Popen[Any]:
-        """A process that reuses the pid of one that is gone."""
+    @staticmethod
+    def attempts(pid: int) -> Iterator[None]:
+        """At each, the next process that is started gets this pid, if no other comes in between."""
         time.sleep(0.03)  # start times are in hundredths of a second
         for _ in range(100):
             with open("/proc/sys/kernel/ns_last_pid", "w") as file:
                 file.write(str(pid - 1))
+            yield
+
+    def again(self, pid: int, *command: str, **options: Any) -> subprocess.Popen[Any]:
+        """A process that reuses the pid of one that is gone."""
+        for _ in self.attempts(pid):
             child = self.start(*command, **options)
             if child.pid == pid:
                 return child
@@ -2670,16 +2676,17 @@ class Names(Case):
         return (cnproc._stat_fields(pid) or [b""])[0] == b"S"
 
     @contextlib.contextmanager
-    def nameless(self) -> Generator[list[bool]]:
-        """Nobody is seen to go on behind an exec, until there is something in the list."""
-        seen: list[bool] = []
+    def nameless(self) -> Generator[Any]:
+        """Nobody is seen to go on behind an exec, until `seen` is True. `looks`: how often that was looked at."""
+        names = types.SimpleNamespace(seen=False, looks=0)
 
         def went_on(before: list[bytes], now: list[bytes]) -> bool:
-            return bool(seen)
+            names.looks += 1
+            return bool(names.seen)
 
         with unittest.mock.patch.object(cnproc, "_went_on", went_on), \
                 unittest.mock.patch.object(cnproc._Namer, "_PATIENCE", 1 << 60):
-            yield seen
+            yield names
 
     def test_others_change_what_is_watched_while_a_name_waits(self) -> None:
         watcher = self.datagrams()
@@ -2704,7 +2711,7 @@ class Names(Case):
 
     def test_a_name_that_waits_holds_back_what_comes_behind_it(self) -> None:
         for fd in False, True:
-            with self.subTest(fd=fd), self.nameless() as seen:
+            with self.subTest(fd=fd), self.nameless() as names:
                 watcher = self.datagrams()
                 first, second = self.shell("exec cat"), self.shell("exit 3")
                 watcher.watch(first.pid)
@@ -2722,10 +2729,33 @@ class Names(Case):
                 if fd:
                     self.assertTrue(select.select([watcher], [], [], PATIENCE)[0])
                 self.assertEqual(told, [])
-                seen.append(True)
+                names.seen = True
                 reader.join(PATIENCE)
                 self.assertEqual([(type(event), event.pid, getattr(event, "cmdline", 3)) for event in told],
                                  [(Exec, first.pid, ["cat"]), (Exit, second.pid, 3)])
+
+    def test_a_reader_whose_held_events_are_unwatched_sleeps(self) -> None:
+        with self.nameless() as names:
+            watcher = self.datagrams()
+            child = self.shell("exec cat")
+            watcher.watch(child.pid)
+            pauses: list[float] = []
+            poll = watcher._waiter.poll
+
+            def sleep(milliseconds: float) -> Any:
+                pauses.append(milliseconds)
+                return poll(milliseconds)
+
+            with unittest.mock.patch.object(watcher._waiter, "poll", sleep):
+                reader = threading.Thread(target=watcher.read)
+                reader.start()
+                self.go(child)
+                eventually(lambda: names.looks > 3)
+                watcher.unwatch(child.pid)
+                eventually(lambda: pauses[-1] > 100)
+                watcher.close()
+                reader.join(PATIENCE)
+            self.assertFalse(reader.is_alive())
 
     def test_a_watcher_closes_while_a_name_waits(self) -> None:
         with self.nameless():
@@ -2790,7 +2820,7 @@ class Names(Case):
         self.assertEqual((type(event), event.cmdline), (Exec, None))
 
     def test_a_delay_is_not_paid_for_a_name_again(self) -> None:
-        with self.nameless() as seen:
+        with self.nameless() as names:
             watcher = self.datagrams(delay=0.001)
             child = self.shell("exec cat")
             watcher.watch(child.pid)
@@ -2803,15 +2833,13 @@ class Names(Case):
                 reader = threading.Thread(target=lambda: watcher.read(PATIENCE))
                 reader.start()
                 self.go(child)
-                unnamed = watcher._source.unnamed
-                eventually(lambda: child.pid in unnamed and unnamed[child.pid].stat)
-                time.sleep(0.03)  # it looks on and on
-                seen.append(True)
+                eventually(lambda: names.looks > 3)
+                names.seen = True
                 reader.join(PATIENCE)
             self.assertEqual({*held}, {False})
 
     def test_the_descriptor_shows_what_is_held_after_a_ctrl_c(self) -> None:
-        with self.nameless() as seen:
+        with self.nameless() as names:
             watcher = self.datagrams()
             child = self.shell("exec cat")
             watcher.watch(child.pid)
@@ -2828,26 +2856,25 @@ class Names(Case):
                     self.assertRaises(KeyboardInterrupt):
                 watcher.read(PATIENCE)
             self.assertTrue(select.select([fd], [], [], PATIENCE)[0])
-            seen.append(True)
+            names.seen = True
             event: Any = watcher.read(0)
             self.assertEqual(event.cmdline, ["cat"])
 
     def test_an_event_loop_goes_on_while_a_name_waits(self) -> None:
-        async def check(seen: list[bool]) -> Any:
+        async def check(names: Any) -> Any:
             watcher = self.datagrams()
             child = self.shell("exec cat")
             watcher.watch(child.pid)
             task: Any = asyncio.ensure_future(watcher.__aiter__().__anext__())
             self.go(child)
-            while child.pid not in watcher._source.unnamed:
+            while names.looks < 3:
                 await asyncio.sleep(0.001)
-            await asyncio.sleep(0.02)  # it has looked more than once
             self.assertFalse(task.done())
-            seen.append(True)
+            names.seen = True
             return await asyncio.wait_for(task, PATIENCE)
 
-        with self.nameless() as seen:
-            self.assertEqual(asyncio.run(check(seen)).cmdline, ["cat"])
+        with self.nameless() as names:
+            self.assertEqual(asyncio.run(check(names)).cmdline, ["cat"])
 
     def test_a_program_may_be_called_like_a_zombie(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -2913,10 +2940,7 @@ class Names(Case):
 
     def reuse(self, pid: int, function: Callable[[], object]) -> None:
         """Have a fork of this process, in which that runs, take the pid of one that is gone."""
-        time.sleep(0.03)  # start times are in hundredths of a second
-        for _ in range(100):
-            with open("/proc/sys/kernel/ns_last_pid", "w") as file:
-                file.write(str(pid - 1))
+        for _ in self.attempts(pid):
             other = os.fork()
             if not other:
                 function()
@@ -2925,7 +2949,7 @@ class Names(Case):
                 return
             os.kill(other, signal.SIGKILL)
             os.waitpid(other, 0)
-        self.skipTest("the pid could not be reused")
+        self.fail("the pid could not be reused")
 
     @unittest.skipUnless(os.geteuid() == 0, "takes root")
     def test_a_name_is_not_that_of_a_later_process_with_the_pid_that_has_executed_nothing(self) -> None:
@@ -2996,6 +3020,7 @@ class Names(Case):
         for reaped in False, True:
             watcher = self.datagrams()
             child = watcher.popen(["sh", "-c", f"read go; {work}"], stdin=subprocess.PIPE)
+            self.addCleanup(self.end, child)
             self.go(child)
             os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
             usage = os.wait4(child.pid, 0)[2] if reaped else None
