@@ -3829,6 +3829,7 @@ class _Helper:
             raise OSError(errno.ENOENT, 'source "ptrace" takes /proc, which is not mounted, or is another PID '
                           "namespace's: unshare --mount-proc mounts it")
         self._number, self._reaps = 0, False
+        self._end = -1  # its pidfd
         self._control, theirs = _socket.socketpair()
         self.fd, out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         names = {name: value for name, value in globals().items()
@@ -3853,6 +3854,8 @@ class _Helper:
                 self._control.sendall(marshal.dumps((arguments, names, functions, methods)))
             starter.wait()
             self.pid = self._answer()
+            with contextlib.suppress(AttributeError, OSError):  # Linux before 5.3
+                self._end = os.pidfd_open(self.pid)
             stat = _stat(self.pid)
             self._reaps = bool(stat and stat.ppid == os.getpid())
             self.seize()
@@ -3903,14 +3906,20 @@ class _Helper:
         if ignore:
             with contextlib.suppress(OSError):
                 self._control.shutdown(_socket.SHUT_RDWR)
+            if self._end >= 0:  # waitpid(2) sees a zombie only when its tracer has let go
+                ended = select.poll()
+                ended.register(self._end, select.POLLIN)
+                ended.poll(1000)
             if self._reaps:
                 self._reaps = False
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(self.pid, 0)
         self._control.close()
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            os.close(fd)
+        opened = self.fd, self._end
+        self.fd = self._end = -1
+        for fd in opened:
+            if fd >= 0:
+                os.close(fd)
 
 _NO_HELPER = ("the process that traces for cnproc has been killed, or could not be started: what was traced goes on "
               "unwatched. Make another Watcher")

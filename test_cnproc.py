@@ -9562,6 +9562,24 @@ class StartingTraced(Starting):
             patch.start()
             self.addCleanup(patch.stop)
 
+    def test_a_run_that_is_closed_waits_until_its_tracer_has_let_the_zombie_go(self) -> None:
+        run = cnproc.run(["cat"], stdin=subprocess.PIPE)
+        assert run.process.stdin
+        with open(f"/proc/{run.process.pid}/status") as file:
+            tracer = next(int(line.split()[1]) for line in file if line.startswith("TracerPid:"))
+        eventually(lambda: state(run.process.pid) == "S")  # it reads
+        os.kill(tracer, signal.SIGSTOP)
+        going_on = threading.Timer(0.3, os.kill, (tracer, signal.SIGCONT))
+        try:
+            eventually(lambda: state(tracer) == "T")
+            run.process.stdin.close()
+            eventually(lambda: state(run.process.pid) == "Z")
+        finally:
+            going_on.start()
+        run.close()
+        self.assertEqual(run.process.returncode, 0)
+        going_on.join()
+
     def test_what_other_threads_watch_meanwhile_stays_watched(self) -> None:
         self.skipTest("it watches a process that is there already")
 
