@@ -510,6 +510,7 @@ class Comm(ProcEvent):
 
     pid, tid    the process and its thread
     comm        the name, as os.fsdecode has it. The kernel keeps 15 bytes, and may cut a letter
+    A Watcher that hears nothing for 3 s takes the name that it has: so it finds out whether it hears. Others see that.
     """
 
     tid: int = 0
@@ -699,7 +700,7 @@ class Lost(ProcEvent):
     """The kernel dropped events here, because they were read too slowly.
 
     pid, tid        0
-    count           how many; None if nobody knows
+    count           how many; None if nobody knows. Forks and exits that nobody asked for can be among them
     timestamp_ns    when that was noticed
     """
 
@@ -924,6 +925,24 @@ def _proc_link(pid: int, name: str) -> str | None:
         pass
     return None if path.startswith("/memfd:") else path.removesuffix(" (deleted)")
 
+_SCARCE = errno.EMFILE, errno.ENFILE, errno.ENOMEM
+
+@contextlib.contextmanager
+def _put_off() -> Generator[None, None, None]:
+    """For what is done again later: no harm if no descriptor or memory is free now."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _SCARCE:
+            raise
+
+def _has_own_proc() -> bool:
+    """Whether /proc is mounted, and is that of this process's PID namespace: else its pids are those of others."""
+    try:
+        return os.readlink("/proc/self") == str(os.getpid())
+    except OSError:
+        return False
+
 def _hidden(pid: int) -> bool:
     """Whether a process exists that /proc does not show."""
     if _stat(pid):
@@ -938,8 +957,9 @@ def _hidden(pid: int) -> bool:
 
 def _missing(pid: int) -> OSError:
     """Why a process cannot be watched that /proc does not show alive."""
-    if _hidden(pid) and not _stat(os.getpid()):
-        return OSError(errno.EPERM, f"cannot look after process {pid}: /proc is not mounted, or not this one's")
+    if not _has_own_proc():
+        return OSError(errno.ENOENT, f"nothing is known of process {pid}: /proc is not mounted, or is another PID "
+                       "namespace's: unshare --mount-proc mounts it")
     if _hidden(pid):
         return OSError(errno.EPERM, f"process {pid} exists, but /proc hides it (hidepid): run as root or as its "
                        "owner, or mount /proc with hidepid=0")
@@ -1041,6 +1061,8 @@ def cmdline(pid: int) -> list[str]:
     ValueError for a pid below 1.
     """
     pid = _check_pid(pid)
+    if not _has_own_proc():
+        raise _missing(pid)
     try:
         words, _ = _live_cmdline(pid)
     except FileNotFoundError:
@@ -1085,12 +1107,12 @@ def _pidfd_has_status() -> bool:
     """Whether _reaped_status() works here."""
     try:
         return _try_reaped_status()
-    except (OSError, RuntimeError):  # no more descriptors or threads: ask again the next time
+    except OSError:  # ask again the next time
         return False
 
 @functools.lru_cache(maxsize=None)  # of what it returns, not of what it raises
 def _try_reaped_status() -> bool:
-    """Only something that ends can show it: a thread that lives for 0.2 ms."""
+    """Only something that ends can show it: a thread that lives for 0.2 ms. Raises OSError if none can be started."""
     if not hasattr(os, "pidfd_open"):
         return False
     opened: list[int | OSError] = []
@@ -1102,7 +1124,11 @@ def _try_reaped_status() -> bool:
             opened.append(error)
 
     thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:
+        raise OSError(errno.EAGAIN, "no thread can be started: see RLIMIT_NPROC, and pids.max of the control group"
+                      ) from None
     thread.join()
     pidfd, = opened
     if isinstance(pidfd, OSError):
@@ -1112,7 +1138,9 @@ def _try_reaped_status() -> bool:
     try:
         reaped = select.poll()
         reaped.register(pidfd, 0)  # POLLHUP
-        return bool(reaped.poll(1000)) and _reaped_status(pidfd) is not None
+        if not reaped.poll(1000):
+            raise OSError(errno.EAGAIN, "a thread has not ended within a second: this machine is very busy")
+        return _reaped_status(pidfd) is not None
     finally:
         os.close(pidfd)
 
@@ -1215,7 +1243,7 @@ class _Subscription:
         if ack.what or cn.ack != (token + 1) & 0xFFFFFFFF:
             return False
         if not before <= ack.timestamp_ns <= time.monotonic_ns():
-            self.skew = time.monotonic_ns() - ack.timestamp_ns
+            self.skew = before - ack.timestamp_ns  # too little rather than too much: see _Intake.drain()
         if ack.err:
             raise OSError(ack.err, "")
         return True
@@ -1298,6 +1326,8 @@ class _Subscription:
     def close(self, *, ignore: bool = True) -> None:
         """Unsubscribe and close the socket. ignore=False: in a forked child, whose parent stays subscribed."""
         if ignore:
+            with contextlib.suppress(OSError):  # it is closed already
+                self.attach([(_BPF_RET, 0, 0, 0)])  # for a forked child, which may keep it open
             self._unlisten()
         if self.sock:
             self.sock.close()
@@ -1780,7 +1810,8 @@ def sched_process_exit(arguments):
     mm = task.mm
     parent = task.real_parent
     if parent.mm == mm:
-        return  # vfork() before the watch
+        entry.memory = SHARED_MEMORY  # vfork() before the watch
+        return
     pages = max(mm.file_pages, 0) + max(mm.anon_pages, 0) + max(mm.shmem_pages, 0)
     entry.base_rss = max(mm.hiwater_rss, pages)
     entry.memory = EXACT_MEMORY
@@ -2205,7 +2236,7 @@ class _Program:
                 ("ring", _BPF_MAP_TYPE_RINGBUF, 0, 0, ring_size, 0),
             ):
                 self.fds[name] = _bpf(_BPF_MAP_CREATE, _bpf_map_create(kind, key, value, room, flags))
-            self.fds["program"] = self._load(_BPF_PROG_TYPE_SOCKET_FILTER, *_instructions(threads, paths))
+            self._load("program", _BPF_PROG_TYPE_SOCKET_FILTER, *_instructions(threads, paths))
         except BaseException:
             self.close()
             raise
@@ -2215,35 +2246,52 @@ class _Program:
     def keep_peaks(self) -> None:
         """Have the peaks of memory kept until close(), where the kernel can."""
         if self._can_keep_peaks:
-            self._can_keep_peaks = False
-            with contextlib.suppress(OSError):  # before Linux 6.16; max_rss_exact says so
-                self._attach_to_exits()
+            with _put_off():
+                with contextlib.suppress(OSError):  # before Linux 6.16; max_rss_exact says so
+                    self._attach_to_exits()
+                self._can_keep_peaks = False
 
     def _attach_to_exits(self) -> None:
-        program = self._load(_BPF_PROG_TYPE_RAW_TRACEPOINT, *_instructions(False, self._paths, peak=True))
         name = ctypes.create_string_buffer(b"sched_process_exit")
         try:
-            self.fds["exits"] = _bpf(_BPF_RAW_TRACEPOINT_OPEN, _bpf_raw_tracepoint(ctypes.addressof(name), program))
+            self._load("peak", _BPF_PROG_TYPE_RAW_TRACEPOINT, *_instructions(False, self._paths, peak=True))
+            self.fds["exits"] = _bpf(
+                _BPF_RAW_TRACEPOINT_OPEN, _bpf_raw_tracepoint(ctypes.addressof(name), self.fds["peak"]))
         finally:
-            os.close(program)
+            if "peak" in self.fds:
+                os.close(self.fds.pop("peak"))
 
-    def _load(self, kind: int, instructions: bytes, maps: list[tuple[int, str]]) -> int:
+    def _load(self, program: str, kind: int, instructions: bytes, maps: list[tuple[int, str]]) -> None:
+        """Load a program, as `fds` shall call it."""
         code = bytearray(instructions)
         for at, name in maps:
             struct.pack_into("=I", code, at, self.fds[name])
         insns, licence = (_u8 * len(code)).from_buffer(code), ctypes.create_string_buffer(b"GPL")
         attribute = _bpf_prog_load(kind, len(code) // 8, ctypes.addressof(insns), ctypes.addressof(licence))
+        signals: Any = __import__("_signal")  # signal itself takes milliseconds to import
+        before = signals.pthread_sigmask(signals.SIG_BLOCK, ())
         try:
-            return _bpf(_BPF_PROG_LOAD, attribute)
+            # The verifier gives up if a signal is pending: bpf_check(). What cannot be held back, as SIGSTOP, can make
+            # it give up all the same, but hardly five times.
+            signals.pthread_sigmask(signals.SIG_BLOCK, signals.valid_signals())
+            for last in (False,) * 4 + (True,):
+                try:
+                    self.fds[program] = _bpf(_BPF_PROG_LOAD, attribute)
+                    return
+                except BlockingIOError:
+                    if last:
+                        raise
         except OSError as error:
-            if error.errno in (errno.EPERM, errno.ENOSYS):
+            if error.errno in (errno.EPERM, errno.ENOSYS, errno.EAGAIN, *_SCARCE):
                 raise
             log = ctypes.create_string_buffer(1 << 20)
             attribute.log_level, attribute.log_size, attribute.log_buf = 1, len(log), ctypes.addressof(log)
             with contextlib.suppress(OSError):
                 os.close(_bpf(_BPF_PROG_LOAD, attribute))
-            last = "; ".join(log.value.decode(errors="replace").strip().splitlines()[-4:])
-            raise OSError(error.errno, f"the kernel refuses the eBPF program: {error.strerror}: {last}") from None
+            why = "; ".join(log.value.decode(errors="replace").strip().splitlines()[-4:])
+            raise OSError(error.errno, f"the kernel refuses the eBPF program: {error.strerror}: {why}") from None
+        finally:
+            signals.pthread_sigmask(signals.SIG_SETMASK, before)
 
     def element(self, command: int, name: str, key: int, value: Any = None, flags: int = _BPF_ANY) -> bool:
         """BPF_MAP_*_ELEM; False where there is no such entry (or with BPF_NOEXIST, where there is one)."""
@@ -2406,7 +2454,7 @@ class _Cgroups(dict[int, "str | None"]):
         try:
             path = self._path(number)
         except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            if error.errno in _SCARCE:
                 return None  # the next time it may be found
             path = None  # ESTALE: it has been removed
         except AttributeError:  # the C library is older than 2.14
@@ -2630,7 +2678,7 @@ class _RingSource(_Source):
     def __init__(self, subscription: _Subscription, threads: bool, paths: bool) -> None:
         """Raises OSError where the kernel does not let us, or is not laid out as its BTF says."""
         self._subscription, self._threads = subscription, threads
-        # An event takes 112 bytes here and some 800 in the socket's buffer: a ring of 1/8 holds about as many.
+        # A fork or exit takes 112 bytes here and some 800 in the socket's buffer: a ring of 1/8 holds about as many.
         size = max(1 << 16, 1 << (subscription.rcvbuf >> 3).bit_length() >> 1)
         self._program = _Program(threads, paths, size, self._room())
         self._saved: dict[int, _program_record] = {}  # by their numbers: what was lost and has been kept
@@ -2710,6 +2758,8 @@ class _RingSource(_Source):
                 if not new:
                     value.kinds, value.inherited = kinds | old.kinds, inherited | old.inherited
                     value.since_ns = old.since_ns
+                    # The rest may change between these two calls. SHARED is out of date then, but claims nothing.
+                    value.memory = old.memory if old.memory == _SHARED_MEMORY else 0
                     if (value.kinds, value.inherited) == (old.kinds, old.inherited):
                         break
                 if self._element(_BPF_MAP_UPDATE_ELEM, pid, value, _BPF_EXIST):
@@ -2768,6 +2818,8 @@ class _RingSource(_Source):
         number = ring.next_lost()
         if number is None and ring.empty:
             lost = counters[0]
+            if _fence:
+                _fence()
             number = lost if ring.empty else None  # nothing has come between, so all from before the loss is read
             if self._late:
                 self._late = False
@@ -2782,7 +2834,7 @@ class _RingSource(_Source):
         return events, more, unsure
 
     def _recover(self, count: int) -> list[Any]:
-        """The forks and exits among the next `count` lost ones, and those that came to be kept too late before."""
+        """The forks and exits among the next `count` lost records, and earlier ones that were kept too late."""
         self._saved.update(self._program.all("overflow", _program_record, take=True))
         self._lost = (self._lost + count) & 0xFFFFFFFF
         events: list[Any] = []
@@ -2807,7 +2859,8 @@ class _RingSource(_Source):
     def check(self) -> _Read:
         """If the kernel had no memory to copy an event for the socket, the socket says so. It receives nothing else."""
         if self._threads:
-            self.forget_ended()
+            with _put_off():
+                self.forget_ended()
         try:
             self._subscription.sock.recv(1024, _socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -3414,7 +3467,7 @@ class _Tracer:
         self.obeyed = _thread.allocate_lock()         # released by obey()
         libc = ctypes.PyDLL(None, use_errno=True)     # which keeps the interpreter's lock: nothing here blocks
         tgkill, kcmp = {"x86_64": (234, 312), "aarch64": (131, 272), "riscv64": (131, 272), "s390x": (241, 343)}.get(
-            os.uname().machine, (-1, -1))
+            os.uname().machine if sys.maxsize >> 32 else "", (-1, -1))
         self.kcmp: tuple[Any, ...] = libc.syscall, kcmp
         try:
             self.tgkill: tuple[Any, ...] = (libc.tgkill,)
@@ -3825,7 +3878,7 @@ class _Helper:
         if getattr(sys, "frozen", False) or "py" not in os.path.basename(sys.executable or ""):
             raise OSError(errno.ENOEXEC, 'source "ptrace" takes a Python interpreter: set sys.executable to the path '
                           f"of one, not {sys.executable!r}")
-        if not _stat_fields(os.getpid()) or os.readlink("/proc/self") != str(os.getpid()):
+        if not _has_own_proc():
             raise OSError(errno.ENOENT, 'source "ptrace" takes /proc, which is not mounted, or is another PID '
                           "namespace's: unshare --mount-proc mounts it")
         self._number, self._reaps = 0, False
@@ -4066,8 +4119,8 @@ class _Table:
         self.watched: dict[int, _Watch] = {}        # one by one, or followed
         self.parents: dict[int, int] | None = None  # of each child that is followed, while a command is started
         self.orphans = _NOBODY                      # those whose Fork is rebuilt, and whose parent is not watched
-        # Watched processes that ended while every process was watched, too. Their events may still be in the queue. A
-        # reader that finds the queue empty clears it.
+        # Watched processes that have ended. Their events may still be in the queue. A reader that finds the queue empty
+        # clears it.
         self.ended: set[int] = set()
         self.ends = 0                               # _END if the reader wants those, too: the command line sets it
 
@@ -4105,7 +4158,7 @@ class _Table:
                         self.watch(pid, own[1], own[1])
             elif what == end:
                 own = watched.pop(pid, _NOBODY)
-                if self.everything and own is not _NOBODY:
+                if own is not _NOBODY:
                     self.ended.add(pid)
             else:
                 own = own_of(pid, _NOBODY)
@@ -4292,6 +4345,8 @@ class _Intake:
         held.clear()
         held.extend(behind)
         self.release()
+        if not (queue or held):
+            self.table.ended.clear()
         self.unsettled = False
 
     def watch(self, pid: int | None, mask: int, follow: bool) -> None:
@@ -4565,10 +4620,11 @@ class _Recovery:
         intake.check()
         if intake.unsure:
             self.resync([])
-        known = intake.source.known()
-        missed = {(pid, known.get(pid, 0)) for pid in self._gone(known)}
+        known, missed = intake.source.known(), self._missed
+        with _put_off():
+            missed = {(pid, known.get(pid, 0)) for pid in self._gone(known)}
         # The Exit of one that has just ended comes in a moment: it is lost if it was missed the last time, too.
-        lost, self._missed = missed & self._missed, missed
+        lost, self._missed = (missed & self._missed if missed is not self._missed else set()), missed
         if lost:
             intake.put([_lost(None, self._subscription.now())])
             self.resync([])
@@ -4666,15 +4722,16 @@ class Watcher:
     source: "ebpf" or "netlink", which listen to the kernel's process connector; "ptrace", which traces the commands
     that popen() starts, in any container and for any user; None: "ebpf", or where the kernel refuses that "netlink".
     threads: report every thread's start and end in place of the processes'.
-    paths: have Exec.exe and Exec.cwd. With source "ebpf" the first such Watcher takes a tenth of a second to make.
+    paths: have Exec.exe and Exec.cwd. With source "ebpf" such a Watcher takes a tenth of a second to make.
     usage: with source "ptrace", have memory, I/O and page faults in Exit, too: each thread stops once more.
-    rcvbuf: bytes that the kernel may queue, about 800 an event. With source "ebpf" it is an eighth of that, at 112
-    bytes an event. "ptrace" loses none. An ordinary user gets no more than net.core.rmem_max.
+    rcvbuf: bytes that the kernel may queue, about 800 an event. With source "ebpf" it is an eighth of that: 112 bytes
+    for a fork or exit, and for an exec its command line as well, up to 16 KiB. "ptrace" loses none. An ordinary user
+    gets no more than net.core.rmem_max.
     delay: seconds to wait after being woken, so that events gather. It saves CPU time. An iteration lets events gather
     in any case, for 10 ms with source "ebpf". read() without a delay returns each event at once.
 
     Raises OSError, with the cause and the remedy in its text, where the kernel does not let this process listen:
-    PermissionError, ConnectionRefusedError, or errno EPROTONOSUPPORT. Raises ValueError for a bad rcvbuf or delay.
+    PermissionError, ConnectionRefusedError, or errno EPROTONOSUPPORT. Raises ValueError for a bad argument.
 
     Close it, or use it in a with statement. After that, and in a forked child, to watch, unwatch or read raises
     ValueError. One thread or task at a time reads; everything else may be called from any thread. A signal handler may
@@ -4695,10 +4752,11 @@ class Watcher:
         if not 0 <= delay < 1 << 20:
             raise ValueError(f"delay must be a number of seconds, not {delay}")
         self._delay = delay
-        # Serialises all that is not the reader's own. Never held while waiting for an event or a name. The longest
-        # pauses under it: 4 ms for a command line of over 16 KiB (_Ring._complete()), and those of _Recovery.probe().
+        # Serialises all that is not the reader's own. Never held while waiting for an event or a name. It is held long
+        # while /proc is read after a loss and in _Recovery.look(), during the pauses of _Recovery.probe(), for 4 ms
+        # with a command line of over 16 KiB (_Ring._complete()), and once while _pidfd_has_status() finds that out.
         self._lock: Any = threading.RLock()
-        self._reading = threading.Lock()    # held by the reader, also while it waits
+        self._reading: Any = threading.RLock()  # held by the reader, also while it waits
         self._reader = 0                    # the thread that holds _reading
         self._starting: Any = threading.RLock()  # held while a command is started, and to change what is watched
         self._wakers: set[Callable[[], object]] = set()  # wake those who wait on an event loop; only under _lock
@@ -4889,6 +4947,8 @@ class Watcher:
         """The events up to the deadline; ending: until no process is watched any longer; for_held: as for _fill()."""
         queue, popleft = self._queue, self._queue.popleft
         while True:
+            if os.getpid() != self._owner:
+                self._check()
             try:
                 yield from _taken(popleft, len(queue))
             except IndexError:  # another thread does not want it any longer
@@ -4972,35 +5032,32 @@ class Watcher:
             self._check()
         if self._lock._is_owned():
             self._refuse_handler()
-        if self._reading.locked() and not self._await_turn(deadline):
-            return False
+        if self._reading._is_owned():
+            raise RuntimeError("a reader was interrupted: a signal handler cannot read from the same watcher")
+        seconds = -1 if deadline is None else max(0, deadline - self._subscription.now()) / 1e9
+        turn: list[bool] = []
         try:
-            with self._reading:
-                self._reader = threading.get_ident()
-                try:
-                    return self._wait(deadline, most, ending, for_held)
-                finally:
-                    self._reader = 0
-                    if self._selected and self._intake.held and not self._closed:
-                        with self._lock:
-                            self._show()
+            # To take the lock and to note that is one step, so that no ctrl-C comes between.
+            turn.extend(map(self._reading.acquire, (True,), (seconds,)))
+            if not turn[0]:
+                return False
+            self._reader = threading.get_ident()
+            try:
+                return self._wait(deadline, most, ending, for_held)
+            finally:
+                self._reader = 0
+                if self._selected and self._intake.held and not self._closed:
+                    with self._lock:
+                        self._show()
         except OSError:
             if not self._closed:
                 raise
             return False
         finally:
+            if turn and turn[0]:
+                self._reading.release()
             if self._closed:
                 self._close_parts()
-
-    def _await_turn(self, deadline: int | None) -> bool:
-        """Wait while another thread reads; False if the deadline has passed meanwhile."""
-        if self._reader == threading.get_ident():
-            raise RuntimeError("a reader was interrupted: a signal handler cannot read from the same watcher")
-        seconds = -1 if deadline is None else max(0, deadline - self._subscription.now()) / 1e9
-        if not self._reading.acquire(timeout=seconds):
-            return False
-        self._reading.release()
-        return True
 
     def _wait(self, deadline: int | None, most: int, ending: bool, for_held: bool) -> bool:
         # Between rare events the caches go cold, and each call costs microseconds. So this is one function.
@@ -5096,9 +5153,8 @@ class Watcher:
                     with contextlib.suppress(RuntimeError):  # its event loop is closed
                         wake()
         # A reader does the rest on its way out: also the one that this call, from a signal handler, interrupts.
-        reader = self._reader
-        if self._parts and (self._reading.acquire(blocking=False) or (
-                reader not in (0, threading.get_ident()) and self._reading.acquire(timeout=1))):
+        if self._parts and not self._reading._is_owned() and (
+                self._reading.acquire(blocking=False) or (self._reader and self._reading.acquire(timeout=1))):
             self._reading.release()
             self._close_parts()
 
@@ -5121,10 +5177,14 @@ class Watcher:
     def pids(self) -> frozenset[int]:
         """The processes watched now, one by one or because followed; those of watch(None) are not among them.
 
-        A child whose Fork has not been read yet is not among them. Who looks for what is left calls read(0) until that
-        is None, and looks then.
+        One that has ended is among them until its Exit has been handed out, if that is asked for. A child whose Fork
+        has not been read yet is not. Who looks for what is left calls read(0) until that is None, and looks then.
         """
-        return frozenset(self._table.watched.copy())
+        table, watched = self._table, frozenset(self._table.watched.copy())
+        if not table.ended:
+            return watched
+        coming = [*self._queue.copy(), *self._intake.held.copy()]
+        return watched | {event.pid for event in coming if event and event.what == _EXIT and event.pid in table.ended}
 
     @property
     def lost(self) -> int:
@@ -5318,8 +5378,9 @@ def run(args: str | bytes | Sequence[str | bytes | os.PathLike[str]], *, events:
     """
     watcher = Watcher(threads=threads, paths=paths, source=source, usage=usage)
     try:
-        deadline = watcher._deadline(timeout)
+        watcher._deadline(timeout)  # before anything is started: it may be wrong
         process = watcher._popen(_popen_class(), args, events, follow, kwargs)
+        deadline = watcher._deadline(timeout)
     except BaseException:
         watcher.close()
         raise
@@ -5370,24 +5431,32 @@ class _Waiting:
         self._reaped: select.epoll | None = None # waits for the parent to wait; over()
         self.returncode: int | None = None      # over()
         self.left = False                       # whether somebody else has to listen
-        if _leader(pid) != pid:
+        by_pidfd, self._sees = _try_reaped_status(), _has_own_proc()
+        leader = _leader(pid) if self._sees else None
+        unseen = by_pidfd and (not self._sees or (leader is None and _hidden(pid)))
+        if leader != pid and not unseen:
             raise _missing(pid)
-        fields = _stat_fields(pid)
+        fields = _stat_fields(pid) if self._sees else None
         stat = _stat_of(fields) if fields else None
         self._start = fields[19] if fields else None  # _started()
         status = self._zombie()
         if status is not None:
             self.returncode = _returncode(status)
-        elif _ended(pid, stat) and not (stat and _pidfd_has_status()):
+        elif _ended(pid, stat) and not (unseen or (stat and by_pidfd)):
             raise _missing(pid)
-        elif not listen:
-            self.left = True
-        elif _pidfd_has_status():
+        elif by_pidfd:
             try:
                 self._by = os.pidfd_open(pid)
             except OSError as error:
                 if error.errno not in (errno.ESRCH, errno.EINVAL, errno.ENOENT):  # the last two: a thread has the pid
                     raise
+                if unseen:
+                    raise OSError(errno.ESRCH, f"no process {pid}: it has ended, never was, or is a thread") from None
+            if self._by is not None and self._started() not in (self._start, None):  # the pid's next owner
+                os.close(self._by)
+                self._by = None
+        elif not listen:
+            self.left = True
         else:
             watcher = Watcher(rcvbuf=1 << 20)
             try:
@@ -5399,13 +5468,22 @@ class _Waiting:
 
     def _started(self) -> bytes | None:
         """When the process that has the pid now was started, in ticks: it tells it from the next. None: none has."""
-        fields = _stat_fields(self.pid)
+        fields = _stat_fields(self.pid) if self._sees else None
         return fields[19] if fields else None
 
     def _zombie(self) -> int | None:
-        """Its wait status, if /proc shows it."""
-        status = _zombie_status(self.pid)
-        return status if self._started() == self._start else None
+        """Its wait status, if /proc shows it, or if it is a child of this process."""
+        if self._sees:
+            status = _zombie_status(self.pid)
+            return status if self._started() == self._start else None
+        try:
+            ended = os.waitid(os.P_PIDFD, self._by, os.WEXITED | os.WNOHANG | os.WNOWAIT) if self._by else None
+        except ChildProcessError:
+            return None
+        if not ended:
+            return None
+        return ended.si_status << 8 if ended.si_code == os.CLD_EXITED else (
+            ended.si_status | (ended.si_code == os.CLD_DUMPED) << 7)
 
     def watch(self, watcher: Watcher) -> bool:
         """Have its end reported. False if it has ended meanwhile: returncode has the result."""
@@ -5485,9 +5563,10 @@ def wait(pid: int, timeout: float | None = None) -> int | None:
     Returns what subprocess calls its returncode: the exit status, or -N for death by signal N. A zombie's status is
     returned where /proc shows it: to root and its owner.
 
-    From Linux 6.15 on it takes no privileges, and works in any namespace (PIDFD_GET_INFO in linux/pidfd.h). The status
-    of another user's process is known there once its parent has waited for it. Before, it listens as a Watcher does;
-    then None says that the process is gone, and that nobody can know its status any more.
+    From Linux 6.15 on it takes no privileges, and works in any namespace, also where /proc hides the process or is not
+    mounted (PIDFD_GET_INFO in linux/pidfd.h). The status of another user's process is known there once its parent has
+    waited for it. Before, it listens as a Watcher does; then None says that the process is gone, and that nobody can
+    know its status any more.
 
     Raises ProcessLookupError if there is no such process, TimeoutError after `timeout` seconds, ValueError for one
     below 0, and before Linux 6.15 what Watcher and Watcher.watch raise.
@@ -5560,6 +5639,7 @@ class _SharedWaits:
             async for event in self._watcher:
                 self._hand_out(event)
         except OSError as error:
+            self._task = None
             for future in itertools.chain(*self._waiting.values()):
                 if not future.done():
                     future.set_exception(error)
@@ -5571,7 +5651,7 @@ async def wait_async(pid: int, timeout: float | None = None) -> int | None:
     """
     import asyncio
 
-    with _Waiting(pid, timeout, listen=_pidfd_has_status()) as waiting:
+    with _Waiting(pid, timeout, listen=False) as waiting:
         if waiting.left:
             try:
                 return await asyncio.wait_for(_SharedWaits.wait(waiting), waiting.until_deadline())
