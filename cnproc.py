@@ -1103,16 +1103,12 @@ def _reaped_status(pidfd: int) -> int | None:
         return None
     return int(info.exit_code) if info.mask & _PIDFD_INFO_EXIT else None
 
-def _pidfd_has_status() -> bool:
-    """Whether _reaped_status() works here."""
-    try:
-        return _try_reaped_status()
-    except OSError:  # ask again the next time
-        return False
-
 @functools.lru_cache(maxsize=None)  # of what it returns, not of what it raises
-def _try_reaped_status() -> bool:
-    """Only something that ends can show it: a thread that lives for 0.2 ms. Raises OSError if none can be started."""
+def _pidfd_has_status() -> bool:
+    """Whether _reaped_status() works here. Raises OSError if that cannot be found out now.
+
+    Only something that ends can show it: a thread that lives for 0.2 ms.
+    """
     if not hasattr(os, "pidfd_open"):
         return False
     opened: list[int | OSError] = []
@@ -3400,8 +3396,8 @@ class _DatagramSource(_Source):
 
     def _hold(self, pid: int, timestamp_ns: int) -> int:
         pidfd = -1
-        if self._pidfds < self._PIDFDS and _pidfd_has_status():
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            if self._pidfds < self._PIDFDS and _pidfd_has_status():
                 pidfd = os.pidfd_open(pid)
                 if self._subscription.was_there(pid, timestamp_ns):
                     self._pidfds += 1
@@ -5431,7 +5427,7 @@ class _Waiting:
         self._reaped: select.epoll | None = None # waits for the parent to wait; over()
         self.returncode: int | None = None      # over()
         self.left = False                       # whether somebody else has to listen
-        by_pidfd, self._sees = _try_reaped_status(), _has_own_proc()
+        by_pidfd, self._sees = _pidfd_has_status(), _has_own_proc()
         leader = _leader(pid) if self._sees else None
         unseen = by_pidfd and (not self._sees or (leader is None and _hidden(pid)))
         if leader != pid and not unseen:

@@ -2060,6 +2060,75 @@ class Reading(Case):
         self.assertIsInstance(watcher.read(float("inf")), Fork)
         self.go(child)
 
+    def test_each_of_several_readers_keeps_its_timeout(self) -> None:
+        with cnproc.Watcher() as watcher:
+            times: list[int] = []
+
+            def read(timeout: float | None) -> None:
+                with contextlib.suppress(ValueError):  # it is closed
+                    while not watcher.closed:
+                        watcher.read(timeout)
+                        if timeout:
+                            times.append(1)
+
+            readers = [threading.Thread(target=read, args=(timeout,)) for timeout in (None, None, 0.001, 0.001)]
+            for reader in readers:
+                reader.start()
+            for _ in range(20):
+                watcher.popen([TRUE]).wait()
+            before = len(times)
+            eventually(lambda: len(times) > before + 20)  # it is quiet: nothing wakes who reads without a timeout
+            watcher.close()
+            for reader in readers:
+                reader.join(PATIENCE)
+
+    def test_a_process_is_watched_until_its_exit_has_been_handed_out(self) -> None:
+        watcher = self.watcher()
+        child = watcher.popen(["sh", "-c", "/bin/true; exit 3"])
+        child.wait()
+        eventually(lambda: not os.path.exists(f"/proc/{child.pid}"))
+        ends: list[Any] = []
+        for event in watcher:
+            ends += [event] if isinstance(event, Exit) else []
+            if not watcher.pids:
+                break
+        self.assertEqual([(end.pid == child.pid, end.returncode) for end in ends], [(False, 0), (True, 3)])
+
+    def test_a_lack_of_descriptors_does_not_end_an_idle_watch(self) -> None:
+        code = """
+import cnproc, resource, subprocess, sys
+child = subprocess.Popen(["sh", "-c", "read x; exit 5"], stdin=subprocess.PIPE)
+with cnproc.Watcher(threads=sys.argv[1] == "threads") as watcher:
+    watcher.watch(child.pid, cnproc.What.EXIT)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    print(watcher.read(2))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    child.stdin.close()
+    print(watcher.read(60).returncode, watcher.lost)
+"""
+        for threads in "", "threads":
+            run = subprocess.run([*PYTHON, "-c", code, threads], cwd=HERE, capture_output=True, text=True,
+                                 timeout=2 * PATIENCE)
+            self.assertEqual((run.stdout, run.stderr), ("None\n5 0\n", ""))
+
+    def test_a_generator_in_a_forked_child_hands_out_nothing(self) -> None:
+        code = """
+import cnproc, os, time
+events = cnproc.run(["sh", "-c", "/bin/true; exit 5"])
+time.sleep(0.1)
+if not os.fork():
+    try:
+        print(next(events), flush=True)
+    except ValueError:
+        print("ValueError", flush=True)
+    os._exit(0)
+os.wait()
+print([event.returncode for event in events if event.what == cnproc.What.EXIT])
+"""
+        run = subprocess.run([*PYTHON, "-c", code], cwd=HERE, capture_output=True, text=True, timeout=PATIENCE)
+        self.assertEqual((run.stdout, run.stderr), ("ValueError\n[0, 5]\n", ""))
+
     def test_read_with_timeout_0_returns_a_queued_event(self) -> None:
         child = self.shell("exit 1")
         watcher = self.watcher(child.pid, events=What.EXIT, follow=False)
@@ -3532,6 +3601,36 @@ class Costs(Case):
             self.skipTest(f"the source is {watcher.source}: {watcher.source_error}")
         return watcher
 
+    def test_signals_that_come_while_the_program_is_loaded_do_no_harm(self) -> None:
+        caught: list[int] = []
+        before = signal.signal(signal.SIGALRM, lambda *_: caught.append(1))
+        self.addCleanup(signal.signal, signal.SIGALRM, before)
+        self.addCleanup(signal.setitimer, signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        for paths in False, True:
+            watcher = self.watcher(paths=paths)
+            watcher.watch(os.getpid())
+            self.assertIsNone(watcher.source_error)
+            self.assertEqual("exits" in watcher._source._program.fds, RELEASE >= (6, 16))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        self.assertTrue(caught)
+        self.assertFalse(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+    @unittest.skipUnless(RELEASE >= (6, 16), "takes Linux 6.16")
+    def test_memory_of_a_vfork_before_the_watch_is_not_the_parents(self) -> None:
+        parent = self.python("""
+ballast, stack = b"x" * (60 << 20), ctypes.create_string_buffer(1 << 16)
+top = ctypes.addressof(stack) + (1 << 16) & ~15
+os.waitpid(libc.clone(libc.pause, ctypes.c_void_p(top), 0x4100 | signal.SIGCHLD, None), 0)  # CLONE_VFORK | CLONE_VM
+""")
+        self.go(parent)
+        child, = eventually(lambda: children(parent.pid))
+        eventually(lambda: state(child) == "S")
+        watcher = self.ebpf(child)
+        os.kill(child, signal.SIGTERM)
+        end = self.until(watcher, lambda event: isinstance(event, Exit))[-1]
+        self.assertEqual((end.returncode, end.max_rss), (-15, None))
+
     def told(self, code: str, *args: str, **options: Any) -> tuple[list[list[str]], list[Any]]:
         """The words of each line that a child writes, and the events of it and its descendants."""
         child = self.python(COSTLY + code, TRUE, *args)
@@ -4596,14 +4695,55 @@ class WaitByPidfd(WaitTests):
             os.close(send)
 
     def test_a_lack_of_descriptors_passes(self) -> None:
-        cnproc._try_reaped_status.cache_clear()
-        self.addCleanup(cnproc._try_reaped_status.cache_clear)
+        REALLY_HAS_STATUS.cache_clear()
+        self.addCleanup(REALLY_HAS_STATUS.cache_clear)
         for error in OSError(errno.EMFILE, ""), OSError(errno.ENFILE, ""):
-            with unittest.mock.patch.object(os, "pidfd_open", side_effect=error):
-                self.assertFalse(REALLY_HAS_STATUS())
-        with unittest.mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start new thread")):
-            self.assertFalse(REALLY_HAS_STATUS())
+            with unittest.mock.patch.object(os, "pidfd_open", side_effect=error), self.assertRaises(OSError):
+                REALLY_HAS_STATUS()
+        with unittest.mock.patch.object(
+                threading.Thread, "start", side_effect=RuntimeError("can't start new thread")), (
+                self.assertRaisesRegex(OSError, "no thread can be started")):
+            REALLY_HAS_STATUS()
         self.assertTrue(REALLY_HAS_STATUS())
+
+    def test_it_needs_no_proc_and_is_not_misled_by_that_of_another_namespace(self) -> None:
+        code = """
+import cnproc, os, subprocess
+for script in "exit 7", "read x; exit 8", "read x; kill -KILL $$", "kill -TERM $$":
+    child = subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE)
+    if "read" in script:
+        try:
+            cnproc.wait(child.pid, 0)
+        except TimeoutError:
+            child.stdin.close()
+    print(cnproc.wait(child.pid, 60))
+child.wait()
+for call in lambda: cnproc.wait(child.pid), lambda: cnproc.cmdline(1):
+    try:
+        print(call())
+    except OSError as error:
+        print(type(error).__name__)
+"""
+        run = subprocess.run(["unshare", "-pf" if os.geteuid() == 0 else "-Urpf", *PYTHON, "-c", code], cwd=HERE,
+                             capture_output=True, text=True, timeout=PATIENCE)
+        if "unshare" in run.stderr:
+            self.skipTest(f"no PID namespace: {run.stderr.strip()}")
+        self.assertEqual((run.stdout.split(), run.stderr),
+                         (["7", "8", "-9", "-15", "ProcessLookupError", "FileNotFoundError"], ""))
+
+    @root
+    def test_the_next_owner_of_the_pid_is_not_waited_for(self) -> None:
+        child = self.shell("exit 7")
+        really = os.pidfd_open
+
+        def late(pid: int) -> int:
+            self.go(child)
+            child.wait()
+            self.again(pid, "sleep", "1000")
+            return really(pid)
+
+        with unittest.mock.patch.object(os, "pidfd_open", late):
+            self.assertIsNone(self.wait(child.pid, PATIENCE))
 
     def test_an_infinite_timeout_is_none(self) -> None:
         child = self.shell("exit 9")
@@ -4979,8 +5119,23 @@ class Elsewhere(Case):
             if libc.mount(b"proc", b"/proc", b"proc", 0, b"hidepid=2"):
                 return f"not available: mount: {os.strerror(ctypes.get_errno())}"
             child = self.shell("")
-            said = [forked(use, uid=65534, caps=CAP_NET_ADMIN)
-                    for use in (lambda: cnproc.wait(child.pid), lambda: cnproc.cmdline(child.pid))]
+            said = [forked(use, uid=65534, caps=CAP_NET_ADMIN) for use in (
+                lambda: cnproc.wait(child.pid, 0.01), lambda: cnproc.cmdline(child.pid))]
+            if REALLY_HAS_STATUS():
+                receive, send = os.pipe()
+                ending = os.fork()
+                if not ending:
+                    os.read(receive, 1)
+                    os._exit(5)
+                reaper = threading.Thread(target=os.waitpid, args=(ending, 0))
+                reaper.start()
+
+                def waited() -> int | None:
+                    with Case().at_the_first_wait(lambda: os.write(send, b"\n"), cnproc._Waiting, "fileno"):
+                        return cnproc.wait(ending, PATIENCE)
+
+                said[0] = f"{said[0].partition(' has')[0]} {forked(waited, uid=65534)}"
+                reaper.join()
             return "; ".join([*said, forked(own, uid=65534, caps=CAP_NET_ADMIN)])
 
         def own() -> str:  # a watched process that hidepid hides later, though it is the user's own
@@ -5005,7 +5160,8 @@ class Elsewhere(Case):
 
         said = forked(hidden, unshare=CLONE_NEWNS)
         refused = r"PermissionError 1 .*hides it \(hidepid\)[^;]*"
-        self.assertRegex(said, f"^{refused}; {refused}; None lost, 1 reported, then 0$")
+        waited = r"TimeoutError 110 .*process [0-9]+ 5" if REALLY_HAS_STATUS() else refused
+        self.assertRegex(said, f"^{waited}; {refused}; None lost, 1 reported, then 0$")
 
     def test_a_time_namespace(self) -> None:
         run = subprocess.run(
