@@ -59,7 +59,7 @@ __all__ = [
     "Comm", "Coredump", "Event", "Exec", "Exit", "Fork", "Gid", "Lost", "ProcEvent", "Process", "Program", "Ptrace",
     "Sid", "Tree", "Uid", "Watcher", "What", "cmdline", "main", "run", "wait", "wait_async", "watch", "watch_async",
 ]
-__version__ = "3.4.2"
+__version__ = "3.4.3"
 
 _u8, _u16, _u32, _s32, _u64 = ctypes.c_uint8, ctypes.c_uint16, ctypes.c_uint32, ctypes.c_int32, ctypes.c_uint64
 
@@ -1322,7 +1322,7 @@ class _Subscription:
     def close(self, *, ignore: bool = True) -> None:
         """Unsubscribe and close the socket. ignore=False: in a forked child, whose parent stays subscribed."""
         if ignore:
-            with contextlib.suppress(OSError):  # it is closed already
+            with contextlib.suppress(OSError, AttributeError):  # it is closed already, or has not been opened
                 self.attach([(_BPF_RET, 0, 0, 0)])  # for a forked child, which may keep it open
             self._unlisten()
         if self.sock:
@@ -4291,6 +4291,8 @@ class _Intake:
             self.storm = False
             return 0
         self.put(self.table.sift(events))
+        if self.table.ended and not (self.queue or self.held):
+            self.table.ended.clear()
         newest: int = events[-1].timestamp_ns if events[-1].what else _newest(events)
         if newest:
             self.storm, self.newest = newest - self.newest < _STORM * len(events), newest
@@ -4620,7 +4622,8 @@ class _Recovery:
         with _put_off():
             missed = {(pid, known.get(pid, 0)) for pid in self._gone(known)}
         # The Exit of one that has just ended comes in a moment: it is lost if it was missed the last time, too.
-        lost, self._missed = (missed & self._missed if missed is not self._missed else set()), missed
+        lost = {one for one in missed if one in self._missed and missed is not self._missed}
+        self._missed = missed
         if lost:
             intake.put([_lost(None, self._subscription.now())])
             self.resync([])
@@ -5126,6 +5129,8 @@ class Watcher:
         """From time to time: look whether all that are known live, and when it is quiet test the subscription."""
         recovery = self._recovery
         with self._lock:
+            if self._table.ended and not (self._queue or self._intake.held):
+                self._table.ended.clear()
             if not self._closed and now >= recovery.due:
                 recovery.look()
             if not self._closed and now - max(recovery.heard, self._intake.newest) >= _QUIET:
@@ -6428,6 +6433,7 @@ class _Processes(Tree):
         self.number = number       # of the machine, if there are several
         self.has_ends = True       # whether ends are reported: a recording may have none
         self.offset_ns = 0         # from the events' clock to the time of day
+        self.shift_ns = 0          # from this machine's clock to that of the recording's first one, which events have
         self.command = 0           # the pid of the command
         self.command_process: Process | None = None
         self.look = look          # whether /proc is that of these processes
@@ -6692,7 +6698,7 @@ class _Lines(_View):
     def __init__(self, out: _Out, args: Any) -> None:
         super().__init__(out, args)
         # Forks without a line as yet: if an exec follows soon, they get none.
-        self._forks: dict[Process | None, tuple[Any, _Processes]] = {}
+        self._forks: dict[Process | None, tuple[Any, int]] = {}  # with the offset_ns of then
         self._held = not args.events and (args.follow or not (args.pid or args.command))  # else no exec is reported
         self._dim, self._undim, self._write = out.style("2"), out.style("0"), out.row if out.tty else out.line
         self._exit_texts = _ExitTexts(out)
@@ -6714,13 +6720,13 @@ class _Lines(_View):
             if self._held:
                 if not forks:
                     self.due = _when(event) + _FORK_NS
-                forks[info] = event, processes
+                forks[info] = event, processes.offset_ns
         elif what & self._kinds or self.wants(event):
-            self._show(event, info, processes)
+            self._show(event, info, processes.offset_ns)
 
     def _show_fork(self, info: Any) -> None:
-        event, processes = self._forks.pop(info)
-        self._show(event, info, processes)
+        event, offset_ns = self._forks.pop(info)
+        self._show(event, info, offset_ns)
 
     def on_time(self, now: int, processes: _Processes) -> None:
         self.due = _NEVER
@@ -6735,13 +6741,13 @@ class _Lines(_View):
         for info in [*self._forks]:
             self._show_fork(info)
 
-    def _show(self, event: Any, info: Process | None, processes: _Processes) -> None:
+    def _show(self, event: Any, info: Process | None, offset_ns: int) -> None:
         what, when, dim, undim = event.what, event.timestamp_ns, self._dim, self._undim
         if when >= _NEVER:
             when = _when(event)
         if self.filter.any and not self.filter.shows(info, when):
             return
-        at = f"{dim}{self.time_of_day(when + processes.offset_ns)}{undim}"
+        at = f"{dim}{self.time_of_day(when + offset_ns)}{undim}"
         if not info:
             count = "some events" if event.count is None else _count(event.count, "event")
             text = self.out.paint(f"lost {count}; what /proc knows follows", "31")
@@ -6780,6 +6786,9 @@ class _Json(_View):
 
         self._encode = json.JSONEncoder().encode
         self._machines: dict[_Processes, str] = {}  # the members that name them
+        # With a filter: forks whose next event tells whether they are shown, for till then they run their parent's.
+        self._forks: dict[Process | None, tuple[Any, _Processes]] = {}
+        self._holds = self.filter.any and self._kinds & _LIFE == _LIFE
 
         @functools.lru_cache(maxsize=4096)  # the same come again and again
         def path(text: str | None) -> str:
@@ -6793,8 +6802,22 @@ class _Json(_View):
     def on_event(self, event: Any, info: Process | None, processes: _Processes) -> None:
         if info and (info._found_running or (info.parent and info.parent._found_running)):
             self._introduce(info, event, processes)
+        if self._holds:
+            if event.what == _FORK and info and event.tid == event.pid and event.cpu != _REBUILT:
+                self._forks[info] = event, processes
+                return
+            self._show_fork(info, _when(event))
         if self.wants(event) and not (self.filter.any and not self.filter.shows(info, _when(event))):
             self._write(event, info, processes)
+
+    def _show_fork(self, info: Process | None, when: int) -> None:
+        event, processes = self._forks.pop(info, (None, None))
+        if event and processes and self.filter.shows(info, when):
+            self._write(event, info, processes)
+
+    def end(self, now: int) -> None:
+        for info in [*self._forks]:
+            self._show_fork(info, now)
 
     def _introduce(self, info: Process, event: Any, processes: _Processes) -> None:
         """Write a Fork and an Exec for each ancestor that was there before, so that who loads this knows its name."""
@@ -6823,8 +6846,8 @@ class _Json(_View):
             machine = f'"host": {self._encode(processes.host)}, "boot_id": {self._encode(processes.boot_id)}'
             self._machines[processes] = machine
         at = self.time_of_day(when + processes.offset_ns)
-        self.out.line(f'{{"event": "{type(event).__name__.lower()}", "time": "{at}Z", "timestamp_ns": {when}, '
-                      f'{machine}, {self._fields(event, info, when)}}}')
+        self.out.line(f'{{"event": "{type(event).__name__.lower()}", "time": "{at}Z", '
+                      f'"timestamp_ns": {when - processes.shift_ns}, {machine}, {self._fields(event, info, when)}}}')
 
     def _fields(self, event: Any, info: Process | None, when: int) -> str:
         """The rest of the object. The usual kinds by hand: json takes four times as long for them."""
@@ -6879,7 +6902,7 @@ class _Span(_View):
     def __init__(self, out: _Out, args: Any) -> None:
         super().__init__(out, args)
         self.begin: int | None = None  # when the watch began, or the first event of the recording happened
-        self.last = 0
+        self.last = -_NEVER
         self._recorded = -_NEVER  # when the last event of the recordings before this one happened
         self.live = self.whole = False  # whether it is no recording, and whether it is of the whole machine
         self.lost = 0
@@ -7390,7 +7413,9 @@ class _Tree(_Span):
         if info and info not in self._shown:
             if not info._fork_seen and event.what == _FORK and processes.known.get(info.pid) is not info:
                 return  # no end of it will be reported
-            if info._finished or (self.filter.any and not self.filter.shows(info, _when(event))):
+            # What a fork shows is its parent's: what it executes, or on_finish(), tells whether it has a row.
+            if info._finished or (self.filter.any and (
+                    event.what == _FORK or not self.filter.shows(info, _when(event)))):
                 return
             self._shown.add(info)
             self._count += 1
@@ -7468,7 +7493,8 @@ class _Tree(_Span):
         if not self.args.stats:
             self.why()
         began = "" if self.has_ends else " began"
-        how_many = f"{_count(self._count, 'process', 'es')}{began} in {_seconds(self._end - (self.begin or 0))}"
+        begin = self._end if self.begin is None else self.begin
+        how_many = f"{_count(self._count, 'process', 'es')}{began} in {_seconds(self._end - begin)}"
         self.sentence(how_many, *[f"at most {self.most_alive} at once"] * self.at_once)
         self.out.flush()
 
@@ -7848,6 +7874,8 @@ class _Why(_Span):
         if self.failed_roots():
             self.why()
             self.out.row(self.failures())
+            if self.lost or self.lost_more:
+                self.out.row(f"{self.losses}: what made it fail may be among them (--ptrace loses none)")
         elif any(processes.command_process and not processes.command_exit for processes in self.machines):
             self.out.row("the watch has ended before the command")
         self.out.flush()
@@ -8336,7 +8364,8 @@ class _Trace(_View):
             count = _count(event.count, "event") if event.count else "some events"
             self._record("i", 0, 0, when, f', "name": "{count} lost", "s": "g"')
         elif (self.filter.any and not (info in self._open or self.filter.holds(info))) or (
-                what == _FORK and processes.known.get(info.pid) is not info):  # no end of it will be reported
+                what == _FORK and event.tid == event.pid and (  # what a fork shows is its parent's until it executes
+                    self.filter.any or processes.known.get(info.pid) is not info)):  # no end of it will be reported
             pass
         elif what == _FORK and event.tid == event.pid:
             self._counts = True
@@ -8689,10 +8718,13 @@ _BROKEN = (  # StopIteration: no JSON at all
     KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError, StopIteration, struct.error)
 
 class _Recording:
-    """What --json has recorded, an event at a time. The clocks of several machines are brought to the first one's."""
+    """What --json has recorded, an event at a time. The clocks of several machines are brought to the first one's.
 
-    def __init__(self, views: list[_View], align: bool) -> None:
-        self._views, self._align = views, align
+    joins: a process that is in two recordings, one behind the other, is one.
+    """
+
+    def __init__(self, views: list[_View], joins: bool) -> None:
+        self._views, self._joins = views, joins
         from json import JSONDecoder
 
         decoder: Any = JSONDecoder()
@@ -8701,7 +8733,7 @@ class _Recording:
         # The offset_ns of each one's first line: a step of its clock later on must not move what follows.
         self._firsts: dict[Any, int] = {}
         self._day, self._day_ns = "", 0             # a second, and when that was, in ns since 1970
-        self.now = 0                                # when the latest event happened
+        self.now = -_NEVER                          # when the latest event happened
 
     def add(self, line: str) -> None:
         """Show a line. Raises one of _BROKEN if it is no event."""
@@ -8714,9 +8746,10 @@ class _Recording:
         first = offset = self._offset(record["time"], when) if "time" in record else 0  # else it comes from asdict()
         processes = self._machines.get(origin)
         number = processes.number if processes else len(self._machines)
-        if number and self._align:
-            base = next(iter(self._firsts.values()))
-            when, offset = when + self._firsts.get(origin, first) - base, base
+        shift = 0
+        if number:
+            shift = self._firsts.get(origin, first) - next(iter(self._firsts.values()))
+            when, offset = when + shift, offset - shift
         event = _from_record(record, when)
         words, duration, parent_pid = get("cmdline"), get("duration"), get("parent_pid")
         what = event.what
@@ -8727,17 +8760,21 @@ class _Recording:
         if not processes:
             processes = self._machines[origin] = _Processes(*origin, look=False, threads=True, number=number)
             self._firsts[origin] = first
-            processes.has_ends = False
+            processes.has_ends, processes.shift_ns = False, shift
         processes.offset_ns = offset
         if what == _EXIT:
             processes.has_ends = True
+        if what == _FORK and event.cpu == _REBUILT and self._joins:
+            known = processes.known.get(event.pid)
+            if known and known.end_ns is None and known.start_ns is not None and abs(known.start_ns - when) < 2 * _TICK:
+                return  # the recording before this one has it: /proc has starts in ticks
         for view in self._views:
             if when >= view.due and event.cpu != _REBUILT:
                 view.on_time(when, processes)
         info = processes.add(event)
         if when > self.now:
             self.now = when
-        if info and what in (_EXEC, _EXIT):  # perhaps no other kinds were recorded
+        if info and isinstance(event, (Exec, Exit, Coredump)):  # perhaps no other kinds were recorded
             if info.parent_pid is None:
                 info.parent_pid = parent_pid
             if duration is not None:
@@ -8809,6 +8846,7 @@ class _Chosen:
             machine = self._machines[processes] = _Processes(
                 processes.host, processes.boot_id, look=False, threads=True, number=processes.number)
         machine.offset_ns, machine.has_ends = processes.offset_ns, processes.has_ends
+        machine.shift_ns = processes.shift_ns
         return machine
 
 def _pieces(file: Any) -> Iterator[bytes]:
@@ -8827,7 +8865,7 @@ def _pieces(file: Any) -> Iterator[bytes]:
 def _load(args: Any, views: list[_View], files: list[Any]) -> int:
     """Show what --json has recorded. Broken lines are left out, and the first of them in each file is named."""
     chosen: Any = _Chosen(views, args.pid) if args.pid else None
-    recording = _Recording([chosen] if chosen else views, align=not args.json)
+    recording = _Recording([chosen] if chosen else views, joins=not args.json)
     complaints: list[OSError] = []
     for view in views:
         view.out.begin()
@@ -8867,7 +8905,7 @@ def _load(args: Any, views: list[_View], files: list[Any]) -> int:
         if (args.tree or args.stats or args.why or args.trace) and recording.endless:
             hosts = ", ".join(str(machine.host) for machine in recording.endless if machine.host is not None)
             _complain(OSError(0, f"no ends were recorded{' on ' * bool(hosts)}{hosts}, so only starts are shown: "
-                                 "record with -e exit, too"))
+                                 "nothing had ended, or -e left ends out"))
     status = 2 if complaints else 0
     for pid in sorted(chosen.missing) if chosen else ():
         complaints.append(OSError(errno.ESRCH, f"no process {pid} in the recording"))
@@ -9525,6 +9563,8 @@ def _arguments(argv: list[str]) -> Any:
         (args.wait, args.load or view or args.trace or args.compile_commands or args.html or args.json,
          "--wait and other output"),
         (args.no_leftovers, not args.follow, "--no-leftovers and --no-follow"),
+        (args.load, not args.follow, "--load and --no-follow"),
+        (args.load, args.duration is not None, "--load and -d"),
         (args.no_leftovers, args.duration is not None, "--no-leftovers and -d"),
     ):
         if one and other:
@@ -9556,6 +9596,16 @@ def _arguments(argv: list[str]) -> Any:
         parser.error("--ptrace has fork, exec, exit and nonzero_exit only")
     return args
 
+def _is_program(path: str) -> bool:
+    """Whether a file can be executed: nobody wants to write there, but who forgets the FILE of an option names it."""
+    try:
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            with open(path, "rb") as file:
+                return file.read(4)[:2] in (b"#!", b"\x7fE")
+    except OSError:
+        pass
+    return False
+
 def _views(args: Any, stack: contextlib.ExitStack) -> list[_View]:
     """The views that are asked for, each with its file."""
     standard: Any = sys.stderr if args.command else sys.stdout
@@ -9576,6 +9626,9 @@ def _views(args: Any, stack: contextlib.ExitStack) -> list[_View]:
                 return fd
             return os.open(path, flags & ~os.O_TRUNC, 0o666)
 
+        if _is_program(path):
+            raise OSError(errno.EEXIST, "this is a program, and would be overwritten: the FILE to write stands before "
+                          "the command", path)
         file = open(path, "w", encoding="utf-8", errors="backslashreplace", opener=opener)  # noqa: SIM115
         out = _Out(file)
         out.begun = False
