@@ -1322,8 +1322,9 @@ class _Subscription:
     def close(self, *, ignore: bool = True) -> None:
         """Unsubscribe and close the socket. ignore=False: in a forked child, whose parent stays subscribed."""
         if ignore:
-            with contextlib.suppress(OSError, AttributeError):  # it is closed already, or has not been opened
-                self.attach([(_BPF_RET, 0, 0, 0)])  # for a forked child, which may keep it open
+            if self.sock:
+                with contextlib.suppress(OSError):  # it is closed already
+                    self.attach([(_BPF_RET, 0, 0, 0)])  # for a forked child, which may keep it open
             self._unlisten()
         if self.sock:
             self.sock.close()
@@ -2242,10 +2243,12 @@ class _Program:
     def keep_peaks(self) -> None:
         """Have the peaks of memory kept until close(), where the kernel can."""
         if self._can_keep_peaks:
-            with _put_off():
-                with contextlib.suppress(OSError):  # before Linux 6.16; max_rss_exact says so
-                    self._attach_to_exits()
-                self._can_keep_peaks = False
+            try:
+                self._attach_to_exits()
+            except OSError as error:  # before Linux 6.16; max_rss_exact says so
+                if error.errno in (errno.EAGAIN, *_SCARCE):
+                    return  # the next watch tries it again
+            self._can_keep_peaks = False
 
     def _attach_to_exits(self) -> None:
         name = ctypes.create_string_buffer(b"sched_process_exit")
@@ -4618,12 +4621,12 @@ class _Recovery:
         intake.check()
         if intake.unsure:
             self.resync([])
-        known, missed = intake.source.known(), self._missed
+        known = intake.source.known()
+        missed: set[tuple[int, int]] = set()
         with _put_off():
             missed = {(pid, known.get(pid, 0)) for pid in self._gone(known)}
         # The Exit of one that has just ended comes in a moment: it is lost if it was missed the last time, too.
-        lost = {one for one in missed if one in self._missed and missed is not self._missed}
-        self._missed = missed
+        lost, self._missed = missed & self._missed, missed
         if lost:
             intake.put([_lost(None, self._subscription.now())])
             self.resync([])
@@ -5477,8 +5480,10 @@ class _Waiting:
         if self._sees:
             status = _zombie_status(self.pid)
             return status if self._started() == self._start else None
+        if self._by is None:
+            return None
         try:
-            ended = os.waitid(os.P_PIDFD, self._by, os.WEXITED | os.WNOHANG | os.WNOWAIT) if self._by else None
+            ended = os.waitid(os.P_PIDFD, self._by, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             return None
         if not ended:
@@ -6804,6 +6809,7 @@ class _Json(_View):
             self._introduce(info, event, processes)
         if self._holds:
             if event.what == _FORK and info and event.tid == event.pid and event.cpu != _REBUILT:
+                self._show_fork(info.parent, _when(event))  # what has forked is something
                 self._forks[info] = event, processes
                 return
             self._show_fork(info, _when(event))
