@@ -4726,9 +4726,8 @@ class Watcher:
     threads: report every thread's start and end in place of the processes'.
     paths: have Exec.exe and Exec.cwd. With source "ebpf" such a Watcher takes a tenth of a second to make.
     usage: with source "ptrace", have memory, I/O and page faults in Exit, too: each thread stops once more.
-    rcvbuf: bytes that the kernel may queue, about 800 an event. With source "ebpf" it is an eighth of that: 112 bytes
-    for a fork or exit, and for an exec its command line as well, up to 16 KiB. "ptrace" loses none. An ordinary user
-    gets no more than net.core.rmem_max.
+    rcvbuf: bytes that the kernel may queue, about 800 an event; an ordinary user gets no more than net.core.rmem_max.
+    With "ebpf" an eighth: 112 bytes an event, and the command line of an exec. "ptrace" loses none.
     delay: seconds to wait after being woken, so that events gather. It saves CPU time. An iteration lets events gather
     in any case, for 10 ms with source "ebpf". read() without a delay returns each event at once.
 
@@ -5181,8 +5180,8 @@ class Watcher:
     def pids(self) -> frozenset[int]:
         """The processes watched now, one by one or because followed; those of watch(None) are not among them.
 
-        One that has ended is among them until its Exit has been handed out, if that is asked for. A child whose Fork
-        has not been read yet is not. Who looks for what is left calls read(0) until that is None, and looks then.
+        Each is from when its Fork has been read until its Exit has been handed out, if that is asked for. Who looks for
+        what is left calls read(0) until that is None, and looks then.
         """
         table, watched = self._table, frozenset(self._table.watched.copy())
         if not table.ended:
@@ -5569,10 +5568,9 @@ def wait(pid: int, timeout: float | None = None) -> int | None:
     Returns what subprocess calls its returncode: the exit status, or -N for death by signal N. A zombie's status is
     returned where /proc shows it: to root and its owner.
 
-    From Linux 6.15 on it takes no privileges, and works in any namespace, also where /proc hides the process or is not
-    mounted (PIDFD_GET_INFO in linux/pidfd.h). The status of another user's process is known there once its parent has
-    waited for it. Before, it listens as a Watcher does; then None says that the process is gone, and that nobody can
-    know its status any more.
+    From Linux 6.15 on it takes no privileges and works in any namespace, even without /proc (PIDFD_GET_INFO). The
+    status of another user's process is known there once its parent has waited for it. Before, it listens as a Watcher
+    does; then None says that the process is gone, and that nobody can know its status any more.
 
     Raises ProcessLookupError if there is no such process, TimeoutError after `timeout` seconds, ValueError for one
     below 0, and before Linux 6.15 what Watcher and Watcher.watch raise.
