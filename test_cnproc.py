@@ -2094,7 +2094,7 @@ class Reading(Case):
             ends += [event] if isinstance(event, Exit) else []
             if not watcher.pids:
                 break
-        self.assertEqual([(end.pid == child.pid, end.returncode) for end in ends], [(False, 0), (True, 3)])
+        self.assertEqual(sorted((end.pid == child.pid, end.returncode) for end in ends), [(False, 0), (True, 3)])
 
     def test_a_lack_of_descriptors_does_not_end_an_idle_watch(self) -> None:
         code = """
@@ -2126,7 +2126,7 @@ if not os.fork():
         print("ValueError", flush=True)
     os._exit(0)
 os.wait()
-print([event.returncode for event in events if event.what == cnproc.What.EXIT])
+print(sorted(event.returncode for event in events if event.what == cnproc.What.EXIT))
 """
         run = subprocess.run([*PYTHON, "-c", code], cwd=HERE, capture_output=True, text=True, timeout=PATIENCE)
         self.assertEqual((run.stdout, run.stderr), ("ValueError\n[0, 5]\n", ""))
