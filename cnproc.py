@@ -2273,13 +2273,11 @@ class _Program:
             # The verifier gives up if a signal is pending: bpf_check(). What cannot be held back, as SIGSTOP, can make
             # it give up all the same, but hardly five times.
             signals.pthread_sigmask(signals.SIG_BLOCK, signals.valid_signals())
-            for last in (False,) * 4 + (True,):
-                try:
+            for _ in range(4):
+                with contextlib.suppress(BlockingIOError):
                     self.fds[program] = _bpf(_BPF_PROG_LOAD, attribute)
                     return
-                except BlockingIOError:
-                    if last:
-                        raise
+            self.fds[program] = _bpf(_BPF_PROG_LOAD, attribute)
         except OSError as error:
             if error.errno in (errno.EPERM, errno.ENOSYS, errno.EAGAIN, *_SCARCE):
                 raise
@@ -4118,8 +4116,7 @@ class _Table:
         self.watched: dict[int, _Watch] = {}        # one by one, or followed
         self.parents: dict[int, int] | None = None  # of each child that is followed, while a command is started
         self.orphans = _NOBODY                      # those whose Fork is rebuilt, and whose parent is not watched
-        # Watched processes that have ended. Their events may still be in the queue. A reader that finds the queue empty
-        # clears it.
+        # Watched processes that have ended, while events of theirs may still be in the queue: _Intake.forget_ended().
         self.ended: set[int] = set()
         self.ends = 0                               # _END if the reader wants those, too: the command line sets it
 
@@ -4267,6 +4264,7 @@ class _Intake:
 
     def take(self, most: int) -> int:
         """Read the source once. Returns when the newest of what came happened, 0 if nothing came."""
+        self.forget_ended()
         self.settle()
         self.unsettled = True
         events, self.more, unsure = self.source.read(most)
@@ -4279,6 +4277,11 @@ class _Intake:
         if self.unsure and not self.recovering:
             self.recovery.resync([])
         return newest
+
+    def forget_ended(self) -> None:
+        """Once all events have been handed out, none is left of those that have ended."""
+        if self.table.ended and not (self.queue or self.held):
+            self.table.ended.clear()
 
     def settle(self) -> None:
         """If an exception, such as a ctrl-C, came between the source and the queue, report that events are lost."""
@@ -4294,8 +4297,6 @@ class _Intake:
             self.storm = False
             return 0
         self.put(self.table.sift(events))
-        if self.table.ended and not (self.queue or self.held):
-            self.table.ended.clear()
         newest: int = events[-1].timestamp_ns if events[-1].what else _newest(events)
         if newest:
             self.storm, self.newest = newest - self.newest < _STORM * len(events), newest
@@ -4346,8 +4347,6 @@ class _Intake:
         held.clear()
         held.extend(behind)
         self.release()
-        if not (queue or held):
-            self.table.ended.clear()
         self.unsettled = False
 
     def watch(self, pid: int | None, mask: int, follow: bool) -> None:
@@ -4758,7 +4757,7 @@ class Watcher:
         # with a command line of over 16 KiB (_Ring._complete()), and once while _pidfd_has_status() finds that out.
         self._lock: Any = threading.RLock()
         self._reading: Any = threading.RLock()  # held by the reader, also while it waits
-        self._reader = 0                    # the thread that holds _reading
+        self._is_read = False               # whether a thread holds _reading
         self._starting: Any = threading.RLock()  # held while a command is started, and to change what is watched
         self._wakers: set[Callable[[], object]] = set()  # wake those who wait on an event loop; only under _lock
         self._closed = False
@@ -4896,7 +4895,7 @@ class Watcher:
 
         held=False: not for what is held, since the caller comes again when that is due.
         """
-        if (self._queue or self._source.pending or (held and self._intake.held)) and (self._selected or self._reader):
+        if (self._queue or self._source.pending or (held and self._intake.held)) and (self._selected or self._is_read):
             self._waiter.set()
         elif not self._closed:
             self._waiter.clear()
@@ -5042,11 +5041,11 @@ class Watcher:
             turn.extend(map(self._reading.acquire, (True,), (seconds,)))
             if not turn[0]:
                 return False
-            self._reader = threading.get_ident()
+            self._is_read = True
             try:
                 return self._wait(deadline, most, ending, for_held)
             finally:
-                self._reader = 0
+                self._is_read = False
                 if self._selected and self._intake.held and not self._closed:
                     with self._lock:
                         self._show()
@@ -5099,8 +5098,6 @@ class Watcher:
             with self._lock:
                 if self._closed or not self._finish.alive:  # the latter at the interpreter's exit, of a daemon thread
                     return False
-                if table.ended and not queue and not intake.held:
-                    table.ended.clear()
                 newest = intake.take(most) if intake.unsure or (intake.more and not queue) else 0
                 if self._selected or waiter.is_set:
                     self._show()
@@ -5131,8 +5128,7 @@ class Watcher:
         """From time to time: look whether all that are known live, and when it is quiet test the subscription."""
         recovery = self._recovery
         with self._lock:
-            if self._table.ended and not (self._queue or self._intake.held):
-                self._table.ended.clear()
+            self._intake.forget_ended()
             if not self._closed and now >= recovery.due:
                 recovery.look()
             if not self._closed and now - max(recovery.heard, self._intake.newest) >= _QUIET:
@@ -5157,7 +5153,7 @@ class Watcher:
                         wake()
         # A reader does the rest on its way out: also the one that this call, from a signal handler, interrupts.
         if self._parts and not self._reading._is_owned() and (
-                self._reading.acquire(blocking=False) or (self._reader and self._reading.acquire(timeout=1))):
+                self._reading.acquire(blocking=False) or (self._is_read and self._reading.acquire(timeout=1))):
             self._reading.release()
             self._close_parts()
 
@@ -5485,10 +5481,7 @@ class _Waiting:
             ended = os.waitid(os.P_PIDFD, self._by, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             return None
-        if not ended:
-            return None
-        return ended.si_status << 8 if ended.si_code == os.CLD_EXITED else (
-            ended.si_status | (ended.si_code == os.CLD_DUMPED) << 7)
+        return ended.si_status << 8 * (ended.si_code == os.CLD_EXITED) if ended else None
 
     def watch(self, watcher: Watcher) -> bool:
         """Have its end reported. False if it has ended meanwhile: returncode has the result."""

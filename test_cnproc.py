@@ -968,7 +968,7 @@ class OverFake(unittest.TestCase):
             told: list[Any] = []
             reader = threading.Thread(target=lambda: told.append(block(watcher)))
             reader.start()
-            eventually(lambda: watcher._reader)
+            eventually(lambda: watcher._is_read)
             watcher.close()
             reader.join(PATIENCE)
             self.assertIn(told, ([None], [[]]))
@@ -2116,9 +2116,9 @@ with cnproc.Watcher(threads=sys.argv[1] == "threads") as watcher:
 
     def test_a_generator_in_a_forked_child_hands_out_nothing(self) -> None:
         code = """
-import cnproc, os, time
+import cnproc, os
 events = cnproc.run(["sh", "-c", "/bin/true; exit 5"])
-time.sleep(0.1)
+events.process.wait()
 if not os.fork():
     try:
         print(next(events), flush=True)
@@ -2179,7 +2179,7 @@ print(sorted(event.returncode for event in events if event.what == cnproc.What.E
             results: list[Any] = []
             thread = threading.Thread(target=lambda: results.append(block(watcher)))
             thread.start()
-            eventually(lambda: watcher._reader)
+            eventually(lambda: watcher._is_read)
             watcher.close()
             thread.join(PATIENCE)
             self.assertFalse(thread.is_alive())
@@ -2201,7 +2201,7 @@ print(sorted(event.returncode for event in events if event.what == cnproc.What.E
         results: list[Any] = []
         thread = threading.Thread(target=lambda: results.append(watcher.read(PATIENCE)))
         thread.start()
-        eventually(lambda: watcher._reader)
+        eventually(lambda: watcher._is_read)
         pid = os.fork()
         if not pid:
             watcher.close()
