@@ -4114,7 +4114,8 @@ class _Table:
         self._end = _END if threads else _EXIT
         self.everything = 0                         # kinds wanted of every process
         self.watched: dict[int, _Watch] = {}        # one by one, or followed
-        self.parents: dict[int, int] | None = None  # of each child that is followed, while a command is started
+        # While a command is started: of each pid that is followed, when it was forked, and by whom. Pids come again.
+        self.parents: dict[int, list[tuple[int, int]]] | None = None
         self.orphans = _NOBODY                      # those whose Fork is rebuilt, and whose parent is not watched
         # Watched processes that have ended, while events of theirs may still be in the queue: _Intake.forget_ended().
         self.ended: set[int] = set()
@@ -4147,7 +4148,7 @@ class _Table:
                     own = self.orphans
                 if own[1]:
                     if self.parents is not None:
-                        self.parents[pid] = parent
+                        self.parents.setdefault(pid, []).append((event.timestamp_ns, parent))
                     if own[0] == own[1] and pid not in watched:
                         watched[pid] = own
                     else:  # the child differs, or it was found in /proc before its FORK was read
@@ -4459,40 +4460,46 @@ class _Intake:
             if own:
                 table.watched[me] = own
         inherited = own[1] if own else 0  # by the others; all of it was so before
-        known = watched | {child, me, 0}
+        newest = max(parents.get(child, ()), default=None)
+        # Forked since adopt(), or found by a resync.
+        since = parents.keys() | (table.watched.keys() - watched - {me}) | {child} - {0}
 
-        def ancestor(pid: int) -> int:
-            """The child, this process, or one that was watched before: whichever comes first."""
-            seen: set[int] = set()
-            while pid not in known and pid not in seen:  # pids that are reused can be in a circle
-                seen.add(pid)
-                stat = None if pid in parents else _stat(pid)  # after a resync
-                pid = parents.get(pid, stat.ppid if stat else 0)
-            return pid
+        def is_other(pid: int, when: int) -> bool:
+            """Whether who had the pid then is to be let go: forked since adopt(), and no descendant of the child."""
+            first, seen = pid, set[tuple[int, int]]()
+            while pid in since and (pid, when) not in seen:  # what /proc says after a loss can be a circle
+                seen.add((pid, when))
+                fork = max((fork for fork in parents.get(pid, ()) if fork[0] <= when), default=None)
+                if pid == child and fork == newest:
+                    return not follow and pid != first
+                stat = None if pid in parents else _stat(pid)
+                when, pid = fork or (when, stat.ppid if stat else 0)
+            return pid == me != first
 
         if self.source.only_commands:  # so orphans are of a command, whose process was killed as it forked them
             table.orphans = (mask, mask) if follow else _NOBODY
-        others = {pid for pid in parents.keys() | (table.watched.keys() - watched - {me}) if ancestor(pid) == me}
-        if not follow:  # the source follows them all the same: only the kernel could stop that in time
-            others |= {pid for pid in parents if pid != child and ancestor(pid) == child}
-            if child in table.watched:
-                table.watched[child] = mask | inherited, inherited
-        for pid in others & table.watched.keys():
+        if not follow and child in table.watched:  # the source follows all the same: only the kernel could stop in time
+            table.watched[child] = mask | inherited, inherited
+        now = self.now()
+        for pid in [pid for pid in table.watched if is_other(pid, now)]:
             if inherited:
                 table.watched[pid] = inherited, inherited
             else:
                 del table.watched[pid]
                 self.source.remove(pid)
-        wanted = table.everything | (own[0] if own else 0)  # of this process, as before
-        for_others = table.everything | inherited
+        for_me, for_others = table.everything | (own[0] if own else 0), table.everything | inherited  # as before
 
-        def let_go(event: Any) -> bool:
-            what, whose = event.what, _whose(event)
-            if whose == me and (event.pid == me or event.pid in others):  # a thread of this process, or a child
-                return bool(what) and not (wanted & what or _wanted_exit(wanted, event))
-            return bool(what) and whose in others and not (for_others & what or _wanted_exit(for_others, event))
+        def still_wanted(event: Any) -> bool:
+            what, whose, when = event.what, _whose(event), event.timestamp_ns
+            if whose == me and (event.pid == me or is_other(event.pid, when)):  # a thread of this process, or a child
+                kinds = for_me
+            elif is_other(whose, when):
+                kinds = for_others
+            else:
+                return True
+            return bool(kinds & what) or not what or _wanted_exit(kinds, event)
 
-        self.keep(lambda event: not let_go(event))
+        self.keep(still_wanted)
 
     def close(self) -> None:
         """Let go of the source."""

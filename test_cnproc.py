@@ -1263,6 +1263,28 @@ class OverFake(unittest.TestCase):
             watcher.popen(["sleep", "60"])
         self.assertEqual(started[0].returncode, -9)
 
+    def test_a_pid_that_another_thread_s_command_has_next_keeps_the_events_of_the_command(self) -> None:
+        me = os.getpid()
+        for follow in True, False:
+            watcher, source = self.watcher()
+            born = [fork(1000, me)]
+            ours = [execed(1000), fork(1001, 1000), execed(1001), fork(1002, 1001), ended(1001, 4), execed(1002),
+                    ended(1002, 5)]
+            theirs = [fork(1001, me), execed(1001), fork(1002, 1001), ended(1002), ended(1001)]
+            again = [fork(1002, 1000), execed(1002)]
+
+            def popen(*_: Any, **__: Any) -> Any:
+                source.give(*born, *ours, *theirs, *again)
+                return unittest.mock.Mock(pid=1000)
+
+            with unittest.mock.patch.object(subprocess, "Popen", popen):
+                watcher.popen(["command"], follow=follow)
+            wanted = [*born, *ours, *again] if follow else [*born, execed(1000), *ours[1:2], *again[:1]]
+            told = [watcher.read(0) for _ in range(len(wanted) + 1)]
+            self.assertEqual([(type(event), event and event.pid) for event in told],
+                             [*((type(event), event.pid) for event in wanted), (type(None), None)])
+            self.assertEqual(watcher.pids, {7, 1000, 1002} if follow else {7, 1000})
+
     def test_numbers_of_other_types_are_pids(self) -> None:
         class Number:
             def __init__(self, value: int) -> None:
