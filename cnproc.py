@@ -24,6 +24,7 @@ if __name__ == "__main__":  # until main() handles it, ctrl-C ends this without 
     _early = __import__("_signal")  # signal itself takes milliseconds to import
     if _early.getsignal(_early.SIGINT) is _early.default_int_handler:
         _early.signal(_early.SIGINT, _early.SIG_DFL)
+    __import__("gc").disable()  # until the watch begins: there is no garbage yet, and to look for some takes 2 ms
 
 import _socket  # socket itself takes 2.5 ms to import
 import collections
@@ -8870,6 +8871,7 @@ def _load(args: Any, views: list[_View], files: list[Any]) -> int:
     """Show what --json has recorded. Broken lines are left out, and the first of them in each file is named."""
     chosen: Any = _Chosen(views, args.pid) if args.pid else None
     recording = _Recording([chosen] if chosen else views, joins=not args.json)
+    _enable_gc()
     complaints: list[OSError] = []
     for view in views:
         view.out.begin()
@@ -9303,6 +9305,7 @@ def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
         for view in views:
             view.out.begin()
         live = _Live(args, watcher, processes, views, command, (_COMM | _UID) & ~args.events)
+        _enable_gc()
         try:
             command.watcher = watcher
             try:
@@ -9336,6 +9339,11 @@ def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
     # Whatever became of the views: the command goes on, and its status is ours.
     failed = failed or any(view.failed for view in views)
     return command.status() or failed if command.process else failed
+
+def _enable_gc() -> None:
+    """Collect garbage again, if this is the program: its first lines have switched that off."""
+    if __name__ == "__main__":
+        __import__("gc").enable()
 
 def _write(views: list[_View], *, check: bool = False) -> None:
     """Write what there is. check: also find out who has no reader any longer."""

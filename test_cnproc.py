@@ -1279,7 +1279,7 @@ class OverFake(unittest.TestCase):
 
             with unittest.mock.patch.object(subprocess, "Popen", popen):
                 watcher.popen(["command"], follow=follow)
-            wanted = [*born, *ours, *again] if follow else [*born, execed(1000), *ours[1:2], *again[:1]]
+            wanted: list[Any] = [*born, *ours, *again] if follow else [*born, execed(1000), *ours[1:2], *again[:1]]
             told = [watcher.read(0) for _ in range(len(wanted) + 1)]
             self.assertEqual([(type(event), event and event.pid) for event in told],
                              [*((type(event), event.pid) for event in wanted), (type(None), None)])
