@@ -208,7 +208,7 @@ if TYPE_CHECKING:
 
         def __bytes__(self) -> bytes: ...
 
-    class _End(NamedTuple):
+    class _ProcessEnd(NamedTuple):
         what: int
         pid: int
         timestamp_ns: int
@@ -242,7 +242,7 @@ else:
     Any = object  # for typing.get_type_hints(); to import typing takes 5 ms
     _Options = collections.namedtuple("_Options", ("program", "value", "attached", "long"))  # of an interpreter
     # With threads=True a source puts it behind the last Exit of a process. It is never reported.
-    _End = collections.namedtuple("_End", ("what", "pid", "timestamp_ns"))
+    _ProcessEnd = collections.namedtuple("_ProcessEnd", ("what", "pid", "timestamp_ns"))
     # Fields of /proc/PID/stat (proc_pid_stat(5)). start_ns: on CLOCK_MONOTONIC, cut to a tick; too early if the machine
     # has been suspended since. age_ns: how long ago that is, with the time that it was suspended.
     _Stat = collections.namedtuple("_Stat", ("state", "ppid", "flags", "threads", "start_ns", "age_ns", "exit_code"))
@@ -720,7 +720,7 @@ class Lost(ProcEvent):
         def count(self, number):
             self._count_ = -1 if number is None else number
 
-def _lost(count: int | None, timestamp_ns: int) -> Lost:
+def _lost_event(count: int | None, timestamp_ns: int) -> Lost:
     return Lost(timestamp_ns=timestamp_ns, count=count)
 
 # Any of the events, for annotations: what watch() yields.
@@ -736,8 +736,8 @@ def __dir__() -> list[str]:
 
 _FORK, _EXEC, _UID, _COMM, _EXIT, _NONZERO_EXIT, _LIFE = map(int, (
     What.FORK, What.EXEC, What.UID, What.COMM, What.EXIT, What.NONZERO_EXIT, What.LIFE))
-_ENDS = _EXIT | _NONZERO_EXIT
-_END = 1 << 32  # the `what` of an _End, which no mask asks for
+_ANY_EXIT = _EXIT | _NONZERO_EXIT
+_PROCESS_END = 1 << 32  # the `what` of a _ProcessEnd, which no mask asks for
 _EXIT_CLASS: Any = Exit
 _EVENT_SIZE = _EXIT_CLASS._cost_.offset  # of the kernel's struct: Exit's is the longest
 _EVENTS: dict[int, Any] = {
@@ -1143,7 +1143,7 @@ def _pidfd_has_status() -> bool:
 
 # -------------------------------------------------------------------------------------------- subscription
 
-_TRACE = '; or trace a command, by run(..., source="ptrace"), or on the command line by --ptrace'
+_OR_TRACE = '; or trace a command, by run(..., source="ptrace"), or on the command line by --ptrace'
 _LISTENS = 8  # how often a subscription is tried; the waits for an answer double from 4 ms, to 1 s in all
 
 def _foreign() -> list[str]:
@@ -1170,17 +1170,17 @@ def _refusal(number: int) -> OSError:
         options = {"pid": "--pid=host", "user": "--userns=host", "network": "--network=host"}
         return OSError(number or errno.EPERM, f"the kernel reports process events in the initial {', '.join(foreign)} "
                        "namespace only: run on the host, or in its namespaces "
-                       f"(docker run {' '.join(options[name] for name in foreign)}){_TRACE}")
+                       f"(docker run {' '.join(options[name] for name in foreign)}){_OR_TRACE}")
     if number == errno.EPERM:
         return OSError(number, "before Linux 6.6, process events require CAP_NET_ADMIN: run as root, or give the "
-                       f"program the capability (AmbientCapabilities=CAP_NET_ADMIN in a systemd unit){_TRACE}")
+                       f"program the capability (AmbientCapabilities=CAP_NET_ADMIN in a systemd unit){_OR_TRACE}")
     if number == 0 and _has_connector():
         return OSError(errno.ETIMEDOUT, f"the kernel did not answer {_LISTENS} subscriptions to process events: other "
                        "programs have unsubscribed more often than they subscribed, so it counts no listener; "
                        "restart the machine")
     if number in (0, errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
         return OSError(errno.EPROTONOSUPPORT, "this kernel does not report process events: use a Linux kernel with "
-                       f"CONFIG_CONNECTOR and CONFIG_PROC_EVENTS{_TRACE}")
+                       f"CONFIG_CONNECTOR and CONFIG_PROC_EVENTS{_OR_TRACE}")
     return OSError(number, f"cannot subscribe to process events: {os.strerror(number)}")
 
 class _Subscription:
@@ -1331,9 +1331,9 @@ class _Subscription:
             self.sock.close()
 
 # What the headers of every event say: the offsets and values of their 32-bit words, but seq, pid and ack.
-_WORDS = memoryview(bytes(_nlmsghdr(_SIZE, _NLMSG_DONE)) + bytes(
+_HEADER_WORDS = memoryview(bytes(_nlmsghdr(_SIZE, _NLMSG_DONE)) + bytes(
     _cn_msg(_CN_IDX_PROC, _CN_VAL_PROC, len=_SIZE - _PROC_EVENT))).cast("I")
-_HEADERS = tuple((4 * i, _WORDS[i]) for i in (0, 1, 4, 5, 8))
+_HEADERS = tuple((4 * i, _HEADER_WORDS[i]) for i in (0, 1, 4, 5, 8))
 
 def _classic_filter(kinds: int, pids: Iterable[int] | None = None, forks: bool = False) -> list[tuple[int, ...]]:
     """A filter in classic BPF: it lets pass acks, other lengths, this process's own COMM, and `kinds`.
@@ -1460,7 +1460,7 @@ class _program_control(ctypes.Structure):
     """controls[0], in memory shared with the kernel: what Python asks of the program, and the counters of losses."""
     _fields_ = [
         ("everything", _u32),      # kinds that are wanted of every process
-        ("passing", _u32),         # kinds that the program must see of every process for that
+        ("passing", _u32),         # kinds to look at for every process: these, and FORK and EXIT if ends are wanted
         ("self", _u32),            # this process: its COMM always passes, see _Recovery.probe()
         ("sender", _u32),          # netlink port to listen to: 0, the kernel; our own during _prove()
         ("lost", _u32),            # records that found the ring full, and processes that found the map full
@@ -1519,14 +1519,14 @@ _STEPS, _PATHS_MAX = 64, 8 << 10
 _NAME_MAX = 256  # bytes of a name with its NUL
 _PATHS_FIT = _PATHS_MAX - _NAME_MAX
 _PAGE_SIZE, _COST_LEN, _ENTRY_LEN = mmap.PAGESIZE, ctypes.sizeof(_exit_cost), ctypes.sizeof(_process_entry)
-_PLAIN, _COMM_LEN, _EXEC_LEN = ctypes.sizeof(_program_record), _exec_record.comm.size, _exec_record.cmdline.offset
-_BARE = _program_record.event.offset + _EVENT_SIZE  # a record without cost
+_RECORD_LEN, _COMM_LEN, _EXEC_LEN = ctypes.sizeof(_program_record), _exec_record.comm.size, _exec_record.cmdline.offset
+_BARE_LEN = _program_record.event.offset + _EVENT_SIZE  # a record without cost
 # Bits of `known` in an _exit_cost, and in an _exec_ids.
 _KNOWS_RSS, _KNOWS_CPU, _KNOWS_IO, _KNOWS_FAULTS, _KNOWS_START = 3, 4, 24, 32, 64
 _KNOWS_IDS, _KNOWS_CGROUP = 1, 2
 _KNOWS_SUMS = _KNOWS_CPU | _KNOWS_FAULTS
 _KNOWS_OF_THREAD = _KNOWS_SUMS | _KNOWS_IO | _KNOWS_START
-_STRIDE = _BPF_RINGBUF_HDR_SZ + _PLAIN
+_STRIDE = _BPF_RINGBUF_HDR_SZ + _RECORD_LEN
 
 # The program, in a small part of Python's syntax: see _Compiler. The kernel runs it for each event, in the thread that
 # causes the event. Its result is the length to which the datagram is cut for the socket: always 0, so the socket stays
@@ -1569,7 +1569,7 @@ def filter(skb):
             probe_read_kernel(child, ENTRY_LEN, 0)
             if entry:
                 child.kinds = entry.inherited
-            if child.kinds or control.everything & ENDS:
+            if child.kinds or control.everything & ANY_EXIT:
                 child.inherited = child.kinds
                 child.tasks = 1
                 child.since_ns = event.timestamp_ns
@@ -1627,7 +1627,7 @@ def filter(skb):
             dentry = fs.dentry
             WALK CWD
         at = min(scratch.paths_size, PATHS_ROOM)
-        probe_read_kernel(scratch, PLAIN, record)
+        probe_read_kernel(scratch, RECORD_LEN, record)
         probe_read_kernel(ref(scratch.comm), COMM_LEN, ref(task.comm))
         if probe_read_user(ref(scratch.cmdline) + at, size, start):
             size = 0
@@ -1746,18 +1746,18 @@ def filter(skb):
         # Killed by a signal, perhaps half-way through an exec that has no event: say what it ran.
         if status & 0x7F and there:
             record.lost = control.lost
-            probe_read_kernel(name, BARE, record)
+            probe_read_kernel(name, BARE_LEN, record)
             name.note = NAME
             comm.what = COMM
             comm.tid = exit.pid
             probe_read_kernel(ref(comm._comm_), COMM_LEN, ref(leader.comm))
-            ringbuf_output(ring, name, BARE, 0)
+            ringbuf_output(ring, name, BARE_LEN, 0)
 
     elif what == COMM and not kinds & COMM:
         record.note = PROBE
 
     record.lost = control.lost
-    if not ringbuf_output(ring, record, PLAIN, 0) or record.note == PROBE:
+    if not ringbuf_output(ring, record, RECORD_LEN, 0) or record.note == PROBE:
         return
     number = atomic_add(control.lost, 1) + 1
     if (what == FORK or what == EXIT) and map_update_elem(overflow, ref(number), record, BPF_ANY):
@@ -2227,7 +2227,7 @@ class _Program:
         try:
             for name, kind, key, value, room, flags in (
                 ("processes", _BPF_MAP_TYPE_HASH, 4, ctypes.sizeof(_process_entry), entries, _BPF_F_NO_PREALLOC),
-                ("overflow", _BPF_MAP_TYPE_HASH, 4, _PLAIN, entries, _BPF_F_NO_PREALLOC),
+                ("overflow", _BPF_MAP_TYPE_HASH, 4, _RECORD_LEN, entries, _BPF_F_NO_PREALLOC),
                 ("controls", _BPF_MAP_TYPE_ARRAY, 4, ctypes.sizeof(_program_control), 1, _BPF_F_MMAPABLE),
                 ("scratches", _BPF_MAP_TYPE_PERCPU_ARRAY, 4,
                  ctypes.sizeof(_exec_record) + (_PATHS_MAX if paths else 0), 1, 0),
@@ -2342,11 +2342,11 @@ class _Source:
     """Where events come from. Its methods are called only under Watcher._lock.
 
     A source gives the same events for the same workload as the others: of processes (threads=True: of threads), in
-    order, a Lost where events were dropped, and with threads=True an _End behind a process's last Exit.
+    order, a Lost where events were dropped, and with threads=True a _ProcessEnd behind a process's last Exit.
 
     fds            what to wait on
     pending        what has been received already: the next read() gives it, `fds` do not show it
-    unnamed        by pid, looks at Execs that read() has given and may yet complete: hold these back, and all behind
+    unnamed        by pid, Execs whose names are still being read: they must wait, and all events behind them
     gather         how long a reader may pause so that events gather, in seconds
     patient        whether it always may; else only in a storm
     only_commands  why it watches nothing but the commands that popen() starts; "" if it watches anything
@@ -2434,9 +2434,9 @@ def _order_loads() -> None:
 _fence = None if sys.platform != "linux" or os.uname().machine in ("x86_64", "s390x") else _order_loads
 
 # Where an EXEC has its words, in bytes from the start of its struct bpf_ringbuf_hdr, and its parent_pid, in words.
-_WORDS_AT = _BPF_RINGBUF_HDR_SZ + _exec_record.cmdline.offset
+_CMDLINE_AT = _BPF_RINGBUF_HDR_SZ + _exec_record.cmdline.offset
 _PARENT_PID_AT = (_BPF_RINGBUF_HDR_SZ + _program_record.event.offset + vars(Exit)["parent_pid"].offset) // 4
-_IDS_AT, _EXEC_IDS = _BPF_RINGBUF_HDR_SZ + _BARE, struct.Struct("=I4xQII").unpack_from
+_IDS_AT, _EXEC_IDS = _BPF_RINGBUF_HDR_SZ + _BARE_LEN, struct.Struct("=I4xQII").unpack_from
 _SIZES_AT, _PATH_SIZES = _BPF_RINGBUF_HDR_SZ + _exec_record.exe_size.offset, struct.Struct("=4I").unpack_from
 
 def _path(names: bytes) -> str:
@@ -2499,7 +2499,7 @@ class _Ring:
         self._consumer_pos = _u64.from_buffer(mmap.mmap(fd, mmap.PAGESIZE))
         self._producer_pos = memoryview(shared)[:8].cast("Q")
         self._data = memoryview(shared)[mmap.PAGESIZE:]  # twice, so that no record is cut at the end
-        self._words = self._data.cast("I")
+        self._u32s = self._data.cast("I")
         self._size = size
         self._taken = 0  # bytes since the beginning; take()
         self._behind = 0  # likewise, of the record behind that which _finish() is given
@@ -2514,11 +2514,11 @@ class _Ring:
             return None
         if _fence:
             _fence()
-        if self._words[at] & _BPF_RINGBUF_BUSY_BIT:
+        if self._u32s[at] & _BPF_RINGBUF_BUSY_BIT:
             return None
         if _fence:
             _fence()
-        return self._words[at + 2]
+        return self._u32s[at + 2]
 
     @property
     def empty(self) -> bool:
@@ -2532,7 +2532,7 @@ class _Ring:
         events: list[Any] = []
         if not available:
             return events
-        words, data, fence = self._words, self._data, _fence
+        words, data, fence = self._u32s, self._data, _fence
         if fence:
             fence()  # the lengths after producer_pos: smp_load_acquire() in libbpf
         begin = at = taken % self._size
@@ -2540,7 +2540,7 @@ class _Ring:
         if available >= 8 * _STRIDE and not self._comms and not self.tids:  # look at whole columns: 10 ns a number
             first, count = at >> 2, min(most, available // _STRIDE)
             end, step = first + count * _STRIDE // 4, _STRIDE // 4
-            if words[first:end:step].tolist().count(_PLAIN) == count:
+            if words[first:end:step].tolist().count(_RECORD_LEN) == count:
                 if fence:
                     fence()  # what is in the records after their lengths: likewise
                 whats = words[first + 4:end:step].tolist()
@@ -2564,10 +2564,10 @@ class _Ring:
             if what == _EXEC:
                 known, cgroup, ruid, euid = _EXEC_IDS(data, at + _IDS_AT)
                 exe_size, paths_size, whole_exe, whole_cwd = _PATH_SIZES(data, at + _SIZES_AT)
-                text = event._words = bytes(data[at + _WORDS_AT + paths_size:at + 8 + length])
+                text = event._words = bytes(data[at + _CMDLINE_AT + paths_size:at + 8 + length])
                 event._length, exe, cwd = note, None, None
                 if whole_exe or whole_cwd:
-                    names = bytes(data[at + _WORDS_AT:at + _WORDS_AT + paths_size])
+                    names = bytes(data[at + _CMDLINE_AT:at + _CMDLINE_AT + paths_size])
                     exe = _path(names[:exe_size]) if whole_exe else None
                     cwd = _path(names[exe_size:]) if whole_cwd else None
                 event._more = (words[word + _PARENT_PID_AT], *((ruid, euid) if known & _KNOWS_IDS else (None, None)),
@@ -2605,7 +2605,7 @@ class _Ring:
         elif what == _EXIT and self._comms:
             event._comm = self._comms.pop(event.pid, None)
         if (note == _FINAL or self.tids) and self.ended(event, note):
-            events.append(_End(_END, event.pid, event.timestamp_ns))
+            events.append(_ProcessEnd(_PROCESS_END, event.pid, event.timestamp_ns))
 
     def _complete(self, event: Any) -> None:
         """Read the rest of a long command line from /proc, if that still shows the same one."""
@@ -2626,7 +2626,7 @@ class _Ring:
 
     def _executes_again(self, pid: int) -> bool:
         """Whether there may be an EXEC of the process behind the record that _finish() is given."""
-        at, end, words = self._behind, self._producer_pos[0], self._words
+        at, end, words = self._behind, self._producer_pos[0], self._u32s
         if _fence:
             _fence()
         while at < end:
@@ -2708,7 +2708,7 @@ class _RingSource(_Source):
     def _prove(self) -> None:
         """Have the program read what we know: our own command line and threads, by datagrams to ourselves."""
         control, port, me = self._control, self._subscription.port, os.getpid()
-        forged = [_WORDS.tobytes() + bytes(event)[:_EVENT_SIZE].ljust(_EVENT_SIZE, b"\0") for event in (
+        forged = [_HEADER_WORDS.tobytes() + bytes(event)[:_EVENT_SIZE].ljust(_EVENT_SIZE, b"\0") for event in (
             Exec(_EXEC, _REBUILT, 0, me, me), Exit(_EXIT, _REBUILT, 0, me, me))]
         control.sender = port ^ 1 << 30  # somebody else: neither we nor the kernel
         control.everything = control.passing = _EXEC | _EXIT
@@ -2744,7 +2744,7 @@ class _RingSource(_Source):
         control.everything = control.passing = control.sender = 0
 
     def add(self, pid: int, kinds: int, inherited: int) -> bool:
-        if (kinds | inherited) & _ENDS:
+        if (kinds | inherited) & _ANY_EXIT:
             self._program.keep_peaks()
         own = _EXIT | (_FORK | _EXEC if self._threads else 0)
         kinds, inherited = (kinds and kinds | own) | (inherited and _FORK), inherited and inherited | _FORK | _EXIT
@@ -2780,18 +2780,18 @@ class _RingSource(_Source):
 
     def remove(self, pid: int) -> None:
         self._ring.tids.pop(pid, None)
-        if self._control.everything & _ENDS:
+        if self._control.everything & _ANY_EXIT:
             self._element(_BPF_MAP_UPDATE_ELEM, pid, _process_entry(
                 tasks=_UNCOUNTED, since_ns=self._subscription.now()), _BPF_EXIST)
         else:
             self._element(_BPF_MAP_DELETE_ELEM, pid)
 
     def watch_all(self, kinds: int) -> None:
-        if kinds & _ENDS:
+        if kinds & _ANY_EXIT:
             self._program.keep_peaks()
-        self._control.passing = kinds | (_FORK | _EXIT if kinds & _ENDS else 0)
+        self._control.passing = kinds | (_FORK | _EXIT if kinds & _ANY_EXIT else 0)
         self._control.everything = kinds
-        if not kinds & _ENDS:
+        if not kinds & _ANY_EXIT:
             for pid, process in self._program.all("processes", _process_entry).items():
                 if not process.kinds:
                     self._element(_BPF_MAP_DELETE_ELEM, pid)
@@ -2824,12 +2824,12 @@ class _RingSource(_Source):
                 events += self._recover(0)
         count = 0 if number is None else (number - self._lost) & 0xFFFFFFFF
         if 0 < count < 1 << 31:  # else it is of a record that had been numbered before others were lost
-            events.append(_lost(count, self._subscription.now()))
+            events.append(_lost_event(count, self._subscription.now()))
             events += self._recover(count)
             more = self._late = True
-        unsure = counters[1] != self._unsaved
+        must_resync = counters[1] != self._unsaved
         self._unsaved = counters[1]
-        return events, more, unsure
+        return events, more, must_resync
 
     def _recover(self, count: int) -> list[Any]:
         """The forks and exits among the next `count` lost records, and earlier ones that were kept too late."""
@@ -2843,7 +2843,7 @@ class _RingSource(_Source):
                 event.cpu = _REBUILT
                 events.append(event)
                 if self._ring.ended(event, saved.note):
-                    events.append(_End(_END, event.pid, event.timestamp_ns))
+                    events.append(_ProcessEnd(_PROCESS_END, event.pid, event.timestamp_ns))
         return events
 
     def status(self, pid: int, since_ns: int) -> int:
@@ -2867,7 +2867,7 @@ class _RingSource(_Source):
             if error.errno != errno.ENOBUFS:
                 raise
             before, self._drops = self._drops, self._subscription.dropped
-            return [_lost(self._drops - before, self._subscription.now())], True, True
+            return [_lost_event(self._drops - before, self._subscription.now())], True, True
         return _NOTHING
 
     def close(self) -> None:
@@ -2903,13 +2903,14 @@ class _ThreadTracker:
     ids, and their EXITs come in any order. So a process has ended when there were as many EXITs as tasks.
 
     It is given: tids(pid, ns), its live threads, if it is the process that was there then; status(pid, pidfd, ns), its
-    wait status or None; hold(pid, ns), a pidfd or -1; release(pidfd). _DatagramSource has the real ones.
+    wait status or None; open_pidfd(pid, ns), a pidfd or -1; close_pidfd(pidfd). _DatagramSource has the real ones.
     """
 
     def __init__(self, threads: bool, tids: Callable[[int, int], set[int]],
                  status: Callable[[int, int, int], int | None],
-                 hold: Callable[[int, int], int], release: Callable[[int], None]) -> None:
-        self._threads, self._tids, self._status, self._hold, self._release = threads, tids, status, hold, release
+                 open_pidfd: Callable[[int, int], int], close_pidfd: Callable[[int], None]) -> None:
+        self._threads, self._tids, self._status = threads, tids, status
+        self._open_pidfd, self._close_pidfd = open_pidfd, close_pidfd
         self.everything = 0                       # kinds of all processes
         self.processes: dict[int, _Process] = {}  # whose Exit is still to come
 
@@ -2944,16 +2945,16 @@ class _ThreadTracker:
     def _has_several(self, pid: int, process: _Process, timestamp_ns: int) -> None:
         if not process.threaded:
             process.threaded = True
-            process.pidfd = self._hold(pid, timestamp_ns)
+            process.pidfd = self._open_pidfd(pid, timestamp_ns)
 
     def remove(self, pid: int) -> None:
         """Track a process no longer."""
         process = self.processes.pop(pid, None)
         if process and process.pidfd >= 0:
-            self._release(process.pidfd)
+            self._close_pidfd(process.pidfd)
 
     def fold(self, event: Any) -> tuple[Any, ...]:
-        """What one event of the kernel means: none, one, or with threads=True an Exit and an _End."""
+        """What one event of the kernel means: none, one, or with threads=True an Exit and a _ProcessEnd."""
         what, pid = event.what, event.pid
         if what == _EXIT:
             process = self.processes.get(pid)
@@ -2971,7 +2972,7 @@ class _ThreadTracker:
     def _fork(self, event: Any) -> tuple[Any, ...]:
         parent = self.processes.get(event.parent_pid)
         inherited = parent.inherited if parent else 0
-        if inherited or self.everything & _ENDS:
+        if inherited or self.everything & _ANY_EXIT:
             process = self.processes.get(event.pid)
             if process and process.since_ns > event.timestamp_ns:  # it was found in /proc before its FORK was read
                 process.kinds |= inherited
@@ -3012,7 +3013,7 @@ class _ThreadTracker:
             return (event,) if self._threads else ()
         if self._threads:
             self.remove(pid)
-            return event, _End(_END, pid, event.timestamp_ns)
+            return event, _ProcessEnd(_PROCESS_END, pid, event.timestamp_ns)
         if process.threaded:
             event.exit_code = self.end_status(pid, event.timestamp_ns)
             if tid != pid:
@@ -3184,7 +3185,7 @@ class _DatagramSource(_Source):
 
     def __init__(self, subscription: _Subscription, threads: bool, paths: bool) -> None:
         self._subscription, self._threads = subscription, threads
-        self._tracker = _ThreadTracker(threads, self._live_tids, self._status, self._hold, self._release)
+        self._tracker = _ThreadTracker(threads, self._live_tids, self._status, self._open_pidfd, self._close_pidfd)
         self._namer = _Namer(subscription, self._tracker.processes, paths)
         self.unnamed = self._namer.unnamed
         self._pidfds = 0                    # how many are held
@@ -3196,7 +3197,7 @@ class _DatagramSource(_Source):
         self.fds = (subscription.sock.fileno(),)
         # What recvmmsg(2) fills. proc_event, 36 bytes into a datagram, lies at a multiple of 8.
         self._buffer = bytearray(self._SLOTS * self._SLOT)
-        self._words = memoryview(self._buffer).cast("I")
+        self._u32s = memoryview(self._buffer).cast("I")
         self._messages = (_mmsghdr * self._SLOTS)()
         self._senders = (_sockaddr_nl * self._SLOTS)()
         self._recvmmsg = _libc().recvmmsg
@@ -3245,7 +3246,7 @@ class _DatagramSource(_Source):
 
     def remove(self, pid: int) -> None:
         process = self._tracker.processes.get(pid)
-        if process and self._tracker.everything & _ENDS:
+        if process and self._tracker.everything & _ANY_EXIT:
             process.kinds = process.inherited = 0
         else:
             self._tracker.remove(pid)
@@ -3253,7 +3254,7 @@ class _DatagramSource(_Source):
 
     def watch_all(self, kinds: int) -> None:
         self._tracker.everything = kinds
-        if not kinds & _ENDS:
+        if not kinds & _ANY_EXIT:
             for pid in [pid for pid, process in self._tracker.processes.items() if not process.kinds]:
                 self._tracker.remove(pid)
         self._refilter()
@@ -3289,7 +3290,7 @@ class _DatagramSource(_Source):
             if cut < len(received) or not more:
                 received, self.pending = received[:cut], received[cut:]
                 before, self._drops, self._gap = self._drops, self._subscription.dropped, None
-                lost = [_lost(self._drops - before, self._subscription.now())]
+                lost = [_lost_event(self._drops - before, self._subscription.now())]
                 more = True
         events: list[Any] = []
         cut_off = False
@@ -3300,7 +3301,7 @@ class _DatagramSource(_Source):
                 namer.on_exec(event, ((process.kinds if process else 0) | tracker.everything) & _EXEC)
             elif what == _EXIT:
                 process = tracker.processes.get(event.pid)
-                if process and (process.kinds | tracker.everything) & _ENDS:
+                if process and (process.kinds | tracker.everything) & _ANY_EXIT:
                     self._add_cost(event, process)
                 if namer.expected:
                     namer.expected.pop(event.pid, None)
@@ -3365,12 +3366,12 @@ class _DatagramSource(_Source):
         if count <= 0:
             return [], more
         buffer = self._buffer
-        if count == 1 and self._length[0] == _SIZE and not self._port[0] and self._words[10] in _COPIES:
-            return [_COPIES[self._words[10]](buffer, 40)], more
+        if count == 1 and self._length[0] == _SIZE and not self._port[0] and self._u32s[10] in _COPIES:
+            return [_COPIES[self._u32s[10]](buffer, 40)], more
         starts = range(4 + _PROC_EVENT, len(buffer), self._SLOT)
         if all(array[:size * count].tobytes() == usual[:size * count] for array, usual, size in self._usual):
             try:
-                return [_COPIES[self._words[start >> 2]](buffer, start) for start in starts[:count]], more
+                return [_COPIES[self._u32s[start >> 2]](buffer, start) for start in starts[:count]], more
             except KeyError:
                 pass  # an ack, or a kind that we do not know
         events: list[Any] = []
@@ -3379,7 +3380,7 @@ class _DatagramSource(_Source):
                 if not sender.nl_pid:
                     events += _decode(buffer, start - _PROC_EVENT, start - _PROC_EVENT + message.msg_len)
                     if message.msg_hdr.msg_flags & _socket.MSG_TRUNC:  # more messages than there is room for
-                        events.append(_lost(None, self._subscription.now()))
+                        events.append(_lost_event(None, self._subscription.now()))
                 # What the kernel does not write stays as it is: so that it is usual again.
                 sender.nl_pid, sender.nl_groups = 0, _CN_IDX_PROC
         finally:
@@ -3396,7 +3397,7 @@ class _DatagramSource(_Source):
             return set()
         return {tid for tid, live in _tids(pid).items() if live}
 
-    def _hold(self, pid: int, timestamp_ns: int) -> int:
+    def _open_pidfd(self, pid: int, timestamp_ns: int) -> int:
         pidfd = -1
         with contextlib.suppress(OSError):
             if self._pidfds < self._PIDFDS and _pidfd_has_status():
@@ -3408,7 +3409,7 @@ class _DatagramSource(_Source):
             os.close(pidfd)
         return -1
 
-    def _release(self, pidfd: int) -> None:
+    def _close_pidfd(self, pidfd: int) -> None:
         self._pidfds -= 1
         os.close(pidfd)
 
@@ -4086,10 +4087,10 @@ class _TraceSource(_Source):
                     event.start_ns = known.pop(pid, None)
                     statuses[pid] = status
                     if self._threads:
-                        events.append(_End(_END, pid, now))
+                        events.append(_ProcessEnd(_PROCESS_END, pid, now))
         self._chunks, self._statuses = collections.deque([data[at - 4:]]), statuses
         if self.over:
-            events.append(_lost(None, self._helper.now()))
+            events.append(_lost_event(None, self._helper.now()))
         return events, more and not self.over, self.over
 
     def status(self, pid: int, since_ns: int) -> int:
@@ -4112,7 +4113,7 @@ class _Table:
     """
 
     def __init__(self, threads: bool) -> None:
-        self._end = _END if threads else _EXIT
+        self._end_what = _PROCESS_END if threads else _EXIT
         self.everything = 0                         # kinds wanted of every process
         self.watched: dict[int, _Watch] = {}        # one by one, or followed
         # While a command is started: of each pid that is followed, when it was forked, and by whom. Pids come again.
@@ -4120,7 +4121,7 @@ class _Table:
         self.orphans = _NOBODY                      # those whose Fork is rebuilt, and whose parent is not watched
         # Watched processes that have ended, while events of theirs may still be in the queue: _Intake.forget_ended().
         self.ended: set[int] = set()
-        self.ends = 0                               # _END if the reader wants those, too: the command line sets it
+        self.extra = 0                              # _PROCESS_END if those are to be reported, too; else 0
 
     def watch(self, pid: int, kinds: int, inherited: int) -> None:
         """Watch a process, or widen its watch."""
@@ -4134,11 +4135,11 @@ class _Table:
 
     def sift(self, events: list[Any]) -> list[Any]:
         """Those of a source's events that are to be reported. Forks are followed, and ends are noted, on the way."""
-        watched, everything = self.watched, self.everything | self.ends
+        watched, everything = self.watched, self.everything | self.extra
         if not watched:
             return [event for event in events if event.what & everything or not event.what
                     or _wanted_exit(everything, event)]
-        own_of, end = watched.get, self._end
+        own_of, end = watched.get, self._end_what
         reported: list[Any] = []
         for event in events:
             what, pid = event.what, event.pid
@@ -4165,7 +4166,7 @@ class _Table:
         return reported
 
     def unwanted(self, event: Any, pid: int | None) -> bool:
-        """Whether only the watch wanted an event that is being removed: that of a process, or (None) of everything."""
+        """Whether an event was wanted only by the watch that is being removed: of `pid`, or (None) of everything."""
         what, whose = event.what, _whose(event)
         if not what or (pid is not None and whose != pid) or whose in self.ended:
             return False
@@ -4255,28 +4256,28 @@ class _Intake:
         self.queue: collections.deque[Any] = collections.deque()  # what is to be handed out
         self.held: collections.deque[Any] = collections.deque()   # what waits: an unnamed Exec, and all behind it
         self.recovery = _Recovery(self, subscription, threads)
-        self.more = True           # whether the source may have something at once
-        self.unsure = False        # whether events are lost of which only /proc can tell
-        self.unsettled = False     # whether events have left the source, and are not in the queue
-        self.recovering = False    # whether a resync is running
-        self.storm = False         # whether events come thick and fast
-        self.newest = self.now()   # when the newest event happened
+        self.more = True          # whether the source may have something at once
+        self.must_resync = False  # whether events are lost of which only /proc can tell
+        self.in_flight = False    # whether events have left the source, and are not in the queue
+        self.resyncing = False    # whether a resync is running
+        self.storm = False        # whether events come thick and fast
+        self.newest = self.now()  # when the newest event happened
         # From adopt() to adopted(): how this process was watched before, and who else.
         self.before: tuple[_Watch | None, frozenset[int]] | None = None
 
     def take(self, most: int) -> int:
         """Read the source once. Returns when the newest of what came happened, 0 if nothing came."""
         self.forget_ended()
-        self.settle()
-        self.unsettled = True
-        events, self.more, unsure = self.source.read(most)
+        self.report_in_flight()
+        self.in_flight = True
+        events, self.more, must_resync = self.source.read(most)
         newest = self.accept(events)
         if self.held:
-            self.release()
-        if unsure:
-            self.unsure = True
-        self.unsettled = self.recovering
-        if self.unsure and not self.recovering:
+            self.unhold()
+        if must_resync:
+            self.must_resync = True
+        self.in_flight = self.resyncing
+        if self.must_resync and not self.resyncing:
             self.recovery.resync([])
         return newest
 
@@ -4285,13 +4286,13 @@ class _Intake:
         if self.table.ended and not (self.queue or self.held):
             self.table.ended.clear()
 
-    def settle(self) -> None:
+    def report_in_flight(self) -> None:
         """If an exception, such as a ctrl-C, came between the source and the queue, report that events are lost."""
-        if self.unsettled and not self.recovering:
+        if self.in_flight and not self.resyncing:
             self.source.unnamed.clear()  # what would have disproved a name may be among them
-            self.put([_lost(None, self.now())])
-            self.unsure = True
-            self.unsettled = False
+            self.put([_lost_event(None, self.now())])
+            self.must_resync = True
+            self.in_flight = False
 
     def accept(self, events: list[Any]) -> int:
         """Put into the queue what is to be reported. Returns when the newest happened."""
@@ -4308,11 +4309,11 @@ class _Intake:
         """Put into the queue what is to be reported: behind what is held."""
         if self.held or self.source.unnamed:
             self.held.extend(events)
-            self.release()
+            self.unhold()
         else:
             self.queue.extend(events)
 
-    def release(self) -> None:
+    def unhold(self) -> None:
         """Put into the queue what is no longer held."""
         unnamed, number = self.source.unnamed, 0
         for event in self.held:
@@ -4329,13 +4330,13 @@ class _Intake:
 
     def check(self) -> None:
         """Take in what read() does not notice."""
-        self.settle()
-        self.unsettled = True
-        events, more, unsure = self.source.check()
+        self.report_in_flight()
+        self.in_flight = True
+        events, more, must_resync = self.source.check()
         self.accept(events)
         self.more |= more
-        self.unsure |= unsure
-        self.unsettled = False
+        self.must_resync |= must_resync
+        self.in_flight = False
 
     def keep(self, wanted: Callable[[Any], bool]) -> None:
         """Drop what is not wanted from the queue, and from what is held."""
@@ -4343,13 +4344,13 @@ class _Intake:
         queue.appendleft(None)  # at which a reader in another thread stops, to ask for the lock
         kept = [event for event in queue.copy() if event is not None and wanted(event)]
         behind = [event for event in held if wanted(event)]
-        self.unsettled = True
+        self.in_flight = True
         queue.clear()
         queue.extend(kept)
         held.clear()
         held.extend(behind)
-        self.release()
-        self.unsettled = False
+        self.unhold()
+        self.in_flight = False
 
     def watch(self, pid: int | None, mask: int, follow: bool) -> None:
         """Watcher.watch(), its arguments checked."""
@@ -4369,7 +4370,7 @@ class _Intake:
         table.everything |= mask
         try:
             self.source.watch_all(table.everything)  # listen first, look second, so that nothing falls between
-            if mask & _ENDS:
+            if mask & _ANY_EXIT:
                 for pid in _pids():
                     self.take_up(pid, 0, 0)
         except BaseException:
@@ -4398,7 +4399,7 @@ class _Intake:
         try:
             new = self.source.add(pid, mask, inherited)
         except OSError as error:
-            if error.errno == errno.E2BIG and self.recovering:
+            if error.errno == errno.E2BIG and self.resyncing:
                 return False  # it has been counted as lost
             raise
         stat = _stat(pid)
@@ -4518,7 +4519,7 @@ def _ended_and_forked(events: list[Any], threads: bool) -> tuple[set[int], set[i
     for event in events:
         if event.what == _FORK and event.tid == event.pid:
             forked.add(event.pid)
-        elif event.what == (_END if threads else _EXIT) and event.pid not in forked:
+        elif event.what == (_PROCESS_END if threads else _EXIT) and event.pid not in forked:
             ended.add(event.pid)
     return ended, forked
 
@@ -4537,35 +4538,34 @@ class _Recovery:
         self._missed: set[tuple[int, int]] = set()   # those that had ended at the last look, and since when known
 
     def resync(self, pending: list[Any]) -> None:
-        """After a loss: report the ends and forks that must have been among it, and know again what is there.
+        """After a loss: report an Exit for each process that is gone, and a Fork for each new descendant.
 
-        pending: events from behind the loss that have been read already. A process that is gone has its Exit here,
-        unless that comes behind the loss; a descendant that nobody knows has its Fork here, likewise.
+        pending: events from behind the loss that have been read already. What they report is not reported twice.
         """
         intake, source, table, queue = self._intake, self._intake.source, self._intake.table, self._intake.queue
         if source.over:  # nobody can know what they do from now on
             table.watched.clear()
-            intake.unsure = False
+            intake.must_resync = False
             return
-        intake.recovering = intake.unsure = True
+        intake.resyncing = intake.must_resync = True
         try:
             if intake.held:  # so that what /proc tells goes behind all that came before the loss
                 source.unnamed.clear()
-                intake.release()
+                intake.unhold()
             known = source.known()
             gone = self._gone(known) - _ended_and_forked(pending, self._threads)[0]
             source.recount(known.keys() - gone, gone)
             now = self._subscription.now()
             statuses = {pid: source.status(pid, known.get(pid, now)) for pid in sorted(gone)}
-            there = _pids() if table.everything & _ENDS else []
-            intake.unsettled, intake.unsure = True, False  # what is read from here on may be behind another loss
+            there = _pids() if table.everything & _ANY_EXIT else []
+            intake.in_flight, intake.must_resync = True, False  # what is read from here on may be behind another loss
             pending += self._read_all()
             ended, forked = _ended_and_forked(pending, self._threads)
             exits: list[Any] = []
             for pid in statuses.keys() - ended:
                 exits.append(Exit(_EXIT, _REBUILT, now, pid, pid, statuses[pid], _SIGCHLD, 0, 0))
                 if self._threads:
-                    exits.append(_End(_END, pid, now))
+                    exits.append(_ProcessEnd(_PROCESS_END, pid, now))
                 if pid not in forked:  # else it is a new process's by now
                     source.forget(pid)
             intake.put(table.sift(exits))
@@ -4577,16 +4577,16 @@ class _Recovery:
                 found += intake.follow(pid)
             for fork in reversed(table.sift(self._rebuilt_forks(found, known))):
                 queue.insert(min(behind, len(queue)), fork)
-            intake.unsettled = False
+            intake.in_flight = False
         finally:
-            intake.recovering = False
+            intake.resyncing = False
 
     def _read_all(self) -> list[Any]:
         """What the source has by now, as it is."""
         until, intake, events = self._subscription.now(), self._intake, []
         while True:
-            part, intake.more, unsure = intake.source.read(_BATCH)
-            intake.unsure |= unsure
+            part, intake.more, must_resync = intake.source.read(_BATCH)
+            intake.must_resync |= must_resync
             events += part
             if not intake.more or _newest(part) > until:
                 return events
@@ -4626,7 +4626,7 @@ class _Recovery:
         """Find out whether all that are known live: an EXIT that the kernel had no memory for is not even counted."""
         began, intake = time.thread_time_ns(), self._intake
         intake.check()
-        if intake.unsure:
+        if intake.must_resync:
             self.resync([])
         known = intake.source.known()
         missed: set[tuple[int, int]] = set()
@@ -4635,7 +4635,7 @@ class _Recovery:
         # The Exit of one that has just ended comes in a moment: it is lost if it was missed the last time, too.
         lost, self._missed = missed & self._missed, missed
         if lost:
-            intake.put([_lost(None, self._subscription.now())])
+            intake.put([_lost_event(None, self._subscription.now())])
             self.resync([])
         # At most a thousandth of the time is spent on this, however many are watched. One look that takes 0.1 s, as on
         # a virtual machine that is starved, says nothing of the next.
@@ -4644,7 +4644,7 @@ class _Recovery:
 
     def probe(self) -> None:
         """It is quiet: find out whether the subscription has gone silent, and renew it then."""
-        self._intake.settle()
+        self._intake.report_in_flight()
         attempt, events = 0, self._send_probe()
         while events is None:
             pause = self._subscription.revive(attempt)
@@ -4655,12 +4655,12 @@ class _Recovery:
         self._subscription.revived()
         self.heard = self._subscription.now()
         if attempt:
-            self._intake.put([_lost(None, self.heard)])
+            self._intake.put([_lost_event(None, self.heard)])
             self.resync(events)
         else:
-            self._intake.unsettled = True
+            self._intake.in_flight = True
             self._intake.accept(events)
-            self._intake.unsettled = False
+            self._intake.in_flight = False
 
     def _send_probe(self) -> list[Any] | None:
         """Make an event, and read what there is: without that event, or None if nothing at all came.
@@ -4672,11 +4672,11 @@ class _Recovery:
         began = self._subscription.now()
         _libc().prctl(_PR_SET_NAME, name)
         ended = self._subscription.now()
-        self._intake.unsettled = True
+        self._intake.in_flight = True
         events = self._read_all()
         others = [event for event in events if not (
             isinstance(event, Comm) and event.tid == tid and began <= event.timestamp_ns <= ended)]
-        return others if events or self._intake.unsure else None
+        return others if events or self._intake.must_resync else None
 
 _IS_EVENT = functools.partial(operator.is_not, None)
 
@@ -5071,7 +5071,7 @@ class Watcher:
         # Between rare events the caches go cold, and each call costs microseconds. So this is one function.
         intake, queue, table, source, waiter = self._intake, self._queue, self._table, self._source, self._waiter
         while True:
-            if not (intake.more or intake.unsure or queue or self._closed or (
+            if not (intake.more or intake.must_resync or queue or self._closed or (
                     ending and not table.watched and not intake.held)):
                 seconds, pause = _QUIET / 2e9, self._delay
                 left = None if deadline is None else max(0, deadline - self._subscription.now()) / 1e9
@@ -5106,7 +5106,7 @@ class Watcher:
             with self._lock:
                 if self._closed or not self._finish.alive:  # the latter at the interpreter's exit, of a daemon thread
                     return False
-                newest = intake.take(most) if intake.unsure or (intake.more and not queue) else 0
+                newest = intake.take(most) if intake.must_resync or (intake.more and not queue) else 0
                 if self._selected or waiter.is_set:
                     self._show()
                 if self._closed:  # by a signal handler, meanwhile
@@ -5947,7 +5947,7 @@ class Process:
                 for (image, executed, since, cwd), end in zip(runs, ends) if executed]
 
     @property
-    def _words(self) -> list[str] | None:
+    def _cmdline_json(self) -> list[str] | None:
         """Its command line, by _encoded()."""
         return _all_encoded(_split(self._image.argv))
 
@@ -6861,7 +6861,7 @@ class _Json(_View):
             shown = event.asdict()
             del shown["event"], shown["timestamp_ns"]
             if info and isinstance(event, Coredump):
-                shown["cmdline"] = info._words
+                shown["cmdline"] = info._cmdline_json
             return self._encode(shown)[1:-1]
         task = f'"pid": {event.pid}, "tid": {event.tid}'
         rebuilt = "true" if event.cpu == _REBUILT else "false"
@@ -6870,7 +6870,7 @@ class _Json(_View):
             return (f'{task}, "parent_tid": {event.parent_tid or "null"}, "parent_pid": {event.parent_pid or "null"}, '
                     f'"rebuilt": {rebuilt}')
         plain = _plain(info._image.argv or b"")
-        words = '["' + plain.replace(" ", '", "') + '"]' if plain else self._encode(info._words)
+        words = '["' + plain.replace(" ", '", "') + '"]' if plain else self._encode(info._cmdline_json)
         if what == _EXEC:
             _, *ids, cgroup, exe, cwd = event._values()
             ruid, euid = ("null" if number is None else number for number in ids)
@@ -9054,8 +9054,8 @@ def _on_terminal() -> bool:
 class _ThreadExits:
     """With --threads: makes of the ends of threads what the views take. Pure.
 
-    The Exit of a leader that leaves threads behind gets _NO_SIGNAL, as those of other threads have. An _End stands
-    right behind the last Exit of its process. It becomes the Exit of the process, or the leader's Exit before it does.
+    The Exit of a leader that leaves threads behind gets _NO_SIGNAL, as those of other threads have. A _ProcessEnd
+    stands behind the last Exit of its process. It becomes the Exit of the process, or the leader's Exit before it does.
     """
 
     def __init__(self, me: int) -> None:
@@ -9068,7 +9068,7 @@ class _ThreadExits:
         cpu = 0             # of the Exit before
         for event, after in zip(events, [*events[1:], None]):
             what, pid = event.what, event.pid if event.what else 0
-            if what == _END:
+            if what == _PROCESS_END:
                 codes = self._codes.pop(pid, set())
                 status = getattr(event, "exit_code", -1)
                 if status < 0 and (len(codes) == 1 or (leader and leader.exit_code)):
@@ -9081,7 +9081,7 @@ class _ThreadExits:
                 cpu = event.cpu
                 self._codes.setdefault(pid, set()).add(event.exit_code)
                 if event.tid == pid:
-                    if after is not None and after.what == _END and after.pid == pid:
+                    if after is not None and after.what == _PROCESS_END and after.pid == pid:
                         leader = event
                         continue
                     event.exit_signal = _NO_SIGNAL
@@ -9117,7 +9117,7 @@ class _Live:
         self.left = ""                 # who has, and must not
         self._hidden = hidden          # kinds that are heard for what they tell of a process, and not shown
         self._now = watcher._subscription.now
-        self._threads = _ThreadExits(os.getpid() if command.process else 0) if watcher._table.ends else None
+        self._threads = _ThreadExits(os.getpid() if command.process else 0) if watcher._table.extra else None
         self._found: set[int] = set()  # were there, but their Fork may come all the same: they were born just now
         self._pidfd = -1  # of the command, whose end must not wait until more has gathered
         if command.process and watcher._delay:
@@ -9282,7 +9282,7 @@ def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
     with _watcher(args) as watcher:
         exact, traced = watcher.source != "netlink", watcher.source == "ptrace"
         now, named = watcher._subscription.now, bool(args.pid or args.command)
-        watcher._table.ends, watcher._delay = _END * args.threads, _GATHER if exact else 0.0
+        watcher._table.extra, watcher._delay = _PROCESS_END * args.threads, _GATHER if exact else 0.0
         # The kernel says all that a line of an Exec shows, so of all the machine no forks and exits are needed.
         alone = args.events == _EXEC and exact and not (
             named or args.tree or args.stats or args.trace or args.compile_commands or args.html or args.longer)

@@ -474,7 +474,7 @@ class Table(unittest.TestCase):
         events = [ended(5), ended(5, tid=6)]
         self.assertEqual(table.sift(events), events)
         self.assertEqual(set(table.watched), {5})
-        self.assertEqual(table.sift([cnproc._End(cnproc._END, 5, 1)]), [])
+        self.assertEqual(table.sift([cnproc._ProcessEnd(cnproc._PROCESS_END, 5, 1)]), [])
         self.assertEqual(table.watched, {})
 
 
@@ -673,7 +673,7 @@ class Tracker(unittest.TestCase):
         tracker.everything = int(What.LIFE)
         events = [fork(7), fork(7, tid=8), ended(7), ended(7, tid=8)]
         told = [each for event in events for each in tracker.fold(event)]
-        self.assertEqual(told, [*events, cnproc._End(cnproc._END, 7, events[-1].timestamp_ns)])
+        self.assertEqual(told, [*events, cnproc._ProcessEnd(cnproc._PROCESS_END, 7, events[-1].timestamp_ns)])
 
     def test_pid_reuse_begins_a_new_process(self) -> None:
         tracker = self.tracker()
@@ -699,7 +699,7 @@ class Rebuilding(unittest.TestCase):
 
     def test_an_exit_behind_the_fork_of_the_same_pid_is_a_later_process_s(self) -> None:
         self.assertEqual(cnproc._ended_and_forked([ended(5), fork(6), ended(6), execed(7)], False), ({5}, {6}))
-        events = [ended(5), ended(6, tid=8), cnproc._End(cnproc._END, 6, 1)]
+        events = [ended(5), ended(6, tid=8), cnproc._ProcessEnd(cnproc._PROCESS_END, 6, 1)]
         self.assertEqual(cnproc._ended_and_forked(events, True), ({6}, set()))
 
 
@@ -1047,12 +1047,12 @@ class OverFake(unittest.TestCase):
             with unittest.mock.patch.object(cnproc._Recovery, "_gone", nobody), unittest.mock.patch.object(
                     owner, name, side_effect=too_many), self.assertRaises(OSError), watcher._lock:
                 watcher._recovery.resync([])
-            self.assertTrue(watcher._intake.unsure or watcher._intake.unsettled)
+            self.assertTrue(watcher._intake.must_resync or watcher._intake.in_flight)
             source.give(ended(8), execed(7))
         with unittest.mock.patch.object(cnproc._Recovery, "_gone", nobody):
             told = list(iter(lambda: watcher.read(0), None))
         self.assertEqual([type(event) for event in told], [Exec, Lost, Exec, Lost, Exec])
-        self.assertFalse(watcher._intake.unsure)
+        self.assertFalse(watcher._intake.must_resync)
 
     def test_a_resync_reports_ends_and_keeps_the_kernels_own(self) -> None:
         watcher, source = self.watcher()
@@ -2454,7 +2454,7 @@ def lose(watcher: cnproc.Watcher) -> None:
     """As if the kernel had dropped events."""
     with watcher._lock:
         watcher._queue.append(lost(None, time.monotonic_ns()))
-        watcher._intake.unsure = True
+        watcher._intake.must_resync = True
 
 
 FAMILY = THREADS + """
@@ -4313,12 +4313,12 @@ leave()
         child = self.shell("exit 3")
         watcher = self.watcher(child.pid)
         too_many = OSError(errno.EMFILE, "Too many open files")
-        watcher._intake.unsure = True
+        watcher._intake.must_resync = True
         with unittest.mock.patch.object(cnproc, "_stat", side_effect=too_many), self.assertRaises(OSError):
             watcher.read(0)
-        self.assertTrue(watcher._intake.unsure)
+        self.assertTrue(watcher._intake.must_resync)
         self.assertIsNone(watcher.read(0))
-        self.assertFalse(watcher._intake.unsure)
+        self.assertFalse(watcher._intake.must_resync)
         events = self.life(child, watcher)
         self.assertEqual([(event.returncode, event.rebuilt) for event in events], [(3, False)])
 
@@ -4327,7 +4327,7 @@ leave()
         watcher = self.watcher(child.pid, events=What.FORK | What.EXIT, follow=False)
         self.go(child)
         self.until(watcher, lambda event: isinstance(event, Fork))
-        watcher._intake.unsure = True
+        watcher._intake.must_resync = True
         self.assertIsNone(watcher.read(0))
         self.assertEqual(watcher.pids, {child.pid})
         self.assertEqual(kinds(self.life(child, watcher)), [Exit])
@@ -4346,7 +4346,7 @@ leave()
                 return any(isinstance(event, Exit) and event.pid == child.pid for event in late)
 
             eventually(received)
-            watcher._intake.unsure = True
+            watcher._intake.must_resync = True
             self.until(watcher, lambda event: isinstance(event, Exit) and event.pid == child.pid and event.rebuilt)
             watcher._source.pending.extend(late)
             again = self.start("true")
@@ -5961,7 +5961,7 @@ class Views(Shown):
         begin = [*self.life(7, 1, 0, 5, "python")[:2], Fork(What.FORK, 0, ms, 1, 1, 8, 7)]
         worker, leader = ended(7, 0, 300 * ms, tid=8), ended(7, 0, 100 * ms)
         worker.exit_signal = cnproc._NO_SIGNAL
-        end = cnproc._End(cnproc._END, 7, 300 * ms)
+        end = cnproc._ProcessEnd(cnproc._PROCESS_END, 7, 300 * ms)
         for ends, said in (
                 ([leader, worker, end], ["thread 7 exit 0", "thread 8 exit 0", "exit 0 after 0.300 s"]),
                 ([worker, ended(7, 768, 300 * ms), end], ["thread 8 exit 0", "exit 3 after 0.300 s"])):
@@ -5984,9 +5984,9 @@ class Views(Shown):
     def test_with_threads_a_status_that_the_threads_leave_open_is_unknown(self) -> None:
         for codes, status in (([0, 768], -1), ([11, 11], 11), ([0, 0, 0], 0), ([768, 0], -1)):
             threads = [ended(7, code, tid=7 + n) for n, code in enumerate(codes)]
-            *_, last = self.threads(*threads, cnproc._End(cnproc._END, 7, 5))
+            *_, last = self.threads(*threads, cnproc._ProcessEnd(cnproc._PROCESS_END, 7, 5))
             self.assertEqual((last.pid, last.tid, last.exit_code), (7, 7, status))
-        self.assertEqual(self.threads(ended(7, 9), cnproc._End(cnproc._END, 7, 5))[0].returncode, -9)
+        self.assertEqual(self.threads(ended(7, 9), cnproc._ProcessEnd(cnproc._PROCESS_END, 7, 5))[0].returncode, -9)
 
     def test_with_threads_those_of_cnproc_itself_are_left_out(self) -> None:
         own, other = fork(5, tid=6), fork(7, tid=8)
@@ -6639,7 +6639,7 @@ class Page(Shown):
     def test_what_is_not_known_is_said(self) -> None:
         events = [event for event in self.events() if event.pid not in (10, 30) or not isinstance(event, Exit)]
         events[0] = Fork(What.FORK, cnproc._REBUILT, 0, 1, 1, 10, 10)
-        events.append(cnproc._lost(7, 4_900_000_000))
+        events.append(cnproc._lost_event(7, 4_900_000_000))
         for event in events:
             if isinstance(event, Exit):
                 event.cpu_ns = None
@@ -10015,15 +10015,16 @@ class Readme(Case):
 
 
 class Runner(unittest.TextTestRunner):
-    """Runs in three processes at once what starts commands of its own and waits for them: it saves a third of the time.
+    """Runs in four processes at once what starts commands of its own and waits for them: it saves half of the time.
 
     What is left runs alone behind that: it fills buffers with the events of the machine, counts its listeners, or
     reuses pids.
     """
 
     TRACED = Traced, StartingTraced  # they change what the machine allows to tracers
-    TOGETHER = (*TRACED, CommandLine, CompileCommands, Failures, Layout, Loading, Options, OverFake, Page, Readme,
-                Rebuilding, Rows, Table, Tracker, Typing, Vendored, Views)
+    TOGETHER = (*TRACED, CommandLine, CompileCommands, Costs, Failures, Kinds, Layout, Loading, Options, OverFake, Page,
+                Readme, Rebuilding, Rows, Starting, Statuses, Table, Threads, Traces, Tracker, Typing, Vendored, Views,
+                WaitAsyncByPidfd, WaitByConnector, WaitByPidfd)
 
     def run(self, test: Any) -> Any:
         tests = [*each_test(test)]
@@ -10032,7 +10033,7 @@ class Runner(unittest.TextTestRunner):
         others: list[unittest.TestCase] = [test for test in together if not isinstance(test, self.TRACED)]
         with contextlib.ExitStack() as stack:
             workers = [self.fork(share, stack.enter_context(tempfile.TemporaryFile("w+")))
-                       for share in (traced, others[::2], others[1::2])]
+                       for share in (traced, *(others[i::3] for i in range(3)))]
             failed: list[str] = []
             for pid, output in workers:
                 status = os.waitpid(pid, 0)[1]
