@@ -7882,7 +7882,7 @@ class _Why(_Span):
             if self.lost or self.lost_more:
                 self.out.row(f"{self.losses}: what made it fail may be among them (--ptrace loses none)")
         elif any(processes.command_process and not processes.command_exit for processes in self.machines):
-            self.out.row("the watch has ended before the command")
+            self.out.row("the watch has ended before the command: nobody knows whether it fails")
         self.out.flush()
 
 _PAGE = """<!doctype html>
@@ -8955,7 +8955,7 @@ class _Command:
 
         path = self.words[0] if "/" in self.words[0] else shutil.which(self.words[0], os.F_OK)
         if not path and number in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):  # EACCES: of a folder in PATH
-            return "command not found"
+            return f"command not found{self._for_shell()}"
         if not path or number != errno.ENOENT or not os.path.exists(path):
             return ""
         interpreter = ""
@@ -8965,6 +8965,15 @@ class _Command:
                 words = line[2:].rstrip(b"\n").replace(b"\t", b" ").split(b" ")
                 interpreter = _printable(os.fsdecode(next(filter(None, words), b""))) + " "
         return f"its interpreter {interpreter}is missing"
+
+    def _for_shell(self) -> str:
+        """What to write for a command that only a shell would take."""
+        word = self.words[0]
+        if word.partition("=")[0].isidentifier() and "=" in word:
+            return ": env stands before a variable"
+        if word in _BUILTINS or any(character in word for character in " ;&|<>$`*"):
+            return f": a shell takes it, by sh -c {_quote(word) if len(self.words) == 1 else repr(f'{word} ...')}"
+        return ""
 
     def _user_options(self) -> dict[str, Any]:
         """What subprocess.Popen takes to run it as the user of -u, with the user's groups."""
@@ -9034,6 +9043,10 @@ class _Command:
                 not self._reaped):
             self.process.wait()
             event.exit_code = max(-1, self.process.returncode << 8)
+
+# What POSIX's shells do themselves, and where no program has the name.
+_BUILTINS = {".", "alias", "bg", "cd", "declare", "eval", "exec", "export", "fg", "history", "jobs", "local", "popd",
+             "pushd", "read", "set", "shopt", "source", "trap", "type", "ulimit", "umask", "unset", "wait"}
 
 def _has_child() -> bool:
     """Whether this process has started another, though Popen may not have returned yet."""
@@ -9407,10 +9420,12 @@ _KINDS = [*(kind.__name__.upper() for kind in _EVENTS.values()), "NONZERO_EXIT"]
 def _as_pid(text: str) -> int:
     from argparse import ArgumentTypeError
 
-    if not text.isdecimal() or not int(text):
-        raise ArgumentTypeError(f"{text!r} is not a number from 1. A command cannot follow PIDs; put -- before a "
-                                "command that is a number")
-    return int(text)
+    if text.isdecimal() and int(text):
+        return int(text)
+    if not text.strip("0123456789.,"):
+        raise ArgumentTypeError(f"{text!r} is not a PID: that is a number from 1, and several are separate arguments")
+    raise ArgumentTypeError(f"{text!r} follows a PID, where only PIDs can stand: put -- before a command that is a "
+                            "number")
 
 def _as_events(text: str) -> int:
     from argparse import ArgumentTypeError
@@ -9428,8 +9443,8 @@ def _as_user(text: str) -> str:
     from argparse import ArgumentTypeError
 
     try:
-        return pwd.getpwnam(text).pw_name
-    except KeyError:
+        return (pwd.getpwuid(int(text)) if text.isdecimal() else pwd.getpwnam(text)).pw_name
+    except (KeyError, OverflowError):
         raise ArgumentTypeError(f"no user {text!r}") from None
 
 def _as_user_id(text: str) -> int:
@@ -9465,7 +9480,8 @@ def _empty_parser(groups: list[tuple[str, list[Any]]]) -> Any:
         def error(self, message: str) -> Any:
             if message.startswith("argument "):  # "argument -u/--user: ..."
                 names, _, message = message.partition(" ")[2].partition(": ")
-                message = f"{names.partition('/')[0]}: {message}"
+                message = message if names == "PID" else f"{names.partition('/')[0]}: {message}"
+            message = message.replace("unrecognized arguments:", "there is no option")
             self.exit(2, _printable(f"{_PROG}: {message} (-h has help)") + "\n")
 
         def format_help(self) -> str:
@@ -9537,26 +9553,41 @@ def _parser() -> tuple[Any, dict[str, bool]]:
     return parser, {name: action.nargs is None for _, actions in groups for action in actions
                     for name in action.option_strings}
 
-def _first_word(argv: list[str], takes_value: dict[str, bool]) -> int:
-    """Where the first word is that is no option and no option's value. argparse would take options behind it, too."""
-    at = 0
-    while at < len(argv) and argv[at].startswith("-") and argv[at] not in ("-", "--"):
+def _first_word(argv: list[str], takes_value: dict[str, bool]) -> tuple[int, str]:
+    """Where the first word is that is no option and no option's value: argparse would take options behind it, too.
+    And an option before it that there is not, or "".
+    """
+    at, unknown = 0, ""
+    while at < len(argv) and argv[at].startswith("-") and argv[at] not in ("-", "--") and not unknown:
         option = argv[at]
         at += 1
         if option.startswith("--"):
             name, has_value, _ = option.partition("=")
             long = [name] if name in takes_value else [other for other in takes_value if other.startswith(name)]
             wants = not has_value and len(long) == 1 and takes_value[long[0]]
+            unknown = "" if long else name
         else:
             first = next((i for i in range(1, len(option)) if takes_value.get("-" + option[i], True)), 0)
-            wants = first == len(option) - 1 and "-" + option[first] in takes_value
+            last = "-" + option[first]
+            wants = first == len(option) - 1 and last in takes_value
+            unknown = last if first and last not in takes_value else ""
         at += wants and argv[at:at + 1] not in ([], ["--"])
-    return at
+    return at, unknown
+
+def _instead(option: str, options: Iterable[str]) -> str:
+    """What to write in place of an option that there is not."""
+    import difflib
+
+    known = {"-p": "a PID stands alone", "-f": "descendants are followed anyway"}  # as strace has them
+    near = difflib.get_close_matches(option, options, 1, 0.7)
+    return f": {known[option]}" if option in known else f": is it {near[0]}?" if near else ""
 
 def _arguments(argv: list[str]) -> Any:
     """The arguments, checked; what excludes what is a wrong option, too."""
     parser, takes_value = _parser()
-    first = _first_word(argv, takes_value)
+    first, unknown = _first_word(argv, takes_value)
+    if unknown:
+        parser.error(f"there is no option {unknown}{_instead(unknown, takes_value)}")
     if argv[first:] and argv[first].strip("0123456789.,"):  # else a PID, or meant as one
         words = argv[first:]
         cut, command = first, words[1:] if words[0] == "--" else words
@@ -9589,6 +9620,7 @@ def _arguments(argv: list[str]) -> Any:
         ("--live", not args.live or (args.tree and args.command), "--tree and a command"),
         ("--sort", not args.sort or args.stats, "--stats"),
         ("--all", not args.all or view, "--tree, --stats or --why"),
+        ("--paths", not args.paths or view or args.json or args.html or args.compile_commands, "-j, --html or a view"),
     ):
         if not given:
             parser.error(f"{option} needs {needs}")

@@ -6543,7 +6543,22 @@ class Options(unittest.TestCase):
         for words in ["1234", "make"], ["1234", "--", "make"], ["1234", "-j", "make"], ["1234", "1x"]:
             status, _, err = in_process(*words)
             self.assertEqual(status, 2)
-            self.assertRegex(err, "A command cannot follow PIDs|a command and PIDs cannot be combined")
+            self.assertRegex(err, "follows a PID, where only PIDs can stand|a command and PIDs cannot be combined")
+
+    def test_a_wrong_word_is_named_with_what_to_write_instead(self) -> None:
+        for line, said in (
+            ("-p 1", "there is no option -p: a PID stands alone"), ("1 -p", "there is no option -p"),
+            ("-ff make", "there is no option -f: descendants are followed anyway"),
+            ("--jsn true", "there is no option --jsn: is it --json?"), ("-n 5 true", "there is no option -n"),
+            ("--xyz", "there is no option --xyz"), ("-tz true", "there is no option -z"),
+            ("0", "'0' is not a PID: that is a number from 1, and several are separate arguments"),
+            ("1,2", "'1,2' is not a PID: that is a number from 1, and several are separate arguments"),
+            ("-u 4000000001 true", "-u: no user '4000000001'"), ("--paths true", "--paths needs -j, --html or a view"),
+        ):
+            with self.subTest(line):
+                self.assertEqual(in_process(*line.split()), (2, "", f"python3 cnproc.py: {said} (-h has help)\n"))
+        self.assertEqual(cnproc._arguments(["-u", "0", "true"]).user, "root")
+        self.assertTrue(cnproc._arguments(["--paths", "--compile-commands", "x", "true"]).paths)
 
     def test_the_readme_has_the_options_in_the_order_of_the_help(self) -> None:
         if not (HERE / "README.md").exists():
@@ -7599,6 +7614,14 @@ class CommandLine(Case):
             self.assertIn(r"\x1b[31m\n", err)
         _, err = self.output("no\x1b[31m", status=127)
         self.assertEqual(err, "python3 cnproc.py: no\\x1b[31m: command not found\n")
+        for words, hint in (
+            (["cd", "/"], ": a shell takes it, by sh -c 'cd ...'"), (["no-such", "a b"], ""),
+            (["FOO=1", "true"], ": env stands before a variable"),
+            (["echo hi; false"], ": a shell takes it, by sh -c 'echo hi; false'"),
+        ):
+            with unittest.mock.patch.dict(os.environ, {"PATH": "/nowhere"}):
+                status, _, err = in_process(*words)
+            self.assertEqual((status, err), (127, f"python3 cnproc.py: {words[0]}: command not found{hint}\n"))
 
     def test_version_and_help(self) -> None:
         said = subprocess.check_output([sys.executable, str(HERE / "cnproc.py"), "-V"], text=True, timeout=PATIENCE)
@@ -10015,7 +10038,7 @@ class Readme(Case):
 
 
 class Runner(unittest.TextTestRunner):
-    """Runs in four processes at once what starts commands of its own and waits for them: it saves half of the time.
+    """Runs in four processes at once what starts commands of its own and waits for them: it saves a third of the time.
 
     What is left runs alone behind that: it fills buffers with the events of the machine, counts its listeners, or
     reuses pids.
@@ -10023,8 +10046,7 @@ class Runner(unittest.TextTestRunner):
 
     TRACED = Traced, StartingTraced  # they change what the machine allows to tracers
     TOGETHER = (*TRACED, CommandLine, CompileCommands, Costs, Failures, Kinds, Layout, Loading, Options, OverFake, Page,
-                Readme, Rebuilding, Rows, Starting, Statuses, Table, Threads, Traces, Tracker, Typing, Vendored, Views,
-                WaitAsyncByPidfd, WaitByConnector, WaitByPidfd)
+                Readme, Rebuilding, Rows, Starting, Statuses, Table, Threads, Traces, Tracker, Typing, Vendored, Views)
 
     def run(self, test: Any) -> Any:
         tests = [*each_test(test)]
