@@ -602,7 +602,7 @@ class Exit(ProcEvent):
                               and with "ptrace". If False, it had no more than that: an earlier program, as the parent's
                               before the exec, had so much
     read_bytes, write_bytes   what it had read from storage, and what it has changed in files that go there, in bytes.
-                              None for a process that was there before the watch
+                              None for a process that was there before the watch, or before a second one
     major_faults              page faults that had to wait for storage
     start_ns                  when it was forked: CLOCK_MONOTONIC, in ns
     With threads=True they are those of the thread, and max_rss is None.
@@ -1240,7 +1240,7 @@ class _Subscription:
         if ack.what or cn.ack != (token + 1) & 0xFFFFFFFF:
             return False
         if not before <= ack.timestamp_ns <= time.monotonic_ns():
-            self.skew = before - ack.timestamp_ns  # too little rather than too much: see _Intake.drain()
+            self.skew = before - ack.timestamp_ns  # rather too little: then drain() reads too much
         if ack.err:
             raise OSError(ack.err, "")
         return True
@@ -1449,7 +1449,7 @@ class _process_entry(ctypes.Structure):
         ("tasks", _u32),           # EXITs still to come: one for each FORK; from _UNCOUNTED on if it was there before
         ("ended", _u32),           # threads=True: the process has ended, and some thread's EXIT may still come
         ("since_ns", _u64),        # when it was forked, or the watch began
-        ("memory", _u32),          # whose signal->maxrss is: 0, _OWN_MEMORY or _SHARED_MEMORY; or _EXACT_MEMORY
+        ("memory", _u32),          # what base_rss tells: 0, _OWN_MEMORY, _SHARED_MEMORY or _EXACT_MEMORY
         ("pad", _u32),
         ("base_rss", _u64),        # pages: signal->maxrss at its last EXEC; with _EXACT_MEMORY its peak since
         ("read_bytes", _u64),      # by those of its threads that have ended
@@ -2339,7 +2339,7 @@ _Read = tuple[list[Any], bool, bool]
 _NOTHING: _Read = ([], False, False)
 
 class _Source:
-    """Where events come from. Its methods are called only under Watcher._lock.
+    """Where events come from. Its methods are called only under Watcher._lock, but for birth(); `due` is read without.
 
     A source gives the same events for the same workload as the others: of processes (threads=True: of threads), in
     order, a Lost where events were dropped, and with threads=True a _ProcessEnd behind a process's last Exit.
@@ -2403,8 +2403,8 @@ class _Source:
         """The processes whose Exit is still to come, and since when each is known, in ns."""
         raise NotImplementedError
 
-    def recount(self, live: Iterable[int], gone: Iterable[int]) -> None:
-        """After a loss: these processes are still there, those are not."""
+    def recount(self, live: Iterable[int]) -> None:
+        """After a loss: of the known processes, these are still there."""
 
     def status(self, pid: int, since_ns: int) -> int:
         """The wait status of a process that is gone and was there then; -1 if nobody knows."""
@@ -2502,7 +2502,7 @@ class _Ring:
         self._u32s = self._data.cast("I")
         self._size = size
         self._taken = 0  # bytes since the beginning; take()
-        self._behind = 0  # likewise, of the record behind that which _finish() is given
+        self._behind = 0  # likewise, up to the record after the one that _finish() is given
         self._comms: dict[int, str] = {}  # names of processes whose Exit comes next
         self.cgroups: dict[int, str | None] = collections.defaultdict(lambda: None)  # until _prove() is over
         self.tids: dict[int, set[int]] = {}  # threads=True: see ended()
@@ -2639,9 +2639,9 @@ class _Ring:
     def ended(self, event: Any, note: int) -> bool:
         """threads=True: whether this event is the last of its process.
 
-        If the program has counted the threads, FINAL comes with the last EXIT. Otherwise it comes with some EXIT after
-        which no thread is left: other EXITs have been seen 14 ms later. So of each process that was there before the
-        watch, tids[pid] has the threads whose EXIT is still to come, and 0 for FINAL.
+        If the program has counted the threads, FINAL comes with the last EXIT. Otherwise it comes with an EXIT once no
+        thread lives, and other EXITs can follow 14 ms later. So of each process that was there before the watch,
+        tids[pid] has the threads whose EXIT is still to come, and 0 for FINAL.
         """
         final, tids = event.what == _EXIT and note == _FINAL, self.tids.get(event.pid)
         if tids is None:
@@ -2756,7 +2756,7 @@ class _RingSource(_Source):
                 if not new:
                     value.kinds, value.inherited = kinds | old.kinds, inherited | old.inherited
                     value.since_ns = old.since_ns
-                    # The rest may change between these two calls. SHARED is out of date then, but claims nothing.
+                    # The rest may change between these two calls. A stale SHARED claims nothing.
                     value.memory = old.memory if old.memory == _SHARED_MEMORY else 0
                     if (value.kinds, value.inherited) == (old.kinds, old.inherited):
                         break
@@ -2779,12 +2779,12 @@ class _RingSource(_Source):
         self._gone = gone
 
     def remove(self, pid: int) -> None:
-        self._ring.tids.pop(pid, None)
         if self._control.everything & _ANY_EXIT:
+            self._ring.tids.pop(pid, None)
             self._element(_BPF_MAP_UPDATE_ELEM, pid, _process_entry(
                 tasks=_UNCOUNTED, since_ns=self._subscription.now()), _BPF_EXIST)
         else:
-            self._element(_BPF_MAP_DELETE_ELEM, pid)
+            self.forget(pid)
 
     def watch_all(self, kinds: int) -> None:
         if kinds & _ANY_EXIT:
@@ -3027,7 +3027,7 @@ class _ThreadTracker:
         It is signal->group_exit_code, which no event carries: each has its own thread's code. So ask. For a core dump,
         the EXIT of the thread that dumped tells more: on Linux 6.18 PIDFD_GET_INFO lacks the bit in one of three.
         """
-        process = self.processes.get(pid, _Process(0, 0, 0))  # unknown if an exception came into its end
+        process = self.processes.get(pid, _Process(0, 0, 0))  # unknown if an exception interrupted its end
         # Once reaped, a pidfd has the first thread's code. That is the process's if all are the same, or if that thread
         # was not the last to end: then release_task() in kernel/exit.c sees to it.
         doubtful = (process.codes_differ or process.incomplete or lost) and not process.leader_first
@@ -3048,7 +3048,7 @@ class _Look:
         self.event = event
         self.read_ns = 0                      # when it was read; 0: not yet
         self.words: bytes | None = None       # for Exec._words
-        self.length = 0                       # for Exec._length: one more than is known, if nobody knows how much it is
+        self.length = 0                       # for Exec._length: one too many if `words` are cut
         self.ids: tuple[Any, ...] = ()        # for Exec._more
         self.zombie = False                   # whether the process had ended by then
         self.changed = False                  # whether it has changed its user ids since the exec
@@ -3113,7 +3113,7 @@ class _Namer:
             if not look.read_ns:
                 with contextlib.suppress(OSError):
                     self._read(pid, look)
-                # After its EXIT, who is no zombie is a later process with this pid, or has other threads that live on.
+                # What is no zombie after its EXIT has the pid next, or has threads that live on.
                 if look.words is None or (look.sure and not look.zombie):
                     del self.unnamed[pid]
         return any(look.sure for look in self.unnamed.values())
@@ -3137,7 +3137,7 @@ class _Namer:
         look.words, look.length, look.ids = words, len(words) + (not whole), (parent_pid, *ids, *paths)
 
     def sure(self) -> list[_Look]:
-        """What is right if nothing that has happened by now, and is received next, says otherwise."""
+        """What is right, unless an event that has happened by now, and is still to be received, disproves it."""
         now = self._now()
         if now >= self.due:
             self._look_again(now)
@@ -3180,7 +3180,7 @@ class _DatagramSource(_Source):
     gather = 0.0004  # who waits misses names
 
     _SLOTS = 64      # datagrams at a call: 0.84 us each; 16 at a call cost 1.0, 256 no less than 64
-    _SLOT = 4 + 4 * 76 + 12  # bytes for each, with room for four messages: the kernel sends one, and near is fast
+    _SLOT = 4 + 4 * 76 + 12  # bytes for each, with room for four messages: the kernel sends one, and small is fast
     _PIDFDS = 256    # that may be held at a time: a program has 1,024 descriptors by default
 
     def __init__(self, subscription: _Subscription, threads: bool, paths: bool) -> None:
@@ -3238,7 +3238,8 @@ class _DatagramSource(_Source):
     def add(self, pid: int, kinds: int, inherited: int) -> bool:
         new = self._tracker.add(pid, kinds, inherited, self._subscription.now())
         passing, pids, _ = self._filter
-        if pids is not None or (kinds | inherited) & ~passing:
+        wanted = kinds | inherited
+        if pids is not None or (wanted | (_UID if wanted & _EXEC else 0)) & ~passing:
             self._refilter()
         if new:
             self._tracker.count(pid)  # listen first, look second, so that nothing falls between
@@ -3413,7 +3414,7 @@ class _DatagramSource(_Source):
         self._pidfds -= 1
         os.close(pidfd)
 
-    def recount(self, live: Iterable[int], gone: Iterable[int]) -> None:
+    def recount(self, live: Iterable[int]) -> None:
         for pid in live:
             self._tracker.recount(pid, self._is_ending)
 
@@ -4118,10 +4119,10 @@ class _Table:
         self.watched: dict[int, _Watch] = {}        # one by one, or followed
         # While a command is started: of each pid that is followed, when it was forked, and by whom. Pids come again.
         self.parents: dict[int, list[tuple[int, int]]] | None = None
-        self.orphans = _NOBODY                      # those whose Fork is rebuilt, and whose parent is not watched
+        self.orphans = _NOBODY                      # the watch of a rebuilt Fork whose parent is not watched
         # Watched processes that have ended, while events of theirs may still be in the queue: _Intake.forget_ended().
         self.ended: set[int] = set()
-        self.extra = 0                              # _PROCESS_END if those are to be reported, too; else 0
+        self.extra = 0                              # _PROCESS_END to report these, too; else 0. Only main() sets it
 
     def watch(self, pid: int, kinds: int, inherited: int) -> None:
         """Watch a process, or widen its watch."""
@@ -4185,7 +4186,7 @@ def _whose(event: Any) -> int:
 
 # An iteration lets events gather for a moment. To be woken for each takes four times the CPU of a bare loop in Python,
 # because everything that it touches is out of the caches. Events nearer to each other than this (ns) are a storm, in
-# which it does not wait to be woken. No fork and exec of one process are so near.
+# which it does not wait to be woken. A process's fork and exec are farther apart.
 _STORM = 60_000
 _QUIET = 3_000_000_000  # ns without any event after which a waiting reader tests its subscription: 0.1 ms of CPU
 _BATCH = 256            # events to take in at a time
@@ -4198,7 +4199,7 @@ class _Waiter:
         self._all, self._woken, self._epoll = select.poll(), select.poll(), select.epoll()
         self._pipe = [*os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)]
         self.poll = self._all.poll  # waits until the source has something, or somebody calls set(), or for milliseconds
-        self.is_set = self._closed = False
+        self.is_set = False
         self.waiting = False  # whether a reader sleeps: it writes that, and a signal handler reads it
         for fd in fds:
             self._all.register(fd, select.POLLIN)
@@ -4220,18 +4221,20 @@ class _Waiter:
             time.sleep(seconds)
             return
         self.waiting = True
-        self._woken.poll(seconds * 1000)
-        self.waiting = False
+        try:
+            self._woken.poll(seconds * 1000)
+        finally:
+            self.waiting = False
 
     def set(self) -> None:
         """Wake the reader, and be readable until clear()."""
-        if not self.is_set and not self._closed:
+        if not self.is_set and self._pipe:
             self.is_set = True
             os.write(self._pipe[1], b"\0")
 
     def clear(self) -> None:
         """Be readable only if the source is."""
-        if self.is_set and not self._closed:
+        if self.is_set and self._pipe:
             self.is_set = False
             os.read(self._pipe[0], 1)
 
@@ -4239,15 +4242,15 @@ class _Waiter:
         return self._epoll.fileno()
 
     def close(self) -> None:
-        self._closed = True
         self._epoll.close()
-        while self._pipe:
-            os.close(self._pipe.pop())
+        opened, self._pipe = self._pipe, []
+        for fd in opened:
+            os.close(fd)
 
 class _Intake:
     """What the source gives goes through the table into the queue. Call everything under Watcher._lock.
 
-    Without it, a reader pops from `queue`, sets `more` when it has been woken, and looks whether something is held.
+    Without the lock, a reader pops from `queue`, sets `more` when it has been woken, and looks whether `held` is empty.
     """
 
     def __init__(self, source: Any, subscription: Any, threads: bool) -> None:
@@ -4274,21 +4277,20 @@ class _Intake:
         newest = self.accept(events)
         if self.held:
             self.unhold()
-        if must_resync:
-            self.must_resync = True
+        self.must_resync |= must_resync
         self.in_flight = self.resyncing
         if self.must_resync and not self.resyncing:
             self.recovery.resync([])
         return newest
 
     def forget_ended(self) -> None:
-        """Once all events have been handed out, none is left of those that have ended."""
+        """Once the queue is empty, no ended process has events left."""
         if self.table.ended and not (self.queue or self.held):
             self.table.ended.clear()
 
     def report_in_flight(self) -> None:
         """If an exception, such as a ctrl-C, came between the source and the queue, report that events are lost."""
-        if self.in_flight and not self.resyncing:
+        if self.in_flight and not (self.resyncing or self.source.over):
             self.source.unnamed.clear()  # what would have disproved a name may be among them
             self.put([_lost_event(None, self.now())])
             self.must_resync = True
@@ -4359,11 +4361,23 @@ class _Intake:
         self.drain()
         if pid is None:
             self._watch_all(mask)
-        else:
+            return
+        table, before = self.table, self.table.watched.get(pid)
+        found: list[tuple[int, int]] = []
+        try:
             if _leader(pid) != pid or not self.take_up(pid, mask, mask if follow else 0):
                 raise _missing(pid)
             if follow:
-                self.follow(pid)
+                self.follow(pid, found)
+        except BaseException:
+            if before:
+                table.watched[pid] = before
+            new: set[int] = {child for child, _ in found} | ({pid} if not before else set[int]())
+            for child in new & table.watched.keys():
+                del table.watched[child]
+                self.source.remove(child)
+            self.keep(lambda event: _whose(event) not in new or not table.unwanted(event, _whose(event)))
+            raise
 
     def _watch_all(self, mask: int) -> None:
         table, before = self.table, self.table.everything
@@ -4411,14 +4425,13 @@ class _Intake:
             self.table.watch(pid, mask, inherited)
         return True
 
-    def follow(self, pid: int) -> list[tuple[int, int]]:
-        """Take up the descendants of a followed process that are there. Returns those that were new, and their parents.
+    def follow(self, pid: int, found: list[tuple[int, int]]) -> None:
+        """Take up the descendants of a followed process that are there. Adds those that are new, and their parents.
 
         The source already follows new children. So look for old ones until a look finds nobody new. This process is
         never taken up: a watch of its ancestors would never end.
         """
         table, parents = self.table, [pid]
-        found: list[tuple[int, int]] = []
         for parent in parents:
             seen = {os.getpid()}
             while parent in table.watched:
@@ -4435,7 +4448,6 @@ class _Intake:
                             parents.append(child)
                             if not known:
                                 found.append((child, parent))
-        return found
 
     def adopt(self, mask: int) -> None:
         """Follow what this process forks from now on, until adopted()."""
@@ -4461,7 +4473,7 @@ class _Intake:
             table.watched.pop(me, None)
             if own:
                 table.watched[me] = own
-        inherited = own[1] if own else 0  # by the others; all of it was so before
+        inherited = own[1] if own else 0  # what other children of ours had before adopt()
         newest = max(parents.get(child, ()), default=None)
         # Forked since adopt(), or found by a resync.
         since = parents.keys() | (table.watched.keys() - watched - {me}) | {child} - {0}
@@ -4502,10 +4514,6 @@ class _Intake:
             return bool(kinds & what) or not what or _wanted_exit(kinds, event)
 
         self.keep(still_wanted)
-
-    def close(self) -> None:
-        """Let go of the source."""
-        self.source.close()
 
 def _newest(events: list[Any]) -> int:
     """When the newest of them happened. A Lost says when it was noticed, so older events may come behind it."""
@@ -4554,7 +4562,7 @@ class _Recovery:
                 intake.unhold()
             known = source.known()
             gone = self._gone(known) - _ended_and_forked(pending, self._threads)[0]
-            source.recount(known.keys() - gone, gone)
+            source.recount(known.keys() - gone)
             now = self._subscription.now()
             statuses = {pid: source.status(pid, known.get(pid, now)) for pid in sorted(gone)}
             there = _pids() if table.everything & _ANY_EXIT else []
@@ -4569,14 +4577,15 @@ class _Recovery:
                 if pid not in forked:  # else it is a new process's by now
                     source.forget(pid)
             intake.put(table.sift(exits))
+            queue.appendleft(None)  # at which a reader in another thread stops: no more than this is taken meanwhile
             behind = len(queue)
             intake.put(table.sift(pending))
             listed = (known.keys() - gone) | forked
             found = [(pid, 0) for pid in there if pid not in listed and intake.take_up(pid, 0, 0)]
             for pid in [pid for pid in known if pid in table.watched]:
-                found += intake.follow(pid)
+                intake.follow(pid, found)
             for fork in reversed(table.sift(self._rebuilt_forks(found, known))):
-                queue.insert(min(behind, len(queue)), fork)
+                queue.insert(behind - (not queue or queue[0] is not None), fork)
             intake.in_flight = False
         finally:
             intake.resyncing = False
@@ -4781,8 +4790,8 @@ class Watcher:
                 _Helper(threads, paths, usage) if source == "ptrace" else self._subscribe(rcvbuf))
             parts.append(self._subscription)
             self._source = self._open(source, threads, paths)
+            parts.append(self._source)
             self._intake = _Intake(self._source, self._subscription, threads)
-            parts.append(self._intake)
             self._waiter = _Waiter(self._source.fds)
             parts.append(self._waiter)
         except BaseException:
@@ -4967,7 +4976,10 @@ class Watcher:
     def _take(self, deadline: int | None, ending: bool = False) -> list[Any] | None:
         """All the events in hand; [] when the deadline has passed, None when it is over, as for _stream()."""
         if self._queue or self._fill(deadline, _BATCH, ending):
-            return [*_taken(self._queue.popleft, len(self._queue))]
+            events: list[Any] = []
+            with contextlib.suppress(IndexError):  # another thread does not want it any longer
+                events.extend(_taken(self._queue.popleft, len(self._queue)))
+            return events
         return None if self._closed or (ending and self._is_over()) else []
 
     def _is_over(self) -> bool:
@@ -5089,8 +5101,10 @@ class Watcher:
                 # In a storm do not wait to be woken: by the end of the pause there is more, or the storm is over.
                 if not (intake.storm and pause and seconds):
                     waiter.waiting = True
-                    woken = waiter.poll(seconds * 1000)
-                    waiter.waiting = False
+                    try:
+                        woken = waiter.poll(seconds * 1000)
+                    finally:
+                        waiter.waiting = False
                     if not woken:
                         now = self._subscription.now()
                         if not (intake.held and now >= source.due):
@@ -5111,8 +5125,9 @@ class Watcher:
                     self._show()
                 if self._closed:  # by a signal handler, meanwhile
                     return False
-                if queue:  # what is later than the deadline stays there, but for a Lost
-                    return deadline is None or not queue[0].what or queue[0].timestamp_ns <= deadline
+                if queue:  # what is later than the deadline stays there, but for a Lost; None: see _Intake.keep()
+                    first = queue[0]
+                    return deadline is None or not (first and first.what and first.timestamp_ns > deadline)
                 if ending and not table.watched and not intake.held:
                     return False
             if newest and deadline is not None and newest > deadline and not (
@@ -5184,8 +5199,8 @@ class Watcher:
     def pids(self) -> frozenset[int]:
         """The processes watched now, one by one or because followed; those of watch(None) are not among them.
 
-        Each is from when its Fork has been read until its Exit has been handed out, if that is asked for. Who looks for
-        what is left calls read(0) until that is None, and looks then.
+        Each is from when its Fork has been read until its Exit has been handed out, if that is asked for. To see what
+        is left, call read(0) until that is None, and look then.
         """
         table, watched = self._table, frozenset(self._table.watched.copy())
         if not table.ended:
@@ -5211,7 +5226,6 @@ class Watcher:
 
         Read every few seconds though it is not readable: only then is a subscription that has gone silent noticed.
         """
-        self._check()
         with self._changes():
             self._selected = True
         return self._waiter.fileno()

@@ -392,8 +392,8 @@ class FakeSource(cnproc._Source):
     def known(self) -> dict[int, int]:
         return dict(self.processes)
 
-    def recount(self, live: Iterable[int], gone: Iterable[int]) -> None:
-        self.calls.append(("recount", set(live), set(gone)))
+    def recount(self, live: Iterable[int]) -> None:
+        self.calls.append(("recount", set(live)))
 
     def status(self, pid: int, since_ns: int) -> int:
         return -1
@@ -888,8 +888,62 @@ class OverFake(unittest.TestCase):
         forgotten: list[int] = []
         source.forget = forgotten.append
         watcher._recovery.resync([fork(7, 7)])
-        self.assertEqual([kinds([event]) for event in watcher._queue][:1], [[Exit]])
+        self.assertEqual([kinds([event]) for event in watcher._queue if event][:1], [[Exit]])
         self.assertEqual(forgotten, [])
+
+    def test_a_rebuilt_fork_stands_before_what_came_behind_the_loss_whatever_a_reader_takes_meanwhile(self) -> None:
+        watcher, me = self.watcher()[0], os.getpid()
+        watcher._table.watched.clear()
+        watcher.watch(me)
+        watcher._intake.put([execed(me), execed(me)])
+        found, told = fork(50, me), list[Any]()
+
+        def rebuilt(*_: Any) -> list[Any]:
+            told.extend(cnproc._taken(watcher._queue.popleft, 2))  # as a reader in another thread does
+            return [found]
+
+        with unittest.mock.patch.object(watcher._recovery, "_rebuilt_forks", rebuilt):
+            watcher._recovery.resync([execed(me)])
+        while event := watcher.read(0):
+            told.append(event)
+        self.assertEqual(kinds(told), [Exec, Exec, Fork, Exec])
+
+    def test_a_reader_survives_what_an_interrupted_unwatch_leaves_behind(self) -> None:
+        watcher, source = self.watcher()
+        read = source.read
+
+        def interrupted(most: int) -> Any:
+            watcher._queue.appendleft(None)  # where keep() stood when ctrl-C came
+            return read(most)
+
+        with unittest.mock.patch.object(source, "read", interrupted):
+            source.give(execed(7))
+            self.assertIsInstance(watcher.read(PATIENCE), Exec)
+
+    def test_taking_all_while_another_thread_drops_some_loses_none_of_the_others(self) -> None:
+        class Shrunk(collections.deque[Any]):
+            def __len__(self) -> int:  # as it was a moment ago
+                return super().__len__() + 1
+
+        watcher, _ = self.watcher()
+        watcher._queue = Shrunk([execed(7), ended(7)])
+        self.assertEqual(kinds(watcher._take(watcher._deadline(0))), [Exec, Exit])
+
+    def test_a_watch_that_raises_midway_leaves_nothing_watched(self) -> None:
+        me, parent = os.getpid(), os.getppid()
+        for before in set[int](), {me}:
+            watcher, source = self.watcher()
+            for pid in before:
+                watcher.watch(pid, What.EXIT, follow=False)
+            source.calls.clear()
+            children = [[parent], [], OSError(errno.EMFILE, "")]
+            with unittest.mock.patch.object(cnproc, "_children", side_effect=children), self.assertRaises(OSError):
+                watcher.watch(me, What.EXEC)
+            self.assertEqual((watcher.pids, {call[1] for call in source.calls if call[0] == "remove"}),
+                             ({7, *before}, {me, parent} - before))
+            source.give(execed(me), ended(me), execed(parent))
+            told = [watcher.read(0) for _ in range(2)]
+            self.assertEqual(kinds(filter(None, told)), [Exit] if before else [])
 
     def test_an_iteration_within_an_iteration_takes_its_share(self) -> None:
         watcher, source = self.watcher()
@@ -3097,16 +3151,20 @@ class Names(Case):
 
     @unittest.skipUnless(os.geteuid() == 0, "takes root")
     def test_user_ids_that_change_behind_the_exec_are_not_those_at_the_exec(self) -> None:
-        watcher = self.datagrams()
-        child = self.shell(f"exec {shlex.join(PYTHON)} -c 'import os; os.setuid(65534); print(flush=True); input()'")
-        watcher.watch(child.pid)
-        self.go(child)
-        assert child.stdout
-        child.stdout.read(1)  # by now it has changed
-        event: Any = self.until(watcher, lambda event: isinstance(event, Exec))[-1]
-        self.assertEqual((event.ruid, event.euid), (None, None))
-        self.assertTrue(event.cmdline)
-        child.kill()
+        for before in None, What.EXIT:
+            watcher = self.datagrams()
+            child = self.shell(
+                f"exec {shlex.join(PYTHON)} -c 'import os; os.setuid(65534); print(flush=True); input()'")
+            if before:
+                watcher.watch(None, before)
+            watcher.watch(child.pid, What.EXEC)
+            self.go(child)
+            assert child.stdout
+            child.stdout.read(1)  # by now it has changed
+            event: Any = self.until(watcher, lambda event: isinstance(event, Exec))[-1]
+            self.assertEqual((event.pid, event.ruid, event.euid), (child.pid, None, None))
+            self.assertTrue(event.cmdline)
+            child.kill()
 
     def test_datagrams_have_the_cost_of_a_zombie_and_of_nobody_else(self) -> None:
         work = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done"
@@ -9722,8 +9780,9 @@ busy(3)
                     self.assertIsInstance(watcher.read(PATIENCE), Lost)
                 self.assertEqual(watcher.pids, set())
                 for use in lambda: watcher.read(0), lambda: watcher.popen(["true"]):
-                    with self.assertRaisesRegex(ConnectionResetError, "killed"):
-                        use()
+                    for _ in range(3):
+                        with self.assertRaisesRegex(ConnectionResetError, "killed"):
+                            use()
                 watcher.close()
         self.assertGreater(len(lost), 50)
         self.assertEqual({*lost}, {None})
