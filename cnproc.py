@@ -777,11 +777,13 @@ _TICK = 1_000_000_000 // 100  # USER_HZ is 100 wherever the connector is
 
 def _contents(path: str, most: int) -> bytes:
     """What one read(2) of a file of /proc gives. In three system calls: open() and io.FileIO take more."""
-    fd = os.open(path, os.O_RDONLY)
+    opened: list[int] = []
     try:
-        return os.read(fd, most)
+        opened.extend(map(os.open, (path,), (os.O_RDONLY,)))  # in one step, which no ctrl-C interrupts
+        return os.read(opened[0], most)
     finally:
-        os.close(fd)
+        if opened:
+            os.close(opened[0])
 
 def _stat_fields(pid: int | str) -> list[bytes] | None:
     """The fields of /proc/PID/stat from the third on; None if it is gone, or hidden (hidepid). Or of "PID/task/TID"."""
@@ -878,21 +880,23 @@ def _pidfd_ids(pid: int, cgroups: dict[int, str]) -> tuple[int | None, int | Non
 
     info = memoryview(bytearray(64)).cast("Q")  # mask, cgroupid, and from byte 16 on the ids
     info[0] = _PIDFD_INFO_CGROUPID
+    opened: list[int] = []
     try:
-        pidfd = os.pidfd_open(pid)
         try:
-            fcntl.ioctl(pidfd, _PIDFD_GET_INFO, info)
+            opened.extend(map(os.pidfd_open, (pid,)))  # as in _contents()
+            fcntl.ioctl(opened[0], _PIDFD_GET_INFO, info)
             cgroup = info[1]
             path = cgroups.get(cgroup)
             if path is None and info[0] & _PIDFD_INFO_CGROUPID:
                 path = _proc_cgroup(pid)
-                fcntl.ioctl(pidfd, _PIDFD_GET_INFO, info)
+                fcntl.ioctl(opened[0], _PIDFD_GET_INFO, info)
                 if path and info[1] == cgroup:  # it has not been moved meanwhile
                     if len(cgroups) > 4096:
                         cgroups.clear()
                     cgroups[cgroup] = path
         finally:
-            os.close(pidfd)
+            if opened:
+                os.close(opened[0])
     except ProcessLookupError:
         return None, None, None, None
     except (AttributeError, OSError):  # the kernel is older
@@ -997,18 +1001,20 @@ def _read_cmdline(task: str) -> tuple[bytes, bool]:
 
     One read(2) is one look at the process's memory. Several could begin before its end and go on behind it.
     """
-    fd = os.open(task + "/cmdline", os.O_RDONLY)
+    opened: list[int] = []
     try:
-        size, words = 1 << 14, os.read(fd, 1 << 14)
+        opened.extend(map(os.open, (task + "/cmdline",), (os.O_RDONLY,)))  # as in _contents()
+        size, words = 1 << 14, os.read(opened[0], 1 << 14)
         while len(words) == size:
             size *= 8
-            again = os.pread(fd, size, 0)
+            again = os.pread(opened[0], size, 0)
             if len(again) < len(words):
                 return words, False
             words = again
         return words, True
     finally:
-        os.close(fd)
+        if opened:
+            os.close(opened[0])
 
 def _other_cmdline(pid: int) -> tuple[bytes, bool]:
     """The command line of a process whose first thread has ended: another thread still has it."""
@@ -3942,6 +3948,9 @@ class _Helper:
         """Have it trace what this thread forks."""
         tid = threading.get_native_id()
         number = self._command(tid)
+        if number == errno.EPERM:  # another exception may have left it seized
+            self.release()
+            number = self._command(tid)
         if number == errno.EPERM and _yama() == 1:  # only ancestors may trace, and who is allowed to
             _libc().prctl(_PR_SET_PTRACER, self.pid, 0, 0, 0)
             number = self._command(tid)
@@ -3951,8 +3960,13 @@ class _Helper:
 
     def release(self) -> None:
         """The contrary of seize()."""
-        with contextlib.suppress(ConnectionResetError):  # it is gone, which read() reports
+        try:
             self._command(0)
+        except ConnectionResetError:  # it is gone, which read() reports
+            pass
+        except BaseException:  # of a signal handler
+            self._command(0)
+            raise
 
     def close(self, *, ignore: bool = True) -> None:
         """End it: the kernel lets all go that it traces. ignore=False: in a forked child, whose parent goes on."""
@@ -4035,8 +4049,10 @@ class _TraceSource(_Source):
             self._helper.seize()
             yield
         finally:
-            self._known.pop(me, None)
-            self._helper.release()
+            try:
+                self._known.pop(me, None)
+            finally:
+                self._helper.release()
 
     def add(self, pid: int, kinds: int, inherited: int) -> bool:
         new = pid not in self._known
@@ -4122,6 +4138,7 @@ class _Table:
         self.orphans = _NOBODY                      # the watch of a rebuilt Fork whose parent is not watched
         # Watched processes that have ended, while events of theirs may still be in the queue: _Intake.forget_ended().
         self.ended: set[int] = set()
+        self.leaving: dict[int, _Watch] = {}        # those whose end sift() has found: until it is in the queue
         self.extra = 0                              # _PROCESS_END to report these, too; else 0. Only main() sets it
 
     def watch(self, pid: int, kinds: int, inherited: int) -> None:
@@ -4157,8 +4174,10 @@ class _Table:
                     else:  # the child differs, or it was found in /proc before its FORK was read
                         self.watch(pid, own[1], own[1])
             elif what == end:
-                own = watched.pop(pid, _NOBODY)
+                own = own_of(pid, _NOBODY)
                 if own is not _NOBODY:
+                    self.leaving[pid] = own
+                    del watched[pid]
                     self.ended.add(pid)
             else:
                 own = own_of(pid, _NOBODY)
@@ -4261,7 +4280,9 @@ class _Intake:
         self.recovery = _Recovery(self, subscription, threads)
         self.more = True          # whether the source may have something at once
         self.must_resync = False  # whether events are lost of which only /proc can tell
-        self.in_flight = False    # whether events have left the source, and are not in the queue
+        self.in_flight = False    # whether events have left the source, and are neither in `batch` nor in the queue
+        self.batch: list[Any] = []   # events that are being sifted; report()
+        self.moved: list[None] = []  # not empty: what is to be reported of them is in the queue, or held
         self.resyncing = False    # whether a resync is running
         self.storm = False        # whether events come thick and fast
         self.newest = self.now()  # when the newest event happened
@@ -4274,10 +4295,10 @@ class _Intake:
         self.report_in_flight()
         self.in_flight = True
         events, self.more, must_resync = self.source.read(most)
+        self.must_resync |= must_resync
         newest = self.accept(events)
         if self.held:
             self.unhold()
-        self.must_resync |= must_resync
         self.in_flight = self.resyncing
         if self.must_resync and not self.resyncing:
             self.recovery.resync([])
@@ -4289,7 +4310,11 @@ class _Intake:
             self.table.ended.clear()
 
     def report_in_flight(self) -> None:
-        """If an exception, such as a ctrl-C, came between the source and the queue, report that events are lost."""
+        """If an exception, such as a ctrl-C, came between the source and the queue: sift again, or report a loss."""
+        if self.batch:
+            if not self.moved:
+                self.table.watched.update(self.table.leaving)
+            self.report([] if self.moved else self.batch)
         if self.in_flight and not (self.resyncing or self.source.over):
             self.source.unnamed.clear()  # what would have disproved a name may be among them
             self.put([_lost_event(None, self.now())])
@@ -4301,19 +4326,28 @@ class _Intake:
         if not events:
             self.storm = False
             return 0
-        self.put(self.table.sift(events))
+        self.report(events)
         newest: int = events[-1].timestamp_ns if events[-1].what else _newest(events)
         if newest:
             self.storm, self.newest = newest - self.newest < _STORM * len(events), newest
         return newest
 
+    def report(self, events: list[Any]) -> None:
+        """Sift these events. If an exception comes amid that, they stay in `batch`: report_in_flight() begins anew."""
+        self.table.leaving.clear()
+        self.moved.clear()
+        self.batch = events
+        self.in_flight = self.resyncing
+        self.put(self.table.sift(events))
+        self.batch = []
+
     def put(self, events: list[Any]) -> None:
         """Put into the queue what is to be reported: behind what is held."""
-        if self.held or self.source.unnamed:
-            self.held.extend(events)
+        held = self.held if self.held or self.source.unnamed else None
+        # To move them and to note that is one step, which no ctrl-C interrupts.
+        self.moved.extend(map((self.queue if held is None else held).extend, (events,)))
+        if held:
             self.unhold()
-        else:
-            self.queue.extend(events)
 
     def unhold(self) -> None:
         """Put into the queue what is no longer held."""
@@ -4576,10 +4610,10 @@ class _Recovery:
                     exits.append(_ProcessEnd(_PROCESS_END, pid, now))
                 if pid not in forked:  # else it is a new process's by now
                     source.forget(pid)
-            intake.put(table.sift(exits))
+            intake.report(exits)
             queue.appendleft(None)  # at which a reader in another thread stops: no more than this is taken meanwhile
             behind = len(queue)
-            intake.put(table.sift(pending))
+            intake.report(pending)
             listed = (known.keys() - gone) | forked
             found = [(pid, 0) for pid in there if pid not in listed and intake.take_up(pid, 0, 0)]
             for pid in [pid for pid in known if pid in table.watched]:
@@ -6597,9 +6631,14 @@ class _Out:
 
     def begin(self) -> None:
         """There will be something to write: what a file had before is gone from now on."""
-        if not self.begun and os.path.isfile(self._file.fileno()):
+        if self.has_more:
             self._file.truncate(0)
         self.begun = True
+
+    @property
+    def has_more(self) -> bool:
+        """Whether this is a file that still has what it had before."""
+        return not self.begun and os.path.isfile(self._file.fileno()) and os.fstat(self._file.fileno()).st_size > 0
 
     def flush(self) -> None:
         """Whole lines at once: who is killed, or finds the disk full, leaves no half line."""
@@ -6656,6 +6695,7 @@ class _View:
     due = _NEVER  # when on_time() is to be called, on the events' clock
     failed = False  # whether it lacks something, which its end has said
     partial = False  # whether a recording has not been read to its end
+    begins_late = False  # whether its file keeps what it had until end()
 
     def __init__(self, out: _Out, args: Any) -> None:
         self.out, self.args = out, args
@@ -6926,6 +6966,7 @@ class _Span(_View):
         self.live = self.whole = False  # whether it is no recording, and whether it is of the whole machine
         self.lost = 0
         self.lost_more = False         # whether more were lost, nobody knows how many
+        self.unnamed = 0               # so many execs have no command line
         self._attached = False         # whether processes were there before
         self._alive = self.most_alive = 0  # how many run, and ran at once at most
         self.forks_missed = False      # whether that is not known
@@ -6979,6 +7020,8 @@ class _Span(_View):
                 self.most_alive = self._alive
         elif not info._fork_seen:
             self.forks_missed = True
+        if what == _EXEC and event._words is None:
+            self.unnamed += 1
 
     def _add_cost(self, info: Process, event: Any) -> None:
         """It has ended, with this Exit."""
@@ -7107,7 +7150,10 @@ class _Span(_View):
             parts.append(f"peak {_bytes(peak)} in {self._largest}")
         elif bound:
             parts.append(f"peak <={_bytes(bound)}")
-        text = "; ".join([*parts, *[self.failures()] * self.has_ends, self.losses])
+        if self.unnamed:
+            parts.append(f"{_count(self.unnamed, 'name')} not known")
+        doubt = ": the cause may be among them" if (self.lost or self.lost_more) and self.failed_roots() else ""
+        text = "; ".join([*parts, *[self.failures()] * self.has_ends, self.losses + doubt])
         width = self.out.width
         if width and _columns(text) > width:
             line = ""
@@ -7152,6 +7198,7 @@ def _chain(process: Process, out: _Out) -> str:
 def _telling(words: list[str]) -> str:
     """The argument that tells one run of a program from another: as a rule the file that it works on."""
     files: list[str] = []
+    made: list[str] = []
     for before, word in zip(words, words[1:]):
         name = word.rpartition("/")[2]
         stem, _, kind = name.rpartition(".")
@@ -7159,7 +7206,9 @@ def _telling(words: list[str]) -> str:
                 and not word.startswith("-") and " " not in word
                 and not before.startswith(("-o", "--output", "-dump", "-aux", "-M"))):
             files.append(name)
-    sources = [name for name in files if not name.endswith((".o", ".a", ".so", ".s"))] or files
+        elif before == "-o":
+            made.append(name)
+    sources = [name for name in files if not name.endswith((".o", ".a", ".so", ".s"))] or made or files
     return _printable(_text(sources[-1])) if sources else ""
 
 def _called(process: Process, out: _Out) -> str:
@@ -8196,7 +8245,7 @@ class _Page(_Stats):
             "notes": " ".join(text.format(number) for number, text in (
                 (sum(one.failed for one in order), "✗ and a red corner: it failed."),
                 (len(chains), "Red, or framed in red: that made the command fail."),
-                (self.lost or self.lost_more, "Events were lost: processes may be missing."),
+                (self.lost or self.lost_more, "Events were lost: processes, or what made it fail, may be missing."),
                 (order and not ends, "No ends were recorded: each start is drawn, and no end."),
                 (ends and process["code"].count(None), "Without an end here: {}."),
                 (before, "There before, or nobody saw the start, from the left edge on: {}."),
@@ -8577,6 +8626,8 @@ class _CompileCommands(_View):
     configure makes such.
     """
 
+    begins_late = True
+
     def __init__(self, out: _Out, args: Any) -> None:
         super().__init__(out, args)
         import re
@@ -8645,8 +8696,11 @@ class _CompileCommands(_View):
                     if not here or os.path.realpath(plain) == os.path.realpath(path):  # .. may follow a symbolic link
                         entry[key] = plain
                 lines[entry["directory"], entry["file"], entry.get("output")] = json.dumps(entry, ensure_ascii=False)
-        self.out.line("[" + ",\n".join(lines.values()) + "]")
-        self.out.flush()
+        kept = "" if lines or not self.out.has_more else ", and is as it was"
+        if not kept:
+            self.out.begin()
+            self.out.line("[" + ",\n".join(lines.values()) + "]")
+            self.out.flush()
         self.failed = bool(self._unknown or self._unnamed or self._lost)
         if self._unknown:
             _complain(OSError(0, f"{name} lacks {_count(self._unknown, 'compile')}: " + (
@@ -8659,7 +8713,8 @@ class _CompileCommands(_View):
         elif self._lost:
             _complain(OSError(0, f"events were lost: {name} may lack what was compiled then"))
         elif not lines:
-            _complain(OSError(0, f"{name} is empty: no compiler was started (is all built already?)"))
+            _complain(OSError(0, f"{name} {'has nothing new' if kept else 'is empty'}: no compiler was started (is all "
+                              f"built already?){kept}"))
 
 @functools.lru_cache(maxsize=None)
 def _form(name: str) -> tuple[Any, int, Any, Any, Any, int]:
@@ -8887,8 +8942,7 @@ def _load(args: Any, views: list[_View], files: list[Any]) -> int:
     recording = _Recording([chosen] if chosen else views, joins=not args.json)
     _enable_gc()
     complaints: list[OSError] = []
-    for view in views:
-        view.out.begin()
+    _begin(views)
     try:
         for path, file in zip(args.load, files):
             name, number, rest, pieces = "standard input" if path == "-" else path, 0, b"", _pieces(file)
@@ -8913,7 +8967,9 @@ def _load(args: Any, views: list[_View], files: list[Any]) -> int:
                 _write(views)
                 if not part:
                     break
-            if broken:
+            if len(broken) == number > 1:
+                complaints.append(OSError(errno.EINVAL, f"{name} is not a recording of -j"))
+            elif broken:
                 more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
                 complaints.append(OSError(errno.EINVAL, f"{name}: line {broken[0]} is not an event{more}"))
     except (KeyboardInterrupt, SystemExit):
@@ -8982,12 +9038,13 @@ class _Command:
 
     def _for_shell(self) -> str:
         """What to write for a command that only a shell would take."""
-        word = self.words[0]
+        word, whole = self.words[0], " ".join(self.words)
         if word.partition("=")[0].isidentifier() and "=" in word:
-            return ": env stands before a variable"
-        if word in _BUILTINS or any(character in word for character in " ;&|<>$`*"):
-            return f": a shell takes it, by sh -c {_quote(word) if len(self.words) == 1 else repr(f'{word} ...')}"
-        return ""
+            return f": write env {whole}"
+        if any(character in word for character in " ;&|<>$`*"):
+            return f": leave out the quotes, or have a shell take it: sh -c {_quote(whole)}"
+        shell = "bash" if word in _BASH else "sh"
+        return f": a shell has it: {shell} -c {_quote(whole)}" if word in _BUILTINS or word in _BASH else ""
 
     def _user_options(self) -> dict[str, Any]:
         """What subprocess.Popen takes to run it as the user of -u, with the user's groups."""
@@ -9058,9 +9115,10 @@ class _Command:
             self.process.wait()
             event.exit_code = max(-1, self.process.returncode << 8)
 
-# What POSIX's shells do themselves, and where no program has the name.
-_BUILTINS = {".", "alias", "bg", "cd", "declare", "eval", "exec", "export", "fg", "history", "jobs", "local", "popd",
-             "pushd", "read", "set", "shopt", "source", "trap", "type", "ulimit", "umask", "unset", "wait"}
+# What shells have themselves: each, and bash besides.
+_BUILTINS = {"!", ".", ":", "alias", "bg", "case", "cd", "eval", "exec", "exit", "export", "fg", "for", "if", "jobs",
+             "read", "set", "trap", "type", "ulimit", "umask", "unset", "until", "wait", "while", "{"}
+_BASH = {"[[", "declare", "history", "local", "popd", "pushd", "shopt", "source"}
 
 def _has_child() -> bool:
     """Whether this process has started another, though Popen may not have returned yet."""
@@ -9329,8 +9387,7 @@ def _watch_live(args: Any, views: list[_View], command: _Command) -> int:
             there, failed = _watch_pids(args, watcher, processes, mask, alone)
         if there is None or (failed and args.command):
             return failed
-        for view in views:
-            view.out.begin()
+        _begin(views)
         live = _Live(args, watcher, processes, views, command, (_COMM | _UID) & ~args.events)
         _enable_gc()
         try:
@@ -9371,6 +9428,11 @@ def _enable_gc() -> None:
     """Collect garbage again, if this is the program: its first lines have switched that off."""
     if __name__ == "__main__":
         __import__("gc").enable()
+
+def _begin(views: list[_View]) -> None:
+    for view in views:
+        if not view.begins_late:
+            view.out.begin()
 
 def _write(views: list[_View], *, check: bool = False) -> None:
     """Write what there is. check: also find out who has no reader any longer."""
@@ -9588,12 +9650,12 @@ def _first_word(argv: list[str], takes_value: dict[str, bool]) -> tuple[int, str
         at += wants and argv[at:at + 1] not in ([], ["--"])
     return at, unknown
 
-def _instead(option: str, options: Iterable[str]) -> str:
-    """What to write in place of an option that there is not."""
+def _instead(option: str, word: str, options: Iterable[str]) -> str:
+    """What to write in place of an option that there is not. word: where it stands, as -x in -tx."""
     import difflib
 
     known = {"-p": "a PID stands alone", "-f": "descendants are followed anyway"}  # as strace has them
-    near = difflib.get_close_matches(option, options, 1, 0.7)
+    near = difflib.get_close_matches(f"--{word.strip('-')}", options, 1, 0.7) if len(word) > 3 else []
     return f": {known[option]}" if option in known else f": is it {near[0]}?" if near else ""
 
 def _arguments(argv: list[str]) -> Any:
@@ -9601,7 +9663,7 @@ def _arguments(argv: list[str]) -> Any:
     parser, takes_value = _parser()
     first, unknown = _first_word(argv, takes_value)
     if unknown:
-        parser.error(f"there is no option {unknown}{_instead(unknown, takes_value)}")
+        parser.error(f"there is no option {unknown}{_instead(unknown, argv[first - 1], takes_value)}")
     if argv[first:] and argv[first].strip("0123456789.,"):  # else a PID, or meant as one
         words = argv[first:]
         cut, command = first, words[1:] if words[0] == "--" else words
@@ -9638,6 +9700,15 @@ def _arguments(argv: list[str]) -> Any:
     ):
         if not given:
             parser.error(f"{option} needs {needs}")
+    for option, name in ("-o", args.output), ("--trace", args.trace), ("--html", args.html), (
+            "--compile-commands", args.compile_commands):
+        if name == "":
+            parser.error(f"{option}: the name of the FILE is empty")
+        if name and not (args.command or args.pid or args.load) and name.isidentifier():
+            import shutil
+
+            if shutil.which(name):
+                parser.error(f"{option} takes a FILE, and {name} is a program: is it the command? Else write ./{name}")
     files = [name if name == "-" else os.path.realpath(name) for name in args.load or ()]
     files += [os.path.realpath(name) for name in (args.output, args.trace, args.compile_commands, args.html)
               if name and name != "-"]
@@ -9654,12 +9725,16 @@ def _arguments(argv: list[str]) -> Any:
         parser.error("--ptrace has fork, exec, exit and nonzero_exit only")
     return args
 
-def _is_program(path: str) -> bool:
-    """Whether a file can be executed: nobody wants to write there, but who forgets the FILE of an option names it."""
+def _is_another(path: str, begins: bytes) -> bool:
+    """Whether a file is a program, or does not begin as what is to be written there. Who forgets the FILE of an option
+    names such a one.
+    """
     try:
-        if os.path.isfile(path) and os.access(path, os.X_OK):
+        if os.path.isfile(path):
             with open(path, "rb") as file:
-                return file.read(4)[:2] in (b"#!", b"\x7fE")
+                head = file.read(len(begins) or 2)
+            program = os.access(path, os.X_OK) and head[:2] in (b"#!", b"\x7fE")
+            return program or bool(begins and not begins.startswith(head))
     except OSError:
         pass
     return False
@@ -9670,7 +9745,7 @@ def _views(args: Any, stack: contextlib.ExitStack) -> list[_View]:
     if standard is None and not args.output:
         raise OSError(errno.EBADF, f"standard {'error' if args.command else 'output'} is closed")
 
-    def create(path: str) -> _Out:
+    def create(path: str, begins: bytes = b"") -> _Out:
         if path == "-":
             if not sys.stdout:
                 raise OSError(errno.EBADF, "standard output is closed")
@@ -9684,9 +9759,9 @@ def _views(args: Any, stack: contextlib.ExitStack) -> list[_View]:
                 return fd
             return os.open(path, flags & ~os.O_TRUNC, 0o666)
 
-        if _is_program(path):
-            raise OSError(errno.EEXIST, "this is a program, and would be overwritten: the FILE to write stands before "
-                          "the command", path)
+        if _is_another(path, begins):
+            raise OSError(errno.EEXIST, "this is something else, and would be overwritten: the FILE to write stands "
+                          "before the command", path)
         file = open(path, "w", encoding="utf-8", errors="backslashreplace", opener=opener)  # noqa: SIM115
         out = _Out(file)
         out.begun = False
@@ -9706,14 +9781,14 @@ def _views(args: Any, stack: contextlib.ExitStack) -> list[_View]:
     given = create(args.output) if args.output else None
     summary = _Out(standard) if args.json and standard else given or _Out(standard)  # -o has the lines, if any
     if args.live and not summary.tty:
-        raise OSError(errno.ENOTTY, "--live takes a terminal: without it the tree is drawn at the end")
+        raise OSError(errno.ENOTTY, "--live takes a terminal: leave it out, and the tree is drawn at the end")
     views: list[_View] = []
     if args.json:
         views.append(_Json(given or _Out(standard), args))
     if args.trace:
-        views.append(_Trace(create(args.trace), args))
+        views.append(_Trace(create(args.trace, b"["), args))
     if args.html:
-        views.append(_Page(create(args.html), args))
+        views.append(_Page(create(args.html, b"<!doctype html>"), args))
     if args.tree:
         views.append(_Tree(summary, args))
     if args.stats:
@@ -9721,7 +9796,7 @@ def _views(args: Any, stack: contextlib.ExitStack) -> list[_View]:
     if args.why:
         views.append(_Why(summary, args))
     if args.compile_commands:
-        views.append(_CompileCommands(create(args.compile_commands), args))
+        views.append(_CompileCommands(create(args.compile_commands, b"["), args))
     return views or [_Lines(summary, args)]
 
 def _for_people(args: Any) -> bool:

@@ -1149,9 +1149,9 @@ class OverFake(unittest.TestCase):
         self.assertEqual([(event.pid, event.parent_pid, event.timestamp_ns) for event in forks], [
             (80, 5, 2_000), (60, 1, 3_002), (30, 60, 3_002), (40, 30, 3_002), (70, 60, 3_500), (20, 70, 4_000)])
 
-    def test_what_an_exception_tears_out_between_source_and_queue_is_reported_as_lost(self) -> None:
+    def test_what_an_exception_tears_out_is_reported_as_lost_or_not_lost(self) -> None:
         for error in KeyboardInterrupt(), OSError(errno.EMFILE, "Too many open files"), MemoryError():
-            for owner, name in (FakeSource, "read"), (cnproc._Table, "sift"):
+            for owner, name in (FakeSource, "read"), (cnproc._Table, "sift"), (cnproc._Intake, "put"):
                 watcher, source = self.watcher()
                 original = getattr(owner, name)
 
@@ -1163,15 +1163,34 @@ class OverFake(unittest.TestCase):
                 with unittest.mock.patch.object(owner, name, torn), self.assertRaises(type(error)):
                     watcher.read(0)
                 source.give(execed(7))
+                source.give(ended(7))
                 with unittest.mock.patch.object(cnproc._Recovery, "_gone", return_value=set()):
-                    told = [watcher.read(PATIENCE) for _ in range(2)]
-                self.assertEqual(kinds(told), [Lost, Exec], (error, name))
-                self.assertIsNone(told[0].count)
+                    told = [watcher.read(PATIENCE) for _ in range(4)]
+                self.assertEqual(kinds(told), [Lost if name == "read" else Exec, Exec, Exec, Exit])
+                self.assertIsNone(watcher.read(0))
+
+    def test_an_exception_amid_an_end_does_not_take_it_away(self) -> None:
+        for owner, name in (cnproc._Table, "sift"), (cnproc._Intake, "put"):
+            for before in False, True:
+                watcher, source = self.watcher()
+                original = getattr(owner, name)
+
+                def torn(*args: Any) -> None:
+                    if not before:
+                        original(*args)
+                    raise KeyboardInterrupt
+
+                source.give(fork(8, 7), ended(7, 3 << 8), ended(8, 4 << 8))
+                with unittest.mock.patch.object(owner, name, torn), self.assertRaises(KeyboardInterrupt):
+                    watcher.read(0)
+                told: list[Any] = [watcher.read(0) for _ in range(4)]
+                self.assertEqual(kinds(told[:3]), [Fork, Exit, Exit])
+                self.assertEqual((statuses(told[:3]), told[3], watcher.pids), ([3, 4], None, set()))
 
     def test_a_look_does_not_hide_what_an_exception_has_torn_out(self) -> None:
         watcher, source = self.watcher()
         source.give(execed(7))
-        with unittest.mock.patch.object(cnproc._Table, "sift", side_effect=KeyboardInterrupt), \
+        with unittest.mock.patch.object(source, "read", side_effect=KeyboardInterrupt), \
                 self.assertRaises(KeyboardInterrupt):
             watcher.read(0)
         with unittest.mock.patch.object(cnproc._Recovery, "_gone", return_value=set()):
@@ -6611,6 +6630,9 @@ class Options(unittest.TestCase):
             ("--xyz", "there is no option --xyz"), ("-tz true", "there is no option -z"),
             ("0", "'0' is not a PID: that is a number from 1, and several are separate arguments"),
             ("1,2", "'1,2' is not a PID: that is a number from 1, and several are separate arguments"),
+            ("-tree true", "there is no option -r: is it --tree?"),
+            ("--html=", "--html: the name of the FILE is empty"),
+            ("-o true", "-o takes a FILE, and true is a program: is it the command? Else write ./true"),
             ("-u 4000000001 true", "-u: no user '4000000001'"), ("--paths true", "--paths needs -j, --html or a view"),
         ):
             with self.subTest(line):
@@ -6940,9 +6962,24 @@ class Loading(unittest.TestCase):
             for option in "-o", "--html", "--trace", "--compile-commands":
                 status, out, err = in_process(option, path, "true")
                 self.assertEqual((status, out), (2, ""))
-                self.assertIn("build.sh: this is a program, and would be overwritten", err)
+                self.assertIn("build.sh: this is something else, and would be overwritten", err)
             with open(path) as file:
                 self.assertEqual(file.read(), "#!/bin/sh\n")
+
+    def test_what_is_no_page_trace_or_database_is_not_overwritten_by_one(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "x")
+            for option, begins in ("--html", "<!doctype html>"), ("--trace", "[{"), ("--compile-commands", "[]"):
+                path.write_text("# notes\n")
+                status, _, err = in_process(option, str(path), "true")
+                self.assertEqual((status, path.read_text()), (2, "# notes\n"))
+                self.assertIn("this is something else, and would be overwritten", err)
+                for before in "", begins:
+                    path.write_text(before)
+                    recording = pathlib.Path(folder, "recording")
+                    recording.write_text(self.LINE)
+                    self.assertEqual(in_process("--load", str(recording), option, str(path))[0], 0)
+                    self.assertTrue(path.read_text().startswith(begins))
 
     def test_a_recording_is_not_overwritten(self) -> None:
         with tempfile.NamedTemporaryFile("w+") as file:
@@ -7212,6 +7249,7 @@ class Loading(unittest.TestCase):
                 run = subprocess.run([*CNPROC, "--load", recording, *options, page], stdout=closed,
                                      stderr=subprocess.DEVNULL, timeout=PATIENCE)
                 self.assertEqual((run.returncode, page.read_text()[-len(written):]), (0, written))
+                page.unlink()
 
     def test_a_page_of_ends_alone_does_not_take_them_for_the_whole(self) -> None:
         data, tiles = self.page("".join(self.exits()))
@@ -7312,6 +7350,7 @@ class CompileCommands(unittest.TestCase):
 
     def files(self, *execs: tuple[int, int, str]) -> list[str]:
         """Which files a recording compiles."""
+        pathlib.Path(self.path).write_text("")
         return [entry["file"] for entry in self.load(self.record(*execs))[2]]
 
     def test_a_source_is_what_the_compiler_takes_for_one(self) -> None:
@@ -7401,8 +7440,13 @@ class CompileCommands(unittest.TestCase):
         ):
             with self.subTest(said):
                 self.assertEqual((said in (found := self.load(text))[1], found[0], len(found[2])), (True, status, 1))
-        self.assertEqual(self.load(self.record((5, 1, "make"))), (
-            0, f"python3 cnproc.py: {self.path} is empty: no compiler was started (is all built already?)\n", []))
+        cases: list[tuple[str, str, str, list[Any]]] = [
+            ("", "is empty", "", []), ("[{}]", "has nothing new", ", and is as it was", [{}])]
+        for before, said, kept, entries in cases:
+            pathlib.Path(self.path).write_text(before)
+            self.assertEqual(self.load(self.record((5, 1, "make"))), (
+                0, f"python3 cnproc.py: {self.path} {said}: no compiler was started (is all built already?){kept}\n",
+                entries))
 
     def test_filters_choose_what_is_in_it(self) -> None:
         text = self.record((5, 1, "gcc -c a.c"), (6, 1, "gcc -c b.c"))
@@ -7673,9 +7717,9 @@ class CommandLine(Case):
         _, err = self.output("no\x1b[31m", status=127)
         self.assertEqual(err, "python3 cnproc.py: no\\x1b[31m: command not found\n")
         for words, hint in (
-            (["cd", "/"], ": a shell takes it, by sh -c 'cd ...'"), (["no-such", "a b"], ""),
-            (["FOO=1", "true"], ": env stands before a variable"),
-            (["echo hi; false"], ": a shell takes it, by sh -c 'echo hi; false'"),
+            (["cd", "/"], ": a shell has it: sh -c 'cd /'"), (["no-such", "a b"], ""),
+            (["source", "x"], ": a shell has it: bash -c 'source x'"), (["FOO=1", "true"], ": write env FOO=1 true"),
+            (["echo hi; false"], ": leave out the quotes, or have a shell take it: sh -c 'echo hi; false'"),
         ):
             with unittest.mock.patch.dict(os.environ, {"PATH": "/nowhere"}):
                 status, _, err = in_process(*words)
@@ -8151,15 +8195,16 @@ leave()
     @live
     def test_a_command_that_cannot_be_started_leaves_the_files_as_they_were(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            for option in "--html", "--trace", "--compile-commands", "-o":
+            for option, begins in (
+                    ("--html", "<!doctype html>"), ("--trace", "["), ("--compile-commands", "["), ("-o", "")):
                 old, new, kept = (pathlib.Path(folder, f"{name}{option}") for name in ("old", "new", "kept"))
                 for path in old, kept:
-                    path.write_text("what was there before " * 9000)
+                    path.write_text(begins + "what was there before " * 9000)
                 for path in old, new:
                     self.output(option, path, "--", "/nonexistent", status=127)
-                self.assertEqual((old.read_text()[:8], new.exists()), ("what was", False))
+                self.assertEqual((old.read_text()[len(begins):][:8], new.exists()), ("what was", False))
                 self.output(option, kept, "--", "true")
-                self.assertNotIn("there before", kept.read_text())
+                self.assertEqual("there before" in kept.read_text(), option == "--compile-commands")  # it has nothing
 
     @live
     def test_a_page_has_every_process(self) -> None:
