@@ -2409,8 +2409,8 @@ class _Source:
         """The processes whose Exit is still to come, and since when each is known, in ns."""
         raise NotImplementedError
 
-    def recount(self, live: Iterable[int]) -> None:
-        """After a loss: of the known processes, these are still there."""
+    def recount(self, live: Iterable[int], gone: Iterable[int]) -> None:
+        """After a loss: of the known processes, these are still there, and those are not."""
 
     def status(self, pid: int, since_ns: int) -> int:
         """The wait status of a process that is gone and was there then; -1 if nobody knows."""
@@ -2939,7 +2939,7 @@ class _ThreadTracker:
             self._has_several(pid, process, process.since_ns)
 
     def recount(self, pid: int, is_ending: Callable[[int], bool]) -> None:
-        """Some of its events may be lost. is_ending: whether a process's first thread has begun to end.
+        """Some of its events may be lost. is_ending: whether a process's first thread has begun to end, or is gone.
 
         If it has when the threads have been counted, another of which nothing is known may have set the status: so ask.
         """
@@ -3007,6 +3007,9 @@ class _ThreadTracker:
                 process.tasks = 1  # another had taken the place of the first, in an exec that failed
             if tid != pid:
                 process.tids.discard(tid)
+        elif tid != pid and not process.threaded:  # its FORK was lost, which is still to be noticed
+            process.threaded = process.incomplete = True
+            process.tasks += 1
         process.tasks -= 1
         process.dumped |= event.exit_code & 0x80 != 0
         process.code = event.exit_code if process.code < 0 else process.code
@@ -3200,6 +3203,7 @@ class _DatagramSource(_Source):
         self._drops = subscription.dropped  # as far as they are reported
         self._dropped = self._drops         # when a name was last certain
         self._filter: Any = None            # what the filter was made from
+        self._folded: list[Any] = []        # what the last read() has been given
         self.fds = (subscription.sock.fileno(),)
         # What recvmmsg(2) fills. proc_event, 36 bytes into a datagram, lies at a multiple of 8.
         self._buffer = bytearray(self._SLOTS * self._SLOT)
@@ -3300,7 +3304,7 @@ class _DatagramSource(_Source):
                 lost = [_lost_event(self._drops - before, self._subscription.now())]
                 more = True
         events: list[Any] = []
-        cut_off = False
+        cut_off, self._folded = False, received
         for event in received:
             what = event.what
             if what == _EXEC:
@@ -3335,7 +3339,7 @@ class _DatagramSource(_Source):
             unnamed.clear()
         elif unnamed:
             more = namer.read() or more
-        return events + lost if lost else events, more, cut_off or bool(lost)
+        return events + lost if lost else events, more or bool(self.pending), cut_off or bool(lost)
 
     def _add_cost(self, event: Any, process: _Process) -> None:
         """Give an Exit what can be known of the cost of a process that was forked under the watch. And its status, if
@@ -3356,10 +3360,26 @@ class _DatagramSource(_Source):
         fields = _stat_fields(event.pid)
         # More than it has lived: of a later process with its pid. 0: the kernel keeps no schedstat.
         if fields and fields[0] in b"ZX" and self._subscription.is_from(_stat_of(fields), event.timestamp_ns) and (
-                0 < cpu_ns <= event.timestamp_ns - process.since_ns + 1_000_000):
+                0 < cpu_ns <= event.timestamp_ns - process.since_ns + 1_000_000) and not self._has_new_owner(
+                event.pid, event.timestamp_ns):
             event.cpu_ns, event.major_faults = cpu_ns, int(fields[9])
             if fields[17] != b"0" and int(fields[49]) & 0x7F and not event.exit_code & 0x7F:  # as in _zombie_status()
                 event.exit_code = int(fields[49])
+
+    def _has_new_owner(self, pid: int, timestamp_ns: int) -> bool:
+        """Whether a pid may be that of a later process than the one of this event.
+
+        /proc has start times in ticks, which can be the same. But a process that has ended has its FORK in the socket.
+        """
+        for _ in range(16):
+            events, more = self._receive(self._SLOTS)
+            self.pending += events
+            if not more:
+                return any(event.what == _FORK and event.pid == event.tid == pid and event.timestamp_ns >= timestamp_ns
+                           for event in itertools.chain(self._folded, self.pending))
+            if self._gap is not None:
+                break
+        return True
 
     def _receive(self, most: int) -> tuple[list[Any], bool]:
         """What is in at most so many datagrams, and whether there may be more. Only those of the kernel count."""
@@ -3397,6 +3417,8 @@ class _DatagramSource(_Source):
     def _status(self, pid: int, pidfd: int, timestamp_ns: int) -> int | None:
         """The wait status of a process whose last EXIT was at that time, if anybody can be asked."""
         status = _zombie_status(pid) if self._subscription.was_there(pid, timestamp_ns) else None
+        if status is not None and self._has_new_owner(pid, timestamp_ns):
+            status = None
         return _reaped_status(pidfd) if status is None and pidfd >= 0 else status
 
     def _live_tids(self, pid: int, timestamp_ns: int) -> set[int]:
@@ -3409,7 +3431,7 @@ class _DatagramSource(_Source):
         with contextlib.suppress(OSError):
             if self._pidfds < self._PIDFDS and _pidfd_has_status():
                 pidfd = os.pidfd_open(pid)
-                if self._subscription.was_there(pid, timestamp_ns):
+                if self._subscription.was_there(pid, timestamp_ns) and not self._has_new_owner(pid, timestamp_ns):
                     self._pidfds += 1
                     return pidfd
         if pidfd >= 0:
@@ -3420,14 +3442,16 @@ class _DatagramSource(_Source):
         self._pidfds -= 1
         os.close(pidfd)
 
-    def recount(self, live: Iterable[int]) -> None:
+    def recount(self, live: Iterable[int], gone: Iterable[int]) -> None:
         for pid in live:
             self._tracker.recount(pid, self._is_ending)
+        for pid in gone:
+            self._tracker.recount(pid, lambda pid: True)
 
     @staticmethod
     def _is_ending(pid: int) -> bool:
         stat = _stat(pid)
-        return bool(stat and stat.flags & _PF_EXITING)
+        return not stat or stat.flags & _PF_EXITING != 0
 
     def status(self, pid: int, since_ns: int) -> int:
         return self._tracker.end_status(pid, since_ns, lost=True)
@@ -4596,7 +4620,7 @@ class _Recovery:
                 intake.unhold()
             known = source.known()
             gone = self._gone(known) - _ended_and_forked(pending, self._threads)[0]
-            source.recount(known.keys() - gone)
+            source.recount(known.keys() - gone, gone & known.keys())
             now = self._subscription.now()
             statuses = {pid: source.status(pid, known.get(pid, now)) for pid in sorted(gone)}
             there = _pids() if table.everything & _ANY_EXIT else []

@@ -392,8 +392,8 @@ class FakeSource(cnproc._Source):
     def known(self) -> dict[int, int]:
         return dict(self.processes)
 
-    def recount(self, live: Iterable[int]) -> None:
-        self.calls.append(("recount", set(live)))
+    def recount(self, live: Iterable[int], gone: Iterable[int]) -> None:
+        self.calls.append(("recount", set(live), set(gone)))
 
     def status(self, pid: int, since_ns: int) -> int:
         return -1
@@ -645,6 +645,23 @@ class Tracker(unittest.TestCase):
             tracker.recount(7, unittest.mock.Mock(return_value=ending))
             tids.return_value = set[int]()
             self.assertEqual([event.exit_code for event in tracker.fold(ended(7, 3 << 8))], [(5 if ending else 3) << 8])
+
+    def test_the_exit_of_a_thread_whose_fork_was_lost_is_not_that_of_its_process(self) -> None:
+        for told, expected in (9, 9), (None, -1):
+            tracker = self.tracker(status=lambda *_: told)
+            tracker.everything = int(What.LIFE)
+            tracker.fold(fork(7))
+            self.assertEqual(tracker.fold(ended(7, 0, tid=8)), ())
+            end, = tracker.fold(ended(7, 3 << 8))
+            self.assertEqual((end.exit_code, end.tid), (expected, 7))
+
+    def test_of_a_process_that_was_gone_at_a_loss_the_status_is_asked(self) -> None:
+        for told, expected in (9, 9), (None, -1):
+            tracker = self.tracker(status=lambda *_: told)
+            tracker.everything = int(What.LIFE)
+            tracker.fold(fork(7))
+            tracker.recount(7, lambda _: True)
+            self.assertEqual([event.exit_code for event in tracker.fold(ended(7, 3 << 8))], [expected])
 
     def test_in_doubt_the_kernel_is_asked(self) -> None:
         for told, expected in (9, 9), (None, -1):
@@ -2721,7 +2738,37 @@ libc.syscall(SYS_exit, 5)
 
 @live
 class Names(Case):
-    """The command line at the exec."""
+    """The command line at the exec, and what else /proc must not tell of a later process."""
+
+    @root
+    def test_a_zombie_that_has_the_pid_next_tells_nothing_of_who_had_it_before(self) -> None:
+        program = """
+            with open("/proc/sys/kernel/ns_last_pid", "w") as file:
+                first = os.fork()
+                if not first:
+                    os._exit(7)
+                os.waitpid(first, 0)
+                file.write(str(first - 1))
+            second = os.fork()
+            if not second:
+                sum(range(20000))
+                os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.1)  # it is a zombie meanwhile
+            os.waitpid(second, 0)
+            os._exit(first == second)"""
+        reused = 0
+        for _ in range(8):
+            watcher, child = self.datagrams(), self.python(program)
+            watcher.watch(child.pid)
+            self.go(child)
+            time.sleep(0.05)  # the reader is late
+            ends = [event for event in watcher._stream(watcher._deadline(PATIENCE), ending=True)
+                    if isinstance(event, Exit) and event.pid != child.pid]
+            if child.wait():
+                reused += 1
+                self.assertEqual([(end.returncode, end.cpu_ns) for end in ends[:1]], [(7, None)])
+                self.assertEqual(ends[1].returncode, -15)
+        self.assertGreater(reused, 0)
 
     def ebpf(self, **options: Any) -> cnproc.Watcher:
         watcher = self.watcher(**options)
