@@ -60,7 +60,7 @@ __all__ = [
     "Comm", "Coredump", "Event", "Exec", "Exit", "Fork", "Gid", "Lost", "ProcEvent", "Process", "Program", "Ptrace",
     "Sid", "Tree", "Uid", "Watcher", "What", "cmdline", "main", "run", "wait", "wait_async", "watch", "watch_async",
 ]
-__version__ = "3.4.3"
+__version__ = "3.4.4"
 
 _u8, _u16, _u32, _s32, _u64 = ctypes.c_uint8, ctypes.c_uint16, ctypes.c_uint32, ctypes.c_int32, ctypes.c_uint64
 
@@ -3451,7 +3451,7 @@ class _DatagramSource(_Source):
     @staticmethod
     def _is_ending(pid: int) -> bool:
         stat = _stat(pid)
-        return not stat or stat.flags & _PF_EXITING != 0
+        return stat.flags & _PF_EXITING != 0 if stat else not _hidden(pid)
 
     def status(self, pid: int, since_ns: int) -> int:
         return self._tracker.end_status(pid, since_ns, lost=True)
