@@ -3181,6 +3181,10 @@ class _Namer:
             event._words, event._length = look.words, look.length
         del self.unnamed[event.pid]  # the last step: an exception before it does no harm
 
+def _newest_forks(events: list[Any]) -> dict[int, int]:
+    """When each of the processes was forked whose FORK is among these."""
+    return {event.pid: event.timestamp_ns for event in events if event.what == _FORK and event.tid == event.pid}
+
 class _DatagramSource(_Source):
     """The events as datagrams of the kernel: for ordinary users and old kernels. What the eBPF program does there is
     done here, behind a filter in classic BPF."""
@@ -3203,7 +3207,9 @@ class _DatagramSource(_Source):
         self._drops = subscription.dropped  # as far as they are reported
         self._dropped = self._drops         # when a name was last certain
         self._filter: Any = None            # what the filter was made from
-        self._folded: list[Any] = []        # what the last read() has been given
+        self._folded: list[Any] = []        # what the last read() had to fold
+        # Of these and of `pending`, when the newest FORK of each pid was; None until somebody asks.
+        self._forks: dict[int, int] | None = None
         self.fds = (subscription.sock.fileno(),)
         # What recvmmsg(2) fills. proc_event, 36 bytes into a datagram, lies at a multiple of 8.
         self._buffer = bytearray(self._SLOTS * self._SLOT)
@@ -3289,8 +3295,10 @@ class _DatagramSource(_Source):
         tracker, namer, unnamed = self._tracker, self._namer, self.unnamed
         sure = namer.sure() if unnamed else []
         if self.pending:
-            received, self.pending, more = self.pending, [], True
+            most = max(most, self._SLOTS)
+            received, self.pending, more = self.pending[:most], self.pending[most:], True
         else:
+            self._forks = None
             received, more = self._receive(min(most, self._SLOTS))
         lost: list[Any] = []
         if self._gap is not None:
@@ -3299,7 +3307,7 @@ class _DatagramSource(_Source):
             unnamed.clear()  # an EXEC may be lost
             cut = next((i for i, event in enumerate(received) if event.timestamp_ns > self._gap), len(received))
             if cut < len(received) or not more:
-                received, self.pending = received[:cut], received[cut:]
+                received, self.pending = received[:cut], received[cut:] + self.pending
                 before, self._drops, self._gap = self._drops, self._subscription.dropped, None
                 lost = [_lost_event(self._drops - before, self._subscription.now())]
                 more = True
@@ -3371,12 +3379,14 @@ class _DatagramSource(_Source):
 
         /proc has start times in ticks, which can be the same. But a process that has ended has its FORK in the socket.
         """
+        if self._forks is None:
+            self._forks = _newest_forks(self._folded)
         for _ in range(16):
             events, more = self._receive(self._SLOTS)
             self.pending += events
+            self._forks.update(_newest_forks(events))
             if not more:
-                return any(event.what == _FORK and event.pid == event.tid == pid and event.timestamp_ns >= timestamp_ns
-                           for event in itertools.chain(self._folded, self.pending))
+                return self._forks.get(pid, 0) >= timestamp_ns
             if self._gap is not None:
                 break
         return True
