@@ -3386,7 +3386,7 @@ class _DatagramSource(_Source):
             self.pending += events
             self._forks.update(_newest_forks(events))
             if not more:
-                return self._forks.get(pid, 0) >= timestamp_ns
+                return self._forks.get(pid, 0) > timestamp_ns
             if self._gap is not None:
                 break
         return True
@@ -4296,9 +4296,8 @@ class _Waiter:
 
     def close(self) -> None:
         self._epoll.close()
-        opened, self._pipe = self._pipe, []
-        for fd in opened:
-            os.close(fd)
+        while self._pipe:
+            os.close(self._pipe.pop())
 
 class _Intake:
     """What the source gives goes through the table into the queue. Call everything under Watcher._lock.
@@ -4544,12 +4543,12 @@ class _Intake:
         inherited = own[1] if own else 0  # what other children of ours had before adopt()
         newest = max(parents.get(child, ()), default=None)
         # Forked since adopt(), or found by a resync.
-        since = parents.keys() | (table.watched.keys() - watched - {me}) | {child} - {0}
+        recent = parents.keys() | (table.watched.keys() - watched - {me}) | {child} - {0}
 
         def is_other(pid: int, when: int) -> bool:
             """Whether who had the pid then is to be let go: forked since adopt(), and no descendant of the child."""
             first, seen = pid, set[tuple[int, int]]()
-            while pid in since and (pid, when) not in seen:  # what /proc says after a loss can be a circle
+            while pid in recent and (pid, when) not in seen:  # what /proc says after a loss can be a circle
                 seen.add((pid, when))
                 fork = max((fork for fork in parents.get(pid, ()) if fork[0] <= when), default=None)
                 if pid == child and fork == newest:
@@ -7186,7 +7185,7 @@ class _Span(_View):
             parts.append(f"peak <={_bytes(bound)}")
         if self.unnamed:
             parts.append(f"{_count(self.unnamed, 'name')} not known")
-        doubt = ": the cause may be among them" if (self.lost or self.lost_more) and self.failed_roots() else ""
+        doubt = ": what made it fail may be among them" if (self.lost or self.lost_more) and self.failed_roots() else ""
         text = "; ".join([*parts, *[self.failures()] * self.has_ends, self.losses + doubt])
         width = self.out.width
         if width and _columns(text) > width:

@@ -6999,6 +6999,27 @@ class Loading(unittest.TestCase):
         events.insert(2, lost(7, 1_500_000_000))
         self.assertIn("sh failed\n7 events lost: what made it fail may be among them",
                       self.load(self.lines(*events), "--why")[1])
+        for view in "--tree", "--stats":
+            self.assertIn("; sh failed; 7 events lost: what made it fail may be among them\n",
+                          self.load(self.lines(*events), view)[1])
+
+    def test_names_that_are_not_known_are_counted(self) -> None:
+        events = self.ran(5, 1, 1, 2, "sh")
+        for event in self.ran(6, 5, 1, 2, "x"), self.ran(7, 5, 1, 2, "y"):
+            event[1].cmdline = None
+            events += event
+        for view in "--tree", "--stats":
+            self.assertIn("; 2 names not known; nothing failed; 0 events lost\n",
+                          self.load(self.lines(*events), view)[1])
+
+    def test_what_is_made_of_objects_is_called_by_what_it_makes(self) -> None:
+        for command, called in (
+            ("/usr/bin/ld -pie -o prog /lib/Scrt1.o a.o /lib/crtn.o", "ld prog"), ("as -o a.o /tmp/ccXY.s", "as a.o"),
+            ("cc1 -quiet a.c -o /tmp/cc.s", "cc1 a.c"), ("ar rcs liba.a a.o", "ar a.o"), ("gcc -o p a.c", "gcc a.c"),
+        ):
+            events = self.ran(5, 1, 1, 2, *command.split())
+            events[2].exit_code = 1 << 8
+            self.assertIn(f"\n{called} failed\n", self.load(self.lines(*events), "--why")[1])
 
     def test_a_program_is_not_overwritten(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
