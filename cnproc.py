@@ -2501,10 +2501,13 @@ class _Ring:
     """The memory of a ring buffer map, shared with the kernel: Documentation/bpf/ringbuf.rst."""
 
     def __init__(self, fd: int, size: int) -> None:
-        shared = mmap.mmap(fd, mmap.PAGESIZE + 2 * size, prot=mmap.PROT_READ, offset=mmap.PAGESIZE)
+        # The kernel would give the ring twice. It is enough that no record is cut at the end: ps counts what is mapped.
+        longest = _BPF_RINGBUF_HDR_SZ + ctypes.sizeof(_exec_record) + _PATHS_MAX
+        length = mmap.PAGESIZE + size + -(-longest // mmap.PAGESIZE) * mmap.PAGESIZE
+        shared = mmap.mmap(fd, length, prot=mmap.PROT_READ, offset=mmap.PAGESIZE)
         self._consumer_pos = _u64.from_buffer(mmap.mmap(fd, mmap.PAGESIZE))
         self._producer_pos = memoryview(shared)[:8].cast("Q")
-        self._data = memoryview(shared)[mmap.PAGESIZE:]  # twice, so that no record is cut at the end
+        self._data = memoryview(shared)[mmap.PAGESIZE:]
         self._u32s = self._data.cast("I")
         self._size = size
         self._taken = 0  # bytes since the beginning; take()
@@ -2541,10 +2544,11 @@ class _Ring:
         words, data, fence = self._u32s, self._data, _fence
         if fence:
             fence()  # the lengths after producer_pos: smp_load_acquire() in libbpf
-        begin = at = taken % self._size
+        size = self._size
+        begin = at = taken % size
         last = at + available
         if available >= 8 * _STRIDE and not self._comms and not self.tids:  # look at whole columns: 10 ns a number
-            first, count = at >> 2, min(most, available // _STRIDE)
+            first, count = at >> 2, min(most, available // _STRIDE, (len(data) - at) // _STRIDE)
             end, step = first + count * _STRIDE // 4, _STRIDE // 4
             if words[first:end:step].tolist().count(_RECORD_LEN) == count:
                 if fence:
@@ -2555,6 +2559,8 @@ class _Ring:
                     events = [_COPIES[what](data, start) for what, start in zip(whats, range(at + 16, last, _STRIDE))]
                     at += count * _STRIDE
         while at < last and len(events) < most:
+            if at >= size:
+                at, begin, last = at - size, begin - size, last - size
             word = at >> 2
             length = words[word]
             if length & _BPF_RINGBUF_BUSY_BIT:
@@ -3157,7 +3163,7 @@ class _Namer:
         newest = 0
         for pid, look in [*self.unnamed.items()]:
             look.until_ns = look.until_ns or now + self._PATIENCE
-            if now > look.until_ns:
+            if now > look.until_ns + look.sure * 20 * self._PATIENCE:  # in a storm there is always more to receive
                 del self.unnamed[pid]
                 continue
             newest, fields = max(newest, look.read_ns), None
