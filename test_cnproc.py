@@ -2764,9 +2764,9 @@ class Names(Case):
             time.sleep(0.05)  # the reader is late
             ends = [event for event in watcher._stream(watcher._deadline(PATIENCE), ending=True)
                     if isinstance(event, Exit) and event.pid != child.pid]
-            if child.wait():
+            if child.wait() and len(ends) == 2:  # else the first Exit came behind the second Fork: see README, Limits
                 reused += 1
-                self.assertEqual([(end.returncode, end.cpu_ns) for end in ends[:1]], [(7, None)])
+                self.assertEqual((ends[0].returncode, ends[0].cpu_ns), (7, None))
                 self.assertEqual(ends[1].returncode, -15)
         self.assertGreater(reused, 0)
 
@@ -4569,7 +4569,9 @@ class Silence(Case):
             with deaf(watcher), self.assertRaisesRegex(TimeoutError, "did not answer 8 subscriptions"):
                 watcher.read(PATIENCE)
             self.assert_taken_back(asked, 8)
-            self.assertEqual(statuses(self.life(child, watcher)), [3])
+            # On a slow machine its Exit is late after so short a time, and a loss is suspected. Old kernels cannot be
+            # asked for a status then.
+            self.assertIn(statuses(self.life(child, watcher)), ([3], [None if cnproc._kernel() < (5, 17) else 3]))
             self.assert_taken_back(asked, 8)
 
     def unreported_exit(self, child: subprocess.Popen[Any], *others: int) -> cnproc.Watcher:
@@ -7814,6 +7816,7 @@ class CommandLine(Case):
             self.assertEqual(out, "x\n")
             said = {3: "exit 3", 0: "exit 0"}.get(status, "killed by SIGTERM")
             lines = [line[33:] for line in err.splitlines()]
+            lines = [line for line in lines if line != "fork: (cnproc)"]  # the exec took over 0.1 s
             known = SOURCE == "ebpf"  # else it can have ended before its name was read
             self.assertRegex(lines[0], "^exec " + (re.escape(f"sh -c '{script}'") + "$" if known else ""))
             self.assertRegex(lines[1], f"^{said} after \\S+ s: " + ("sh$" if known else ""))
