@@ -4382,10 +4382,10 @@ class _Intake:
 
     def put(self, events: list[Any]) -> None:
         """Put into the queue what is to be reported: behind what is held."""
-        held = self.held if self.held or self.source.unnamed else None
-        # To move them and to note that is one step, which no ctrl-C interrupts.
-        self.moved.extend(map((self.queue if held is None else held).extend, (events,)))
-        if held:
+        waits = bool(self.held or self.source.unnamed)
+        to = self.held if waits else self.queue
+        self.moved.extend(map(to.extend, (events,)))  # moved, and noted: one step, which no ctrl-C interrupts
+        if waits:
             self.unhold()
 
     def unhold(self) -> None:
@@ -4931,13 +4931,13 @@ class Watcher:
         process = None
         self._check()
         self._refuse_handler()
-        with self._starting, self._source.birth(mask):
-            try:
-                with self._changes():
-                    self._intake.adopt(mask)
-                process = popen(given if several else args, **kwargs)
-            finally:
+        try:
+            with self._starting, self._source.birth(mask):
                 try:
+                    with self._changes():
+                        self._intake.adopt(mask)
+                    process = popen(given if several else args, **kwargs)
+                finally:
                     with self._lock:
                         if self._intake.before and not self._closed:
                             # If another thread has read its Fork already, it may have read its Exec, too.
@@ -4945,11 +4945,11 @@ class Watcher:
                                 self._source.expect(process.pid, words)
                             self._intake.adopted(mask, process.pid if process else 0, follow)
                             self._show()
-                except BaseException:
-                    if process:  # the caller does not get it
-                        process.kill()
-                        process.wait()
-                    raise
+        except BaseException:
+            if process:  # the caller does not get it
+                process.kill()
+                process.wait()
+            raise
         return process
 
     def unwatch(self, pid: int | None = None) -> None:
@@ -7108,6 +7108,12 @@ class _Span(_View):
         """What was lost, in words."""
         return f"{self.lost}+ events lost" if self.lost_more else f"{_count(self.lost, 'event')} lost"
 
+    @property
+    def doubt(self) -> str:
+        """What stands behind the losses, if they can hide a cause."""
+        lost = self.lost or self.lost_more
+        return ": what made it fail may be among them" if lost and self.failed_roots() else ""
+
     def roots(self) -> list[tuple[_Processes, Process]]:
         """The command, or each process that was watched."""
         return [(processes, root) for processes in self.machines
@@ -7191,8 +7197,7 @@ class _Span(_View):
             parts.append(f"peak <={_bytes(bound)}")
         if self.unnamed:
             parts.append(f"{_count(self.unnamed, 'name')} not known")
-        doubt = ": what made it fail may be among them" if (self.lost or self.lost_more) and self.failed_roots() else ""
-        text = "; ".join([*parts, *[self.failures()] * self.has_ends, self.losses + doubt])
+        text = "; ".join([*parts, *[self.failures()] * self.has_ends, self.losses + self.doubt])
         width = self.out.width
         if width and _columns(text) > width:
             line = ""
@@ -7982,7 +7987,7 @@ class _Why(_Span):
             self.why()
             self.out.row(self.failures())
             if self.lost or self.lost_more:
-                self.out.row(f"{self.losses}: what made it fail may be among them (--ptrace loses none)")
+                self.out.row(f"{self.losses}{self.doubt} (--ptrace loses none)")
         elif any(processes.command_process and not processes.command_exit for processes in self.machines):
             self.out.row("the watch has ended before the command: nobody knows whether it fails")
         self.out.flush()
@@ -9697,6 +9702,23 @@ def _instead(option: str, word: str, options: Iterable[str]) -> str:
     near = difflib.get_close_matches(f"--{word.strip('-')}", options, 1, 0.7) if len(word) > 3 else []
     return f": {known[option]}" if option in known else f": is it {near[0]}?" if near else ""
 
+def _check_files(args: Any, parser: Any) -> None:
+    """Refuse a FILE that is none, is a forgotten command, or is named twice."""
+    written = {"-o": args.output, "--trace": args.trace, "--html": args.html,
+               "--compile-commands": args.compile_commands}
+    for option, name in written.items():
+        if name == "":
+            parser.error(f"{option}: the name of the FILE is empty")
+        if name and not (args.command or args.pid or args.load) and name.isidentifier():
+            import shutil
+
+            if shutil.which(name):
+                parser.error(f"{option} takes a FILE, and {name} is a program: is it the command? Else write ./{name}")
+    files = [name if name == "-" else os.path.realpath(name) for name in args.load or ()]
+    files += [os.path.realpath(name) for name in written.values() if name and name != "-"]
+    if len({*files}) < len(files):
+        parser.error("--load, -o, --trace, --compile-commands and --html take different files")
+
 def _arguments(argv: list[str]) -> Any:
     """The arguments, checked; what excludes what is a wrong option, too."""
     parser, takes_value = _parser()
@@ -9739,20 +9761,7 @@ def _arguments(argv: list[str]) -> Any:
     ):
         if not given:
             parser.error(f"{option} needs {needs}")
-    for option, name in ("-o", args.output), ("--trace", args.trace), ("--html", args.html), (
-            "--compile-commands", args.compile_commands):
-        if name == "":
-            parser.error(f"{option}: the name of the FILE is empty")
-        if name and not (args.command or args.pid or args.load) and name.isidentifier():
-            import shutil
-
-            if shutil.which(name):
-                parser.error(f"{option} takes a FILE, and {name} is a program: is it the command? Else write ./{name}")
-    files = [name if name == "-" else os.path.realpath(name) for name in args.load or ()]
-    files += [os.path.realpath(name) for name in (args.output, args.trace, args.compile_commands, args.html)
-              if name and name != "-"]
-    if len({*files}) < len(files):
-        parser.error("--load, -o, --trace, --compile-commands and --html take different files")
+    _check_files(args, parser)
     if (args.trace or args.compile_commands) and args.longer:
         parser.error(f"--{'trace' if args.trace else 'compile-commands'} is written as things happen: --longer cannot "
                      "choose what is in it")

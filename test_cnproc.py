@@ -2753,7 +2753,9 @@ class Names(Case):
             if not second:
                 sum(range(20000))
                 os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(0.1)  # it is a zombie meanwhile
+            os.waitid(os.P_PID, second, os.WEXITED | os.WNOWAIT)
+            print(flush=True)  # it is a zombie until we go on
+            sys.stdin.readline()
             os.waitpid(second, 0)
             os._exit(first == second)"""
         reused = 0
@@ -2761,9 +2763,12 @@ class Names(Case):
             watcher, child = self.datagrams(), self.python(program)
             watcher.watch(child.pid)
             self.go(child)
-            time.sleep(0.05)  # the reader is late
-            ends = [event for event in watcher._stream(watcher._deadline(PATIENCE), ending=True)
-                    if isinstance(event, Exit) and event.pid != child.pid]
+            assert child.stdout
+            child.stdout.read(1)
+            ends: list[Any] = []
+            while len(ends) < 2 and (event := watcher.read(1)):
+                ends += [event] * isinstance(event, Exit)
+            self.go(child)
             if child.wait() and len(ends) == 2:  # else the first Exit came behind the second Fork: see README, Limits
                 reused += 1
                 self.assertEqual((ends[0].returncode, ends[0].cpu_ns), (7, None))
@@ -10065,6 +10070,32 @@ class StartingTraced(Starting):
         run.close()
         self.assertEqual(run.process.returncode, 0)
         going_on.join()
+
+    def test_an_exception_as_a_command_is_started_leaves_this_thread_untraced(self) -> None:
+        watcher = self.watcher()
+        original, raised = watcher._subscription._command, list[int]()
+
+        def command(tid: int) -> int:
+            if not tid and not raised:
+                raised.append(tid)
+                raise KeyboardInterrupt  # of a signal handler
+            return int(original(tid))
+
+        started: list[Any] = []
+
+        class Popen(subprocess.Popen[bytes]):
+            def __init__(self, *args: Any, **kwargs: Any) -> None:
+                super().__init__(*args, **kwargs)
+                started.append(self)
+
+        with unittest.mock.patch.object(watcher._subscription, "_command", command), \
+                unittest.mock.patch.object(subprocess, "Popen", Popen), self.assertRaises(KeyboardInterrupt):
+            watcher.popen(["sleep", "60"])
+        self.assertEqual([process.returncode for process in started], [-9])  # the caller has not got it
+        self.assertIn("TracerPid:\t0\n", pathlib.Path("/proc/thread-self/status").read_text())
+        child = watcher.popen(["sh", "-c", "exit 3"])
+        child.wait()
+        self.assertIn(3, statuses(self.rest(watcher)))
 
     def test_what_other_threads_watch_meanwhile_stays_watched(self) -> None:
         self.skipTest("it watches a process that is there already")
